@@ -1,0 +1,1 @@
+//! Configuration: layering, validation with line numbers, schema.

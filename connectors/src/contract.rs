@@ -1,0 +1,149 @@
+//! The seam between the pipeline and a vendor: the traits, and errors by what the caller must do.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{
+    Cursor, Event, Gap, Page, Product, RawRecord, RecordHead, StreamId, Window, WorkItem,
+};
+use futures::stream::BoxStream;
+
+/// Pages of one item, in order. The last one has [`Page::last`] set; a stream that ends with an
+/// error or without such a page leaves the item in the work list.
+pub type PageStream = BoxStream<'static, Result<Page, FetchError>>;
+
+/// What one listing found.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Items to be stored in the work list. May repeat items that are known or done.
+    pub items: Vec<WorkItem>,
+    /// The cursor that covers them; stored in the same commit as the items.
+    pub cursor: Cursor,
+    /// Spans that the vendor no longer lists.
+    pub gaps: Vec<Gap>,
+    /// Whether `list` should be called again at once: the cursor is not yet at the present.
+    pub more: bool,
+}
+
+/// Why listing or fetching did not work, by what the caller must do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Try again after a back-off; `after` is the vendor's wish.
+    #[error("{what}")]
+    Retry {
+        /// What was tried, on what, why it failed.
+        what: String,
+        /// `Retry-After`, capped.
+        after: Option<Duration>,
+    },
+    /// The quota is used up: pause the quota key, do not count an attempt.
+    #[error("{what}")]
+    Throttled {
+        /// What was tried and the vendor's words.
+        what: String,
+        /// `Retry-After`, capped.
+        after: Option<Duration>,
+    },
+    /// Credentials were refused: hold what depends on them, try slowly, tell the operator.
+    #[error("{what}")]
+    Auth {
+        /// The vendor's code and words.
+        what: String,
+        /// What to do, one sentence.
+        help: String,
+    },
+    /// A permission is missing: hold this stream only, try slowly, tell the operator.
+    #[error("{what}")]
+    Permission {
+        /// The vendor's code and words.
+        what: String,
+        /// What to do, one sentence.
+        help: String,
+    },
+    /// The vendor says auditing is off, or not yet set up: hold the tenant, try hourly.
+    #[error("{what}")]
+    AuditingDisabled {
+        /// The vendor's words.
+        what: String,
+        /// What to do, one sentence.
+        help: String,
+    },
+    /// The vendor no longer has the item: note the loss, drop the item.
+    #[error("{what}")]
+    Gone {
+        /// What is gone and when it expired.
+        what: String,
+    },
+    /// The item can never be fetched as it is (hostile URL, over the size limit): quarantine it.
+    #[error("{what}")]
+    Poison {
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// A record that could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum NormaliseError {
+    /// Not a JSON object: quarantine it.
+    #[error("not a JSON object: {0}")]
+    NotAnObject(String),
+}
+
+/// Reads records of one product. Pure: the same record gives the same answer for ever.
+pub trait RecordReader: Send + Sync + Debug {
+    /// The product whose records these are.
+    fn product(&self) -> Product;
+
+    /// The operations in a record, by the cheapest look that finds them. Does not validate the
+    /// record. For filtering where nothing is forwarded.
+    fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError>;
+
+    /// Identity, time, operations, actor and digest. Validates the whole record.
+    fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError>;
+
+    /// The events of a record. Only for records that a detector wants. Missing or odd members
+    /// never make it fail. `fetched_at` stands in for an event time that is absent.
+    fn normalise(
+        &self,
+        record: &RawRecord,
+        fetched_at: DateTime<Utc>,
+    ) -> Result<Vec<Event>, NormaliseError>;
+}
+
+/// A vendor's audit log. Implementations keep no durable state and may be called again after any
+/// failure: the store decides what is done.
+#[async_trait]
+pub trait Connector: Send + Sync + Debug {
+    /// The kind, as in the configuration (`office365`).
+    fn kind(&self) -> &'static str;
+
+    /// The streams this connector was configured for.
+    fn streams(&self) -> Vec<StreamId>;
+
+    /// Requests of streams with the same key share one quota.
+    fn quota_key(&self) -> String;
+
+    /// The cursor from which `list` covers `window` (until now where `window` ends later).
+    fn first_cursor(&self, stream: &StreamId, window: Window) -> Cursor;
+
+    /// Finds work: items and the cursor that covers them. Idempotent. `cursor` comes from the
+    /// store or from [`Connector::first_cursor`]. A wrong implementation that moves the cursor
+    /// past items it did not return loses them.
+    async fn list(&self, stream: &StreamId, cursor: &Cursor) -> Result<Listing, FetchError>;
+
+    /// Looks again over a span that is already listed, for what came late. Items that are known or
+    /// done may come again; the caller drops them.
+    async fn relist(&self, stream: &StreamId, window: Window) -> Result<Vec<WorkItem>, FetchError>;
+
+    /// Turns one item into pages. Idempotent.
+    async fn fetch(&self, item: &WorkItem) -> Result<PageStream, FetchError>;
+
+    /// Reads this connector's records.
+    fn records(&self) -> &dyn RecordReader;
+}

@@ -1,0 +1,15 @@
+//! Connectors: how the vendors' audit logs are listed, fetched and read.
+//!
+//! A connector finds work ([`Connector::list`]), turns an item of work into pages
+//! ([`Connector::fetch`]) and lends its [`RecordReader`], which reads a record's head and turns
+//! it into events. Nothing here stores, detects or delivers.
+#![warn(missing_docs)]
+
+mod contract;
+pub mod google;
+pub mod kernel;
+pub mod microsoft;
+pub mod options;
+pub mod registry;
+
+pub use contract::{Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader};

@@ -1,0 +1,63 @@
+//! The seam between the pipeline and a detection.
+
+use std::fmt::Debug;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Event, Finding, Product};
+
+/// Which records a detector wants normalised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interest {
+    /// The product; `None` for both.
+    pub product: Option<Product>,
+    /// Operations, each a name or a pattern with `*` (`*Export*`), compared without case. An empty
+    /// list means all.
+    pub operations: Vec<String>,
+}
+
+/// A change of a detector's memory, for the commit. Keys begin with nothing of the tenant: the
+/// store puts job, tenant and detector in front.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateChange {
+    /// Key within the detector, at most 512 bytes.
+    pub key: Vec<u8>,
+    /// New value, at most 4 KiB; `None` takes it away.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A stored value that this version cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("state of detector {detector} cannot be read: {reason}")]
+pub struct BadState {
+    /// The detector.
+    pub detector: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One detection for one tenant and one job. Pure: no clock, no I/O, no randomness. The findings
+/// are a function of the set of events observed, whatever their order, while no bound is hit.
+pub trait Detector: Send + Debug {
+    /// Id of the rule; the detector's part of a state key.
+    fn id(&self) -> &str;
+
+    /// Which records it wants.
+    fn wants(&self) -> Interest;
+
+    /// Takes an event in and marks what it touches. The same event again changes nothing.
+    fn observe(&mut self, event: &Event);
+
+    /// Adds the findings of all that was touched since the last call, whole and as they stand now
+    /// (revision 1 and no update reason: the finding table numbers them). Called once per page;
+    /// `fetched_at` is the page's.
+    fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>);
+
+    /// Forgets what no event at or after `watermark` can still change.
+    fn evict(&mut self, watermark: DateTime<Utc>);
+
+    /// The changes of memory since the last call.
+    fn drain_changes(&mut self) -> Vec<StateChange>;
+
+    /// Puts a stored value back.
+    fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState>;
+}

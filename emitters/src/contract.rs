@@ -1,0 +1,63 @@
+//! The seam between a lane and a receiver.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use exfilwatch_model::Envelope;
+
+/// One item the receiver will never take, and why. The lane quarantines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Index in the batch.
+    pub index: usize,
+    /// Why, in one sentence with the receiver's words.
+    pub reason: String,
+}
+
+/// The receipt for a batch: everything in it was taken, apart from what is named here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Items that were refused for good.
+    pub refused: Vec<Refusal>,
+    /// The receiver took the batch but asks for a slower pace.
+    pub slow_down: Option<Duration>,
+}
+
+/// Why a batch was not taken, by what the lane must do. Nothing of the batch counts as delivered;
+/// it is sent again as the same bytes.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// Send again after a back-off; `after` is the receiver's wish.
+    #[error("{what}")]
+    Retry {
+        /// What was tried, on what, why it failed.
+        what: String,
+        /// `Retry-After`, capped.
+        after: Option<Duration>,
+    },
+    /// Keep everything, try slowly, tell the operator: token, permission, index, wrong port.
+    #[error("{what}")]
+    Hold {
+        /// What the receiver said.
+        what: String,
+        /// What to do, one sentence.
+        help: String,
+    },
+}
+
+/// A receiver of envelopes.
+#[async_trait]
+pub trait Emitter: Send + Sync + Debug {
+    /// `kind.name` as configured (`splunk_hec.main`).
+    fn name(&self) -> &str;
+
+    /// Most items and bytes of payload a batch should hold.
+    fn batch_max(&self) -> (usize, usize);
+
+    /// Resolves when the receiver has taken the batch for good (HEC ack where on, fsync for
+    /// files), or says which items it refused and why. Several may be in flight. An
+    /// implementation that resolves before the receiver has the data loses it on a crash.
+    async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError>;
+}

@@ -1,0 +1,352 @@
+//! Inside and outside: whether an address belongs to the tenant, and what it is if not.
+//!
+//! Internal means equal to a configured domain or below it by a leading dot. The public suffix
+//! list only groups what is outside: `evil.onmicrosoft.com` is not `contoso.onmicrosoft.com`.
+//! Guests are outside whatever their name says.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// Domains at which anyone can open a mailbox.
+const FREE_MAIL: &[&str] = &[
+    "126.com",
+    "163.com",
+    "aol.com",
+    "fastmail.com",
+    "gmail.com",
+    "gmx.at",
+    "gmx.ch",
+    "gmx.com",
+    "gmx.de",
+    "gmx.net",
+    "googlemail.com",
+    "hey.com",
+    "hotmail.co.uk",
+    "hotmail.com",
+    "hotmail.de",
+    "hotmail.fr",
+    "hotmail.it",
+    "hushmail.com",
+    "icloud.com",
+    "inbox.com",
+    "laposte.net",
+    "libero.it",
+    "live.com",
+    "live.nl",
+    "mac.com",
+    "mail.com",
+    "mail.ru",
+    "me.com",
+    "msn.com",
+    "naver.com",
+    "orange.fr",
+    "outlook.com",
+    "outlook.de",
+    "outlook.fr",
+    "pm.me",
+    "proton.me",
+    "protonmail.ch",
+    "protonmail.com",
+    "qq.com",
+    "rediffmail.com",
+    "seznam.cz",
+    "t-online.de",
+    "tuta.io",
+    "tutamail.com",
+    "tutanota.com",
+    "web.de",
+    "wp.pl",
+    "yahoo.co.in",
+    "yahoo.co.jp",
+    "yahoo.co.uk",
+    "yahoo.com",
+    "yahoo.de",
+    "yahoo.fr",
+    "yandex.com",
+    "yandex.ru",
+    "ymail.com",
+    "zoho.com",
+];
+
+/// What someone outside (or inside) is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartyClass {
+    /// In a domain of the tenant.
+    Internal,
+    /// Invited from outside (`#EXT#`, `urn:spo:guest#`).
+    Guest,
+    /// In a domain that the tenant listed as partner.
+    Partner,
+    /// At a provider where anyone can have a mailbox.
+    FreeMail,
+    /// In some other organisation.
+    ForeignTenant,
+    /// A service account of a cloud project.
+    ServiceAccount,
+    /// Everybody who has the link.
+    Anyone,
+    /// Cannot be told from the text.
+    Unknown,
+}
+
+impl PartyClass {
+    /// The name used in fields and rules.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Guest => "guest",
+            Self::Partner => "partner",
+            Self::FreeMail => "free_mail",
+            Self::ForeignTenant => "foreign_tenant",
+            Self::ServiceAccount => "service_account",
+            Self::Anyone => "anyone",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Outside for certain: neither internal nor unknown.
+    pub fn is_external(self) -> bool {
+        !matches!(self, Self::Internal | Self::Unknown)
+    }
+}
+
+/// Someone named in a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// The address in lower case, guests decoded (`bob@gmail.com`); the text itself when it is
+    /// no address.
+    pub address: String,
+    /// Domain of the address.
+    pub domain: Option<String>,
+    /// Registrable domain, for grouping what is outside.
+    pub registrable: Option<String>,
+    /// What they are.
+    pub class: PartyClass,
+}
+
+/// The domains of a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Domains {
+    internal: Vec<String>,
+    partners: Vec<String>,
+}
+
+impl Domains {
+    /// Domains in any case, with or without a leading `@` or dot.
+    pub fn new<S: AsRef<str>>(internal: &[S], partners: &[S]) -> Self {
+        let clean = |list: &[S]| list.iter().map(|d| clean_domain(d.as_ref())).collect();
+        Self {
+            internal: clean(internal),
+            partners: clean(partners),
+        }
+    }
+
+    /// Whether no internal domain is known.
+    pub fn is_empty(&self) -> bool {
+        self.internal.is_empty()
+    }
+
+    /// The internal domains.
+    pub fn internal(&self) -> &[String] {
+        &self.internal
+    }
+
+    /// These domains and one more, internal: used where none are configured and the record's own
+    /// organisation is all that is known.
+    pub fn with_internal(&self, domain: &str) -> Cow<'_, Self> {
+        let domain = clean_domain(domain);
+        if domain.is_empty() || self.internal.contains(&domain) {
+            return Cow::Borrowed(self);
+        }
+        let mut more = self.clone();
+        more.internal.push(domain);
+        Cow::Owned(more)
+    }
+
+    /// Whether the domain is one of the tenant's or below one.
+    pub fn is_internal_domain(&self, domain: &str) -> bool {
+        is_below_any(&clean_domain(domain), &self.internal)
+    }
+
+    /// Who is meant by an address or login name of a record.
+    pub fn party(&self, text: &str) -> Party {
+        let text = text.trim();
+        let (address, guest) = decode(text);
+        let domain = domain_of(&address).map(str::to_owned);
+        let class = if guest {
+            PartyClass::Guest
+        } else if is_anyone(text) {
+            PartyClass::Anyone
+        } else {
+            domain
+                .as_deref()
+                .map_or(PartyClass::Unknown, |domain| self.class_of(domain))
+        };
+        let registrable = domain.as_deref().map(registrable);
+        Party {
+            address,
+            domain,
+            registrable,
+            class,
+        }
+    }
+
+    fn class_of(&self, domain: &str) -> PartyClass {
+        if is_below_any(domain, &self.internal) {
+            PartyClass::Internal
+        } else if is_below_any(domain, &self.partners) {
+            PartyClass::Partner
+        } else if domain.ends_with(".gserviceaccount.com") {
+            PartyClass::ServiceAccount
+        } else if FREE_MAIL.contains(&domain) {
+            PartyClass::FreeMail
+        } else {
+            PartyClass::ForeignTenant
+        }
+    }
+}
+
+fn clean_domain(domain: &str) -> String {
+    domain
+        .trim()
+        .trim_start_matches(['@', '.'])
+        .trim_end_matches('.')
+        .to_lowercase()
+}
+
+fn is_below_any(domain: &str, domains: &[String]) -> bool {
+    domains.iter().any(|own| {
+        domain == own
+            || domain
+                .strip_suffix(own.as_str())
+                .is_some_and(|rest| rest.ends_with('.'))
+    })
+}
+
+/// The domain of an address: what follows the last `@`, when it looks like one.
+fn domain_of(address: &str) -> Option<&str> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let plausible = !local.is_empty()
+        && domain.contains('.')
+        && !domain.starts_with('.')
+        && !domain.contains(char::is_whitespace);
+    plausible.then(|| domain.trim_end_matches('.'))
+}
+
+/// Registrable domain by the public suffix list, for grouping; the domain itself where the list
+/// knows none.
+pub fn registrable(domain: &str) -> String {
+    psl::domain_str(domain).unwrap_or(domain).to_owned()
+}
+
+/// Takes the wrapping off a login name. Gives the address in lower case, and whether it is a
+/// guest's. Forms seen in the Unified Audit Log: `bob_gmail.com#EXT#@contoso.onmicrosoft.com` (the
+/// last `_` stands for the @), `urn:spo:guest#bob@gmail.com`, `i:0#.f|membership|bob@contoso.com`,
+/// `smtp:bob@contoso.com`.
+fn decode(text: &str) -> (String, bool) {
+    let lower = text.to_lowercase();
+    let lower = lower.rsplit('|').next().unwrap_or(&lower);
+    if let Some(guest) = lower.split_once("urn:spo:guest#").map(|(_, guest)| guest) {
+        return (guest.to_owned(), true);
+    }
+    if let Some((name, _)) = lower.split_once("#ext#") {
+        let address = match name.rsplit_once('_') {
+            Some((local, domain)) => format!("{local}@{domain}"),
+            None => name.to_owned(),
+        };
+        return (address, true);
+    }
+    let plain = lower.strip_prefix("smtp:").unwrap_or(lower);
+    let plain = plain.trim_matches(|c| matches!(c, '<' | '>' | '"' | '\'' | ' '));
+    (plain.to_owned(), false)
+}
+
+fn is_anyone(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    lower.starts_with("urn:spo:anon#") || lower == "anonymous" || lower == "anyone"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_of_an_address_is_put_on_the_right_side() {
+        use PartyClass::{
+            Anyone, ForeignTenant, FreeMail, Guest, Internal, Partner, ServiceAccount, Unknown,
+        };
+        let domains = Domains::new(
+            &["Contoso.example", "contoso.onmicrosoft.com"],
+            &["partner.example"],
+        );
+        for (text, class, address) in [
+            ("Alice@CONTOSO.example", Internal, "alice@contoso.example"),
+            ("a@sub.contoso.example", Internal, "a@sub.contoso.example"),
+            (
+                "a@notcontoso.example",
+                ForeignTenant,
+                "a@notcontoso.example",
+            ),
+            (
+                "a@contoso.example.evil.net",
+                ForeignTenant,
+                "a@contoso.example.evil.net",
+            ),
+            (
+                "a@evil.onmicrosoft.com",
+                ForeignTenant,
+                "a@evil.onmicrosoft.com",
+            ),
+            ("smtp:x@gmail.com", FreeMail, "x@gmail.com"),
+            ("x@eu.partner.example", Partner, "x@eu.partner.example"),
+            (
+                "bob_gmail.com#EXT#@contoso.onmicrosoft.com",
+                Guest,
+                "bob@gmail.com",
+            ),
+            (
+                "b_o_b_gmail.com#EXT#@contoso.onmicrosoft.com",
+                Guest,
+                "b_o_b@gmail.com",
+            ),
+            (
+                "i:0#.f|membership|alice@contoso.example",
+                Internal,
+                "alice@contoso.example",
+            ),
+            (
+                "i:0#.f|membership|urn:spo:guest#bob@gmail.com",
+                Guest,
+                "bob@gmail.com",
+            ),
+            ("urn:spo:anon#a1b2", Anyone, "urn:spo:anon#a1b2"),
+            (
+                "robot@p1.iam.gserviceaccount.com",
+                ServiceAccount,
+                "robot@p1.iam.gserviceaccount.com",
+            ),
+            (
+                "NT AUTHORITY\\SYSTEM (w9wp)",
+                Unknown,
+                "nt authority\\system (w9wp)",
+            ),
+            ("", Unknown, ""),
+            ("app@sharepoint", Unknown, "app@sharepoint"),
+        ] {
+            let party = domains.party(text);
+            assert_eq!(
+                (party.class, party.address.as_str()),
+                (class, address),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_outside_is_grouped_by_registrable_domain() {
+        let party = Domains::default().party("x@mail.evil.co.uk");
+        assert_eq!(party.registrable.as_deref(), Some("evil.co.uk"));
+    }
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of exfilwatch: the types every other crate speaks.
+//!
+//! Nothing here does I/O and nothing is async. A word means one thing in the whole project
+//! (docs/ARCHITECTURE.md, "Words"): a *record* is the vendor's, raw and untouched; an *event* is
+//! ours, flat; a *finding* is what a detector says about events.
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod delivery;
+pub mod domains;
+pub mod event;
+pub mod finding;
+pub mod identity;
+pub mod names;
+pub mod record;
+pub mod work;
+
+pub use clock::{Clock, RatedClock, SystemClock, Window};
+pub use delivery::{Envelope, Kind};
+pub use domains::{Domains, Party, PartyClass};
+pub use event::{Event, Value, field};
+pub use finding::{Evidence, Finding, FindingState, Mode, RuleFacts, Severity, UpdateReason};
+pub use identity::finding_uid;
+pub use names::{JobId, NameError, Product, StreamId, TenantId};
+pub use record::{Malformed, Page, RawRecord, RecordHead};
+pub use work::{Cursor, Gap, GapState, WorkItem};

@@ -1,0 +1,199 @@
+//! What is written together: the parts of a commit, and the positions of the outbox.
+
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+use exfilwatch_model::finding::FindingState;
+use exfilwatch_model::{Cursor, Envelope, Gap, JobId, Kind, StreamId, TenantId, WorkItem};
+use serde::{Deserialize, Serialize};
+
+/// Largest value of the store, in bytes: larger ones are never given back by sled, and above
+/// 128 KiB it never syncs them.
+pub const VALUE_BYTES_MAX: usize = 4 << 10;
+/// Fingerprints in one seen chunk: 512 x 8 bytes = 4 KiB.
+pub const SEEN_CHUNK_MAX: usize = 512;
+
+/// A place in the outbox. Ordered as the outbox is.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// Number of the segment file.
+    pub segment: u64,
+    /// Byte offset of the frame in it.
+    pub offset: u64,
+    /// Item within the frame.
+    pub item: u32,
+}
+
+/// Items of one kind and tenant that are appended to the outbox as one frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What the items are.
+    pub kind: Kind,
+    /// Whose they are.
+    pub tenant: TenantId,
+    /// The items, all of `kind` and `tenant`.
+    pub items: Vec<Envelope>,
+}
+
+/// A lane: one emitter, one route, one kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LaneId {
+    /// `kind.name` of the emitter (`splunk_hec.main`).
+    pub emitter: String,
+    /// Tenant or index the lane is for; `all` when it takes every tenant.
+    pub route: String,
+    /// What it carries.
+    pub kind: Kind,
+}
+
+/// How far a lane has delivered: everything before `position` is confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneMark {
+    /// The lane.
+    pub lane: LaneId,
+    /// First item not yet confirmed.
+    pub position: Position,
+    /// Items confirmed so far, for `status`.
+    pub delivered: u64,
+    /// Gone from the configuration: kept for the record, holds no segments.
+    pub retired: bool,
+}
+
+/// An item of work that is finished; kept until the vendor no longer lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoneItem {
+    /// The stream.
+    pub stream: StreamId,
+    /// Key of the item.
+    pub key: String,
+    /// When the entry may be forgotten.
+    pub forget_after: DateTime<Utc>,
+}
+
+/// Fingerprints of records that were committed, by day of arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenChunk {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Day of arrival (`fetched_at`), for forgetting.
+    pub day: NaiveDate,
+    /// At most [`SEEN_CHUNK_MAX`].
+    pub fingerprints: Vec<u64>,
+}
+
+/// A change of a detector's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowChange {
+    /// Live, or a job.
+    pub job: JobId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Id of the detector.
+    pub detector: String,
+    /// Key within the detector, at most 512 bytes.
+    pub key: Vec<u8>,
+    /// New value, at most [`VALUE_BYTES_MAX`]; `None` removes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// How complete a stream is: everything before `at` is committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Live, or a job.
+    pub job: JobId,
+    /// The stream.
+    pub stream: StreamId,
+    /// Committed low-water.
+    pub at: DateTime<Utc>,
+}
+
+/// What was not taken as a record. The bytes go to a file of ours, the entry to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Content-derived: the same bytes of the same stream again are the same entry.
+    pub id: String,
+    /// Where it comes from.
+    pub stream: StreamId,
+    /// Work item or lane it was found in.
+    pub origin: String,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The bytes. Empty when read back from the store (they are in `file`).
+    pub bytes: Bytes,
+    /// File name under `quarantine/`; set by the store.
+    pub file: Option<String>,
+}
+
+/// When a subscription was last started (office365: one start per 15 minutes).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The stream.
+    pub stream: StreamId,
+    /// Last start call.
+    pub started_at: DateTime<Utc>,
+}
+
+/// A job and how far it is. `state` is the pipeline's own JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobState {
+    /// The job.
+    pub job: JobId,
+    /// What it is to do and what is done, as JSON text of at most 3 KiB.
+    pub state: String,
+    /// Whether it is over.
+    pub finished: bool,
+}
+
+/// A file that was forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Name as given, for people.
+    pub path: String,
+    /// Digest of its content; the key.
+    pub digest: String,
+    /// Bytes of it that are committed.
+    pub offset: u64,
+    /// Whether all of it is.
+    pub finished: bool,
+}
+
+/// What is written together. A group of commits is atomic as a whole: outbox frames, cursor, work
+/// list, seen index, windows and findings of a page stand or fall as one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Commit {
+    /// Items for the outbox.
+    pub frames: Vec<Frame>,
+    /// Listing cursors.
+    pub cursors: Vec<(StreamId, Cursor)>,
+    /// Items of work: new, or with another try noted.
+    pub work: Vec<WorkItem>,
+    /// Items that are finished: removed from the work list.
+    pub done: Vec<DoneItem>,
+    /// Fingerprints of the records in `frames`.
+    pub seen: Vec<SeenChunk>,
+    /// Days of the seen index to forget: everything of the tenant before the day.
+    pub forget_seen_before: Vec<(TenantId, NaiveDate)>,
+    /// Detector memory.
+    pub windows: Vec<WindowChange>,
+    /// Watermarks.
+    pub watermarks: Vec<Watermark>,
+    /// The finding table: new or updated entries.
+    pub findings: Vec<(TenantId, FindingState)>,
+    /// Entries of the finding table to forget.
+    pub forget_findings: Vec<(TenantId, uuid::Uuid)>,
+    /// Gaps: new or with another state.
+    pub gaps: Vec<Gap>,
+    /// What was not taken as a record.
+    pub quarantined: Vec<Quarantined>,
+    /// Subscription starts.
+    pub subscriptions: Vec<Subscription>,
+    /// Jobs.
+    pub jobs: Vec<JobState>,
+    /// Files.
+    pub files: Vec<FileMark>,
+    /// Marks of lanes.
+    pub lanes: Vec<LaneMark>,
+}

@@ -1,0 +1,2 @@
+//! Developer tasks: the benchmark, generated files.
+fn main() {}
