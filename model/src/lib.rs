@@ -13,6 +13,7 @@ pub mod finding;
 pub mod identity;
 pub mod names;
 pub mod record;
+pub mod secret;
 pub mod work;
 
 pub use clock::{Clock, RatedClock, SystemClock, Window};
@@ -23,4 +24,5 @@ pub use finding::{Evidence, Finding, FindingState, Mode, RuleFacts, Severity, Up
 pub use identity::finding_uid;
 pub use names::{JobId, NameError, Product, StreamId, TenantId};
 pub use record::{Malformed, Page, RawRecord, RecordHead};
+pub use secret::SecretSource;
 pub use work::{Cursor, Gap, GapState, WorkItem};
