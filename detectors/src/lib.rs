@@ -2,5 +2,7 @@
 #![warn(missing_docs)]
 
 mod contract;
+mod options;
 
 pub use contract::{BadState, Detector, Interest, StateChange};
+pub use options::DetectorsOptions;

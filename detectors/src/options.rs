@@ -1,0 +1,44 @@
+//! `[detectors]` of the configuration.
+//!
+//! Nothing else of this crate is configurable from outside: what a rule does stands in its file.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whether and with which rules records are looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectorsOptions {
+    /// Whether records are looked at. Off, exfilwatch only forwards.
+    pub enabled: bool,
+    /// A folder of rule files laid over the built-in ones: a file with the id of a built-in rule
+    /// replaces the built-in file.
+    pub rules_dir: Option<PathBuf>,
+    /// Detections by name that are not run, each a name or a pattern with `*`.
+    pub disabled: Vec<String>,
+}
+
+impl Default for DetectorsOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            rules_dir: None,
+            disabled: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detectors_are_on_unless_switched_off_and_misspelt_keys_are_refused() {
+        let read = serde_json::from_str::<DetectorsOptions>;
+        assert!(read("{}").unwrap().enabled);
+        assert!(!read(r#"{"enabled": false}"#).unwrap().enabled);
+        assert!(read(r#"{"rule_dir": "x"}"#).is_err());
+    }
+}
