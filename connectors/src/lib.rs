@@ -10,6 +10,7 @@ pub mod google;
 pub mod kernel;
 pub mod microsoft;
 pub mod options;
+pub mod records;
 pub mod registry;
 
 pub use contract::{Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader};
