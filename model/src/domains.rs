@@ -241,6 +241,11 @@ pub fn registrable(domain: &str) -> String {
     psl::domain_str(domain).unwrap_or(domain).to_owned()
 }
 
+/// Whether anyone can have a mailbox at this domain.
+pub fn is_free_mail(domain: &str) -> bool {
+    FREE_MAIL.contains(&clean_domain(domain).as_str())
+}
+
 /// Takes the wrapping off a login name. Gives the address in lower case, and whether it is a
 /// guest's. Forms seen in the Unified Audit Log: `bob_gmail.com#EXT#@contoso.onmicrosoft.com` (the
 /// last `_` stands for the @), `urn:spo:guest#bob@gmail.com`, `i:0#.f|membership|bob@contoso.com`,
@@ -342,6 +347,13 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn free_mail_is_told_from_what_looks_like_it() {
+        assert!(is_free_mail("GMAIL.com"));
+        assert!(!is_free_mail("notgmail.com"));
+        assert!(!is_free_mail("mail.gmail.com.evil.example"));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub mod field {
     pub const EXTERNAL_DOMAIN: &str = "external_domain";
     /// Class of what is outside: see [`crate::PartyClass`].
     pub const EXTERNAL_CLASS: &str = "external_class";
+    /// What is outside has a mailbox at a provider where anyone can have one, be it a guest or not.
+    pub const EXTERNAL_IS_FREE_MAIL: &str = "external_is_free_mail";
     /// One destination mail is forwarded to (address, lower case); one event per destination.
     pub const FORWARD_TO: &str = "forward_to";
     /// How: `smtp_address`, `recipient_object`, `inbox_rule`, `transport_rule`, `journal_rule`, …
@@ -62,6 +64,8 @@ pub mod field {
     pub const FORWARD_DIRECTION: &str = "forward_direction";
     /// Forwarding that leaves no copy in the mailbox.
     pub const FORWARD_WITHOUT_COPY: &str = "forward_without_copy";
+    /// The rule hides mail from the mailbox's owner: deletes it or moves it where nobody looks.
+    pub const HIDES_MAIL: &str = "hides_mail";
     /// The setting was taken away, not made.
     pub const IS_REMOVAL: &str = "is_removal";
     /// Name of the rule that was made or changed.
@@ -82,6 +86,8 @@ pub mod field {
     pub const ALERT_NAME: &str = "alert_name";
     /// Id of the record that caused a vendor's alert (`Data.reid`).
     pub const CAUSE_ID: &str = "cause_id";
+    /// eDiscovery: `create`, `download` or `view` of an export.
+    pub const EXPORT_STEP: &str = "export_step";
     /// Identity of the vendor's item, without the element within it: events that say one thing
     /// together share it.
     pub const ITEM: &str = "item";

@@ -1,0 +1,71 @@
+//! Entra ID (Azure Active Directory): directory changes and sign-ins. `Actor[]` and `Target[]` name
+//! one party in several ways, told apart by `Type` (5 = user principal name, 1 = display name).
+
+use exfilwatch_model::{Event, field};
+use serde_json::Value;
+
+use super::super::flatten::text;
+use super::super::outside::set_party;
+use super::Body;
+
+/// One event.
+pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
+    let target = named(record, "Target", 5)
+        .or_else(|| record.text("ObjectId").filter(|object| object.contains('@')))
+        .or_else(|| named(record, "Target", 1));
+    if let Some(target) = target {
+        let party = record.domains.party(&target);
+        event.set(field::TARGET, party.address.as_str());
+        if party.domain.is_some() {
+            set_party(&mut event, &party);
+        }
+    }
+    event.set_some(field::OBJECT, record.text("ObjectId"));
+    let role = event.text("ModifiedProperties.Role.DisplayName.NewValue");
+    let role = role.map(|role| role.trim_matches('"').to_owned());
+    event.set_some(field::ROLE, role.filter(|role| !role.is_empty()));
+    vec![event]
+}
+
+/// The id of a type in `Actor[]` or `Target[]`.
+fn named(record: &Body<'_>, list: &str, kind: i64) -> Option<String> {
+    let list = record.members.get(list)?.as_array()?;
+    list.iter()
+        .find(|party| party.get("Type").and_then(Value::as_i64) == Some(kind))
+        .and_then(|party| text(party.get("ID")?))
+        .filter(|id| !id.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+    use exfilwatch_model::{Domains, RawRecord};
+    use serde_json::json;
+
+    use super::super::Microsoft365Records;
+    use super::*;
+    use crate::contract::RecordReader;
+
+    #[test]
+    fn target_role_and_properties_are_fields() {
+        let record = json!({
+            "CreationTime": "2026-05-04T08:00:00", "Id": "a-1", "Operation": "Add member to role.",
+            "RecordType": 8, "ResultStatus": "Success", "Workload": "AzureActiveDirectory",
+            "UserId": "admin@contoso.example", "ObjectId": "bob_gmail.com#EXT#@contoso.example",
+            "Target": [{"ID": "User_1", "Type": 2}, {"ID": "bob_gmail.com#EXT#@contoso.example", "Type": 5}],
+            "ModifiedProperties": [{"Name": "Role.DisplayName", "NewValue": "\"Global Administrator\"", "OldValue": ""}],
+            "ExtendedProperties": [{"Name": "additionalDetails", "Value": "{}"}],
+        });
+        let reader = Microsoft365Records::new(Arc::new(Domains::new(&["contoso.example"], &[])));
+        let record = RawRecord::new(record.to_string().into());
+        let event = &reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap()[0];
+        assert_eq!(event.text(field::TARGET).as_deref(), Some("bob@gmail.com"));
+        assert_eq!(event.text(field::EXTERNAL_CLASS).as_deref(), Some("guest"));
+        assert!(event.is(field::EXTERNAL_IS_FREE_MAIL));
+        assert_eq!(event.text(field::ROLE).as_deref(), Some("Global Administrator"));
+        assert_eq!(event.text("ExtendedProperties.additionalDetails").as_deref(), Some("{}"));
+        assert_eq!(event.text(field::RESULT).as_deref(), Some("success"));
+    }
+}

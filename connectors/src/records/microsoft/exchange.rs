@@ -1,0 +1,242 @@
+//! Exchange: every path by which mail is made to leave a mailbox and that names its destination.
+//!
+//! Cmdlets (RecordType 1) carry the destination in a parameter: see [`PATHS`]. Rules made by
+//! Outlook on the desktop come as `UpdateInboxRules` (mailbox audit), see [`super::inbox_rules`].
+//! One event is made per destination; an empty value takes the forwarding away.
+
+use exfilwatch_model::{Event, Party, PartyClass, field};
+
+use super::super::address::{self, Entry};
+use super::super::outside::set_party;
+use super::parameters::{Parameters, truth};
+use super::{Body, inbox_rules};
+
+/// Noun of the cmdlet, parameter, name of the path (`forward_via`). When both addresses of a
+/// mailbox are set, Exchange follows ForwardingAddress; both are told all the same.
+const PATHS: &[(&str, &str, &str)] = &[
+    ("Mailbox", "ForwardingSmtpAddress", "smtp_address"),
+    ("Mailbox", "ForwardingAddress", "recipient_object"),
+    ("MailPublicFolder", "ForwardingAddress", "recipient_object"),
+    ("InboxRule", "ForwardTo", "inbox_rule"),
+    ("InboxRule", "ForwardAsAttachmentTo", "inbox_rule"),
+    ("InboxRule", "RedirectTo", "inbox_rule"),
+    ("TransportRule", "BlindCopyTo", "transport_rule"),
+    ("TransportRule", "CopyTo", "transport_rule"),
+    ("TransportRule", "RedirectMessageTo", "transport_rule"),
+    ("TransportRule", "AddToRecipients", "transport_rule"),
+    ("JournalRule", "JournalEmailAddress", "journal_rule"),
+    ("TransportConfig", "JournalingReportNdrTo", "transport_config"),
+    ("OutboundConnector", "SmartHosts", "outbound_connector"),
+    ("UnifiedGroupLinks", "Links", "group_member"),
+    ("DistributionGroupMember", "Member", "group_member"),
+];
+
+/// Folders in which nobody looks, lower case.
+const HIDING_FOLDERS: &[&str] = &[
+    "archive",
+    "conversation history",
+    "deleted items",
+    "junk",
+    "junk email",
+    "junk e-mail",
+    "rss",
+    "rss feeds",
+    "rss subscriptions",
+];
+
+/// Where mail goes, and how.
+pub(super) struct Destination {
+    pub(super) entry: Entry,
+    pub(super) via: &'static str,
+    pub(super) without_copy: Option<bool>,
+}
+
+/// One event per destination, or the event alone.
+pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
+    let operation = record.operation();
+    let parameters = Parameters::of(record.members.get("Parameters"));
+    set_mailbox(&mut event, record, &parameters);
+    let (destinations, via) = match operation.split_once('-') {
+        Some((verb, noun)) => cmdlet(&mut event, verb, noun, &parameters),
+        None if operation.eq_ignore_ascii_case("UpdateInboxRules") => {
+            inbox_rules::destinations(&mut event, record)
+        }
+        None => (Vec::new(), None),
+    };
+    event.set_some(field::FORWARD_VIA, via);
+    if destinations.is_empty() {
+        if via.is_some() && !event.is(field::IS_REMOVAL) {
+            event.set(field::FORWARD_DIRECTION, "unknown");
+        }
+        return vec![event];
+    }
+    destinations
+        .iter()
+        .map(|destination| forwarding(event.clone(), record, destination))
+        .collect()
+}
+
+/// Destinations of a cmdlet, and the path it belongs to when it touches one.
+fn cmdlet(
+    event: &mut Event,
+    verb: &str,
+    noun: &str,
+    parameters: &Parameters,
+) -> (Vec<Destination>, Option<&'static str>) {
+    let paths = || PATHS.iter().filter(|(known, ..)| known.eq_ignore_ascii_case(noun));
+    let Some((_, _, first_via)) = paths().next() else {
+        return (Vec::new(), None);
+    };
+    let is_rule = first_via.ends_with("_rule");
+    if is_rule {
+        set_rule(event, noun, parameters);
+    }
+    let verb = verb.to_ascii_lowercase();
+    if matches!(verb.as_str(), "remove" | "disable") {
+        event.set(field::IS_REMOVAL, true);
+        return (Vec::new(), Some(first_via));
+    }
+    let without_copy = parameters.get("DeliverToMailboxAndForward").and_then(truth).map(|keep| !keep);
+    let mut destinations = Vec::new();
+    let mut emptied = None;
+    for (_, parameter, via) in paths() {
+        for value in parameters.all(parameter) {
+            let entries = address::entries(value);
+            if entries.is_empty() {
+                emptied = Some(*via);
+            }
+            destinations.extend(entries.into_iter().map(|entry| Destination {
+                entry,
+                via,
+                without_copy: match *via {
+                    "smtp_address" | "recipient_object" => without_copy,
+                    _ if *parameter == "RedirectMessageTo" => Some(true),
+                    _ => None,
+                },
+            }));
+        }
+    }
+    if !destinations.is_empty() {
+        event.set(field::IS_REMOVAL, false);
+        return (destinations, None);
+    }
+    if emptied.is_some() {
+        event.set(field::IS_REMOVAL, true);
+        return (destinations, emptied);
+    }
+    // Switching a rule on names the rule and not where it sends.
+    let enabled = verb == "enable" && is_rule;
+    (destinations, enabled.then_some(*first_via))
+}
+
+/// The event of one destination.
+fn forwarding(mut event: Event, record: &Body<'_>, destination: &Destination) -> Event {
+    let party = party(record, destination);
+    let direction = match (&destination.entry, party.class) {
+        (_, class) if class.is_external() => "external",
+        (Entry::Legacy(_), _) | (_, PartyClass::Internal) => "internal",
+        _ => "unknown",
+    };
+    event.set(field::FORWARD_TO, party.address.as_str());
+    event.set(field::TARGET, party.address.as_str());
+    event.set(field::FORWARD_VIA, destination.via);
+    event.set(field::FORWARD_DIRECTION, direction);
+    event.set_some(field::FORWARD_WITHOUT_COPY, destination.without_copy);
+    set_party(&mut event, &party);
+    event
+}
+
+/// Who a destination is. A smart host is a host name, and belongs to whoever owns its domain.
+fn party(record: &Body<'_>, destination: &Destination) -> Party {
+    let name = destination.entry.name();
+    if destination.via == "outbound_connector" && name.contains('.') {
+        let host = name.trim_matches(['[', ']']);
+        let party = record.domains.party(&format!("host@{host}"));
+        return Party {
+            address: host.to_owned(),
+            ..party
+        };
+    }
+    record.domains.party(&name)
+}
+
+/// Name of the rule, and whether it hides mail.
+fn set_rule(event: &mut Event, noun: &str, parameters: &Parameters) {
+    let identity = parameters.get("Identity").map(str::to_owned);
+    let object = event
+        .text("ObjectId")
+        .and_then(|object| object.rsplit_once('\\').map(|(_, rule)| rule.to_owned()));
+    let name = parameters.get("Name").map(str::to_owned).or(object).or(identity);
+    event.set_some(field::RULE_NAME, name);
+    if noun.eq_ignore_ascii_case("InboxRule") {
+        let deletes = ["DeleteMessage", "SoftDeleteMessage"]
+            .iter()
+            .any(|name| parameters.is_true(name));
+        let moves = parameters.get("MoveToFolder").is_some_and(is_hiding_folder);
+        event.set(field::HIDES_MAIL, deletes || moves);
+    }
+}
+
+/// Whether nobody looks into a folder; its path may have the mailbox in front.
+pub(super) fn is_hiding_folder(folder: &str) -> bool {
+    let folder = folder.rsplit(['\\', '/', ':']).next().unwrap_or(folder);
+    HIDING_FOLDERS.contains(&folder.trim().to_lowercase().as_str())
+}
+
+/// Whose mailbox it is. `Identity` and `ObjectId` may be an address, an alias, a GUID, a canonical
+/// path, or for inbox rules `path\rule`; for a new inbox rule `Identity` is the rule's name.
+fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
+    let operation = record.operation().to_ascii_lowercase();
+    let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
+    let object = record.text("ObjectId");
+    let names: Vec<String> = match noun {
+        "mailbox" | "mailboxpermission" | "recipientpermission" | "mailboxfolderpermission"
+        | "mailboxautoreplyconfiguration" | "casmailbox" | "mailboxauditbypassassociation" => {
+            let identity = parameters.get("Identity").map(str::to_owned);
+            identity.into_iter().chain(object).collect()
+        }
+        "inboxrule" => {
+            let mailbox = parameters.get("Mailbox").map(str::to_owned);
+            let path = object.filter(|object| !object.is_empty());
+            mailbox.into_iter().chain(path).collect()
+        }
+        _ => record.text("MailboxOwnerUPN").into_iter().collect(),
+    };
+    let names: Vec<String> = names.iter().filter_map(|name| mailbox_name(name, record)).collect();
+    let address = names.iter().find(|name| name.contains('@'));
+    let Some(mailbox) = address.or(names.first()) else {
+        return;
+    };
+    event.set(field::MAILBOX, mailbox.as_str());
+    let actor = event.text(field::ACTOR).map(std::borrow::Cow::into_owned);
+    if let Some(actor) = actor
+        && let Some(others) = is_others(&actor, &names)
+    {
+        event.set(field::MAILBOX_IS_OTHERS, others);
+    }
+}
+
+fn mailbox_name(text: &str, record: &Body<'_>) -> Option<String> {
+    let path = text.split('\\').next().unwrap_or(text);
+    let entry = address::entry(path)?;
+    let name = record.domains.party(&entry.name()).address;
+    (!name.is_empty()).then_some(name)
+}
+
+/// Whether the mailbox is not the actor's. The names are compared with the actor's address and its
+/// local part, punctuation aside (`john.smith` is `John Smith`). GUIDs alone tell nothing.
+fn is_others(actor: &str, names: &[String]) -> Option<bool> {
+    let local = letters(actor.split('@').next().unwrap_or(actor));
+    let own = names.iter().any(|name| {
+        name == actor || (!name.contains('@') && letters(name) == local)
+    });
+    let telling = names.iter().any(|name| uuid::Uuid::try_parse(name).is_err());
+    (own || telling).then_some(!own)
+}
+
+fn letters(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+#[cfg(test)]
+mod tests;

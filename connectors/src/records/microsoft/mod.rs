@@ -1,0 +1,241 @@
+//! Reads the records of the Unified Audit Log (Management Activity API, Search-UnifiedAuditLog).
+//!
+//! Shape (vendor's "Office 365 Management Activity API schema", seen 2026): one object with `Id`,
+//! `CreationTime` (UTC without a zone), `Operation`, `UserId`, `RecordType`, `Workload` and what the
+//! workload adds. Any of them may be missing or of another type. `members` reads what all records
+//! share; a file per workload reads what is its own.
+
+mod compliance;
+mod dlp;
+mod entra;
+mod exchange;
+mod inbox_rules;
+mod members;
+mod parameters;
+mod sharepoint;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Domains, Event, Product, RawRecord, RecordHead, field};
+use serde_json::{Map, Value};
+
+use super::flatten::{Flattener, member_text};
+use super::{json, outside, time};
+use crate::contract::{NormaliseError, RecordReader};
+
+/// Most events made of one record; further destinations are in its raw form only.
+const EVENTS_MAX: usize = 1_000;
+
+/// Reader of office365 records.
+#[derive(Debug, Clone)]
+pub struct Microsoft365Records {
+    domains: Arc<Domains>,
+}
+
+impl Microsoft365Records {
+    /// `domains` are the tenant's. Where they are empty, the actor's own domain and the record's
+    /// `OrganizationName` count as internal.
+    pub fn new(domains: Arc<Domains>) -> Self {
+        Self { domains }
+    }
+}
+
+impl RecordReader for Microsoft365Records {
+    fn product(&self) -> Product {
+        Product::M365
+    }
+
+    fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError> {
+        for part in json::members(record.bytes()) {
+            let (key, raw) = part.map_err(no_object)?;
+            if json::text(key).as_deref() == Some("Operation") {
+                return Ok(json::scalar(raw).into_iter().collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
+        let bytes = record.bytes();
+        std::str::from_utf8(bytes).map_err(|error| NormaliseError::NotAnObject(error.to_string()))?;
+        let mut head = RecordHead {
+            product: Product::M365,
+            id: None,
+            time: None,
+            operations: Vec::new(),
+            actor: None,
+            digest: 0,
+        };
+        for part in json::members(bytes) {
+            let (key, raw) = part.map_err(no_object)?;
+            head.digest = head.digest.wrapping_add(json::digest(key, raw));
+            match key {
+                b"\"Id\"" => head.id = json::scalar(raw).filter(|id| !id.is_empty()),
+                b"\"CreationTime\"" => {
+                    head.time = json::text(raw).and_then(|text| time::instant(&text));
+                }
+                b"\"Operation\"" => head.operations = json::scalar(raw).into_iter().collect(),
+                b"\"UserId\"" => head.actor = json::scalar(raw).filter(|user| !user.is_empty()),
+                _ => {}
+            }
+        }
+        Ok(head)
+    }
+
+    fn normalise(
+        &self,
+        record: &RawRecord,
+        fetched_at: DateTime<Utc>,
+    ) -> Result<Vec<Event>, NormaliseError> {
+        let head = self.head(record)?;
+        let body = json::object(record.bytes()).map_err(no_object)?;
+        let id: Arc<str> = head.id_text().into();
+        let time = head.time.unwrap_or(fetched_at);
+        let mut event = Event::new(Product::M365, id.clone(), 0, time, record.bytes().clone());
+        event.set(field::ITEM, id.as_ref());
+
+        let organisations: Vec<String> = members::organisations(&body);
+        let actor = member_text(&body, "UserId");
+        let domains = outside::own_domains(&self.domains, actor.as_deref(), &organisations);
+        let record = Body {
+            members: &body,
+            domains: &domains,
+            family: Family::of(&body),
+        };
+        flatten(&mut event, &record);
+        members::fill(&mut event, &record);
+        let mut events = match record.family {
+            Family::Exchange => exchange::events(event, &record),
+            Family::SharePoint => sharepoint::events(event, &record),
+            Family::Entra => entra::events(event, &record),
+            Family::Compliance => compliance::events(event, &record),
+            Family::Dlp => dlp::events(event, &record),
+            Family::Other => vec![event],
+        };
+        events.truncate(EVENTS_MAX);
+        for (part, event) in (0..).zip(&mut events) {
+            event.part = part;
+        }
+        Ok(events)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
+fn no_object(error: json::Broken) -> NormaliseError {
+    NormaliseError::NotAnObject(error.to_string())
+}
+
+/// A record being read: its members, and who is inside.
+struct Body<'a> {
+    members: &'a Map<String, Value>,
+    domains: &'a Domains,
+    family: Family,
+}
+
+impl Body<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        member_text(self.members, name)
+    }
+
+    fn operation(&self) -> String {
+        self.text("Operation").unwrap_or_default()
+    }
+}
+
+/// Which file reads what is special about a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Exchange,
+    SharePoint,
+    Entra,
+    Compliance,
+    Dlp,
+    Other,
+}
+
+impl Family {
+    /// By RecordType; by Workload where the type is absent or new.
+    fn of(members: &Map<String, Value>) -> Self {
+        match members::record_type(members) {
+            Some(1 | 2 | 3 | 19 | 50) => Self::Exchange,
+            Some(4 | 6 | 7 | 14 | 36 | 37 | 54 | 55 | 56) => Self::SharePoint,
+            Some(8 | 9 | 15) => Self::Entra,
+            Some(18 | 24 | 31 | 40) => Self::Compliance,
+            Some(11 | 13 | 33 | 63 | 107) => Self::Dlp,
+            _ => match member_text(members, "Workload").as_deref() {
+                Some("Exchange") => Self::Exchange,
+                Some("SharePoint" | "OneDrive") => Self::SharePoint,
+                Some("AzureActiveDirectory") => Self::Entra,
+                Some("SecurityComplianceCenter") => Self::Compliance,
+                _ => Self::Other,
+            },
+        }
+    }
+}
+
+/// All members, flat. `Parameters` and `Data` come in several shapes and are read by their own files.
+fn flatten(event: &mut Event, record: &Body<'_>) {
+    let mut flattener = Flattener::new();
+    for (name, value) in record.members {
+        match (name.as_str(), value) {
+            ("Parameters", _) => parameters::fill(event, value),
+            ("Data", Value::String(text)) => compliance::fill_data(event, &mut flattener, text),
+            _ => flattener.member(event, name, value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &'static str) -> (Option<String>, Option<DateTime<Utc>>, Vec<String>, u64) {
+        let record = RawRecord::new(text.into());
+        let reader = Microsoft365Records::new(Arc::default());
+        let head = reader.head(&record).unwrap();
+        let operations = head.operations.iter().map(ToString::to_string).collect();
+        (head.id.map(Cow::into_owned), head.time, operations, head.digest)
+    }
+
+    #[test]
+    fn a_head_names_record_time_operation_and_actor() {
+        let (id, time, operations, _) = head(
+            r#"{"CreationTime":"2021-04-16T12:07:14","Id":"a-1","Operation":"New\u002dInboxRule","UserId":"A@b.example"}"#,
+        );
+        assert_eq!(id.as_deref(), Some("a-1"));
+        assert_eq!(time, Some("2021-04-16T12:07:14Z".parse().unwrap()));
+        assert_eq!(operations, ["New-InboxRule"]);
+    }
+
+    #[test]
+    fn the_order_of_members_is_not_part_of_the_digest() {
+        let one = head(r#"{"Id":"a","Operation":"x"}"#).3;
+        assert_eq!(one, head(r#"{ "Operation":"x", "Id":"a" }"#).3);
+        assert_ne!(one, head(r#"{"Id":"a","Operation":"y"}"#).3);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_and_what_lacks_members_is_not() {
+        let reader = Microsoft365Records::new(Arc::default());
+        for text in [&b"[1]"[..], b"", b"{\"a\":1", b"{\"a\":1}x", b"\"x\"", b"{\"a\":\"\xff\"}"] {
+            let record = RawRecord::new(bytes::Bytes::from_static(text));
+            assert!(reader.head(&record).is_err(), "{text:?}");
+            assert!(reader.normalise(&record, DateTime::UNIX_EPOCH).is_err());
+        }
+        let record = RawRecord::new("{}".into());
+        let events = reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap();
+        assert_eq!(events.len(), 1);
+        assert!(events[0].record_id.starts_with("digest:"));
+        assert_eq!(events[0].time, DateTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn the_cheap_look_finds_the_operation_wherever_it_stands() {
+        let reader = Microsoft365Records::new(Arc::default());
+        let record = RawRecord::new(r#"{"X":{"Operation":"no"},"Oper\u0061tion":"yes"}"#.into());
+        assert_eq!(reader.operations(&record).unwrap(), ["yes"]);
+        assert!(reader.operations(&RawRecord::new("{}".into())).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,137 @@
+//! SharePoint and OneDrive: sharing, and the item that is shared.
+//!
+//! A share by the user interface is several records: `SharingInheritanceBroken`, `SharingSet` with
+//! system groups (`Limited Access System Group …`, `SharingLinks.<item>.<kind>.<id>`), `AddedToGroup`, and
+//! one that names the person or the link. Only the last is a share with someone.
+
+use exfilwatch_model::{Event, Party, PartyClass, field};
+
+use super::super::address::last_part;
+use super::super::outside::{anyone, set_party};
+use super::Body;
+
+/// One event; SharePoint writes one record per person.
+pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
+    let operation = record.operation();
+    set_object(&mut event, record);
+    if let Some(party) = target(&operation, record) {
+        event.set(field::TARGET, party.address.as_str());
+        set_party(&mut event, &party);
+    }
+    if is_sharing(&operation) {
+        event.set(field::IS_REMOVAL, is_removal(&operation));
+    }
+    vec![event]
+}
+
+fn set_object(event: &mut Event, record: &Body<'_>) {
+    let object = record.text("ObjectId");
+    let name = record.text("SourceFileName").or_else(|| {
+        let object = object.as_deref()?;
+        Some(last_part(object, &['/']).to_owned())
+    });
+    event.set_some(field::OBJECT_NAME, name);
+    let url = object.clone().filter(|object| object.starts_with("http"));
+    event.set_some(field::URL, url);
+    event.set_some(field::OBJECT, object);
+}
+
+/// Whom the operation names.
+fn target(operation: &str, record: &Body<'_>) -> Option<Party> {
+    if operation.starts_with("AnonymousLink") {
+        return Some(anyone());
+    }
+    let name = record
+        .text("TargetUserOrGroupName")
+        .or_else(|| record.text("UserSharedWith"))?;
+    let kind = record.text("TargetUserOrGroupType").unwrap_or_default();
+    let mut party = record.domains.party(&name);
+    match kind.to_ascii_lowercase().as_str() {
+        // Guests are outside whatever their name says.
+        "guest" => party.class = PartyClass::Guest,
+        "sharepointgroup" | "securitygroup" | "group" => {
+            party.class = match party.class {
+                class if party.domain.is_some() => class,
+                _ => PartyClass::Unknown,
+            };
+        }
+        "partner" if party.class != PartyClass::Internal => party.class = PartyClass::Partner,
+        _ => {}
+    }
+    Some(party)
+}
+
+fn is_sharing(operation: &str) -> bool {
+    ["Sharing", "SecureLink", "AnonymousLink", "CompanyLink", "SharedLink", "Invitation"]
+        .iter()
+        .any(|part| operation.contains(part))
+        || operation.starts_with("AddedTo")
+        || operation.starts_with("RemovedFrom")
+}
+
+fn is_removal(operation: &str) -> bool {
+    let ends = ["Revoked", "Removed", "Deleted", "Disabled", "Expired", "Rejected"];
+    operation.starts_with("RemovedFrom") || ends.iter().any(|end| operation.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+    use exfilwatch_model::{Domains, RawRecord};
+    use serde_json::{Value, json};
+
+    use super::super::Microsoft365Records;
+    use super::*;
+    use crate::contract::RecordReader;
+
+    fn read(operation: &str, more: &Value) -> Event {
+        let mut record = json!({
+            "CreationTime": "2026-05-04T08:00:00", "Id": "s-1", "Operation": operation, "RecordType": 14,
+            "Workload": "OneDrive", "UserId": "alice@contoso.example", "UserType": 0, "ClientIP": "203.0.113.9",
+            "ObjectId": "https://contoso-my.sharepoint.com/personal/alice/Documents/plan.docx",
+            "SourceFileName": "plan.docx",
+        });
+        let members = record.as_object_mut().unwrap();
+        members.extend(more.as_object().unwrap().clone());
+        let domains = Domains::new(&["contoso.example"], &[]);
+        let record = RawRecord::new(record.to_string().into());
+        let events = Microsoft365Records::new(Arc::new(domains))
+            .normalise(&record, DateTime::UNIX_EPOCH)
+            .unwrap();
+        assert_eq!(events.len(), 1);
+        events.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn guests_are_outside_whatever_they_are_called() {
+        for (name, kind, class) in [
+            ("bob@gmail.com", "Guest", Some("guest")),
+            ("bob@contoso.example", "Guest", Some("guest")),
+            ("bob_gmail.com#ext#@contoso.example", "Member", Some("guest")),
+            ("i:0#.f|membership|urn:spo:guest#bob@gmail.com", "", Some("guest")),
+            ("bob@other.example", "Member", Some("foreign_tenant")),
+            ("bob@contoso.example", "Member", None),
+            ("SharingLinks.1.AnonymousEdit.2", "SharePointGroup", None),
+            ("2002203edc17", "SecurityGroup", None),
+            ("SHAREPOINT\\system", "Member", None),
+        ] {
+            let target = json!({"TargetUserOrGroupName": name, "TargetUserOrGroupType": kind});
+            let event = read("AddedToSecureLink", &target);
+            assert_eq!(event.text(field::EXTERNAL_CLASS).as_deref(), class, "{name} {kind}");
+            assert_eq!(event.is(field::IS_EXTERNAL), class.is_some(), "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_link_for_anyone_has_no_target_in_the_record_and_is_outside() {
+        let event = read("AnonymousLinkCreated", &json!({}));
+        assert!(event.is(field::IS_EXTERNAL) && !event.is(field::IS_REMOVAL));
+        assert_eq!(event.text(field::TARGET).as_deref(), Some("anyone"));
+        assert_eq!(event.text(field::OBJECT_NAME).as_deref(), Some("plan.docx"));
+        assert!(event.text(field::URL).unwrap().starts_with("https://"));
+        assert!(read("AnonymousLinkRemoved", &json!({})).is(field::IS_REMOVAL));
+        assert!(read("SharingRevoked", &json!({})).is(field::IS_REMOVAL));
+    }
+}
