@@ -2,5 +2,10 @@
 #![warn(missing_docs)]
 
 mod contract;
+pub mod options;
 
 pub use contract::{Delivered, EmitError, Emitter, Refusal};
+pub use options::{
+    Ack, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape, SplunkHecOptions,
+    StdoutOptions, SyslogOptions, SyslogTransport,
+};
