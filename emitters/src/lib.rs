@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 mod contract;
+pub mod formats;
 pub mod options;
 
 pub use contract::{Delivered, EmitError, Emitter, Refusal};
