@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{
     Cursor, Event, Gap, Page, Product, RawRecord, RecordHead, StreamId, Window, WorkItem,
 };
@@ -116,6 +116,33 @@ pub trait RecordReader: Send + Sync + Debug {
     ) -> Result<Vec<Event>, NormaliseError>;
 }
 
+/// Over which span, and how often, a stream is listed again for what came late. The hot span is
+/// listed again at each poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Span before the cursor that every poll lists again.
+    pub hot: TimeDelta,
+    /// Longer span that is listed again every [`Schedule::overlap_every`].
+    pub overlap: TimeDelta,
+    /// See [`Schedule::overlap`].
+    pub overlap_every: TimeDelta,
+    /// Longest span, listed again every [`Schedule::retention_every`].
+    pub retention: TimeDelta,
+    /// See [`Schedule::retention`].
+    pub retention_every: TimeDelta,
+}
+
+impl Schedule {
+    /// Availability windows of office365: 5 minutes, 1 hour each 15 minutes, the retention daily.
+    pub const OFFICE365: Self = Self {
+        hot: TimeDelta::minutes(5),
+        overlap: TimeDelta::hours(1),
+        overlap_every: TimeDelta::minutes(15),
+        retention: TimeDelta::minutes(167 * 60 + 55),
+        retention_every: TimeDelta::days(1),
+    };
+}
+
 /// A vendor's audit log. Implementations keep no durable state and may be called again after any
 /// failure: the store decides what is done.
 #[async_trait]
@@ -128,6 +155,11 @@ pub trait Connector: Send + Sync + Debug {
 
     /// Requests of streams with the same key share one quota.
     fn quota_key(&self) -> String;
+
+    /// How often what is listed again. Google's connector gives its applications' overlaps.
+    fn schedule(&self, _stream: &StreamId) -> Schedule {
+        Schedule::OFFICE365
+    }
 
     /// The cursor from which `list` covers `window` (until now where `window` ends later).
     fn first_cursor(&self, stream: &StreamId, window: Window) -> Cursor;

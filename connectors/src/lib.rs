@@ -13,4 +13,4 @@ pub mod options;
 pub mod records;
 pub mod registry;
 
-pub use contract::{Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader};
+pub use contract::{Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule};

@@ -1,1 +1,1 @@
-//! See docs/ARCHITECTURE.md.
+//! Which connectors exist.

@@ -1,0 +1,239 @@
+//! Secrets: where they are, and reading them at the moment they are needed.
+//!
+//! A secret is read anew for every token request, so that a rotated one is taken up without a
+//! restart. It lives as a [`SecretString`] and never stands in an error, a log or a `Debug`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Largest secret file, in bytes: a service account's key has about 2.4 KiB.
+pub const SECRET_BYTES_MAX: u64 = 256 << 10;
+
+/// Where a secret is: `{ file = "…" }` or `{ env = "…" }`. There is no literal form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretSource {
+    /// A file that only its owner may read.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+/// The derived form would repeat a literal secret in its error; this one names only the shape.
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Shape;
+        impl<'de> serde::de::Visitor<'de> for Shape {
+            type Value = SecretSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ file = \"…\" } or { env = \"…\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretSource, E> {
+                Err(E::custom(
+                    "a secret is not written into the configuration: use { file = \"…\" } or { env = \"…\" }",
+                ))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<SecretSource, A::Error> {
+                use serde::de::Error;
+                let source = match map.next_key::<String>()?.as_deref() {
+                    Some("file") => SecretSource::File(map.next_value()?),
+                    Some("env") => SecretSource::Env(map.next_value()?),
+                    Some(other) => return Err(Error::unknown_field(other, &["file", "env"])),
+                    None => return Err(Error::custom("expected file or env")),
+                };
+                if map.next_key::<String>()?.is_some() {
+                    return Err(Error::custom("give either file or env, not both"));
+                }
+                Ok(source)
+            }
+        }
+        from.deserialize_any(Shape)
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// The process's environment. The application reads it in one place and hands it in.
+pub trait Environment: Send + Sync {
+    /// The value of a variable, if it is set and is text.
+    fn var(&self, name: &str) -> Option<String>;
+}
+
+impl<F: Fn(&str) -> Option<String> + Send + Sync> Environment for F {
+    fn var(&self, name: &str) -> Option<String> {
+        self(name)
+    }
+}
+
+/// Why a secret could not be had. The text says where it was looked for, never what stood there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The variable is not set, or empty.
+    #[error("environment variable {0} is not set")]
+    Unset(String),
+    /// The file cannot be read.
+    #[error("cannot read secret file {path}: {why}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
+    /// Others than the owner may read the file.
+    #[error("secret file {path} may be read by others (mode {mode:04o}): run chmod 600 on it")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is empty or holds no text.
+    #[error("secret file {0} holds no usable text")]
+    Empty(PathBuf),
+}
+
+/// A secret that can be read when it is needed.
+#[derive(Clone)]
+pub struct Secret {
+    source: SecretSource,
+    environment: Arc<dyn Environment>,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.source)
+    }
+}
+
+impl Secret {
+    /// Nothing is read yet.
+    pub fn new(source: SecretSource, environment: Arc<dyn Environment>) -> Self {
+        Self {
+            source,
+            environment,
+        }
+    }
+
+    /// Where the secret is.
+    pub fn source(&self) -> &SecretSource {
+        &self.source
+    }
+
+    /// Reads it; white space around it is dropped (a file ends in a line break).
+    pub fn read(&self) -> Result<SecretString, SecretError> {
+        match &self.source {
+            SecretSource::File(path) => read_secret_file(path),
+            SecretSource::Env(name) => match self.environment.var(name) {
+                Some(value) if !value.trim().is_empty() => Ok(value.trim().into()),
+                _ => Err(SecretError::Unset(name.clone())),
+            },
+        }
+    }
+}
+
+/// Reads a file that must be readable by its owner alone.
+pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretError> {
+    use std::io::Read;
+    let unreadable = |error: std::io::Error| SecretError::Unreadable {
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    check_mode(path, &file.metadata().map_err(unreadable)?)?;
+    let mut text = String::new();
+    file.take(SECRET_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    match text.trim() {
+        "" => Err(SecretError::Empty(path.to_owned())),
+        secret => Ok(secret.into()),
+    }
+}
+
+#[cfg(unix)]
+fn check_mode(path: &Path, metadata: &std::fs::Metadata) -> Result<(), SecretError> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(SecretError::Open {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), SecretError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    fn no_environment() -> Arc<dyn Environment> {
+        Arc::new(|_: &str| None)
+    }
+
+    #[test]
+    fn a_variable_is_read_through_the_environment_handed_in() {
+        let environment: Arc<dyn Environment> =
+            Arc::new(|name: &str| (name == "SET").then(|| " s3cret\n".to_owned()));
+        let read =
+            |name: &str| Secret::new(SecretSource::Env(name.into()), environment.clone()).read();
+        assert_eq!(read("SET").unwrap().expose_secret(), "s3cret");
+        assert_eq!(
+            read("NOT_SET").unwrap_err(),
+            SecretError::Unset("NOT_SET".into())
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_may_read_is_refused_by_name_and_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "s3cret\n").unwrap();
+        let secret = Secret::new(SecretSource::File(path.clone()), no_environment());
+        for (mode, allowed) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            match secret.read() {
+                Ok(value) => assert!(allowed && value.expose_secret() == "s3cret", "{mode:o}"),
+                Err(error) => {
+                    assert!(!allowed, "{mode:o}");
+                    let text = error.to_string();
+                    assert!(text.contains(&format!("{mode:04o}")) && text.contains("secret"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_where_a_secret_is_and_nothing_else() {
+        let environment: Arc<dyn Environment> = Arc::new(|_: &str| Some("s3cret".to_owned()));
+        let secret = Secret::new(SecretSource::Env("NAME".into()), environment);
+        assert_eq!(format!("{secret:?}"), "Secret(environment variable NAME)");
+    }
+}

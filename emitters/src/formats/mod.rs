@@ -1,0 +1,7 @@
+//! The forms in which items leave: one module per form, pure functions.
+
+mod attack;
+pub mod ocsf;
+pub mod splunk;
+pub mod syslog5424;
+pub(crate) mod text;

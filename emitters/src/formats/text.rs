@@ -1,0 +1,110 @@
+//! Cutting and escaping of text, shared by the formats.
+//!
+//! Lengths are measured as the text will stand in the output, so that a bound holds whatever
+//! characters an attacker chose.
+
+use std::borrow::Cow;
+
+/// Marks a cut.
+const ELLIPSIS: char = '…';
+
+/// At most `chars_max` characters; a cut is marked.
+pub(crate) fn cut_chars(text: &str, chars_max: usize) -> Cow<'_, str> {
+    if text.chars().nth(chars_max).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut cut: String = text.chars().take(chars_max.saturating_sub(1)).collect();
+    cut.push(ELLIPSIS);
+    Cow::Owned(cut)
+}
+
+/// Cuts so that the text takes at most `bytes_max` bytes inside an ASCII-only JSON string.
+pub(crate) fn cut_json(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    let total: usize = text.chars().map(json_width).sum();
+    if total <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let mut left = bytes_max.saturating_sub(json_width(ELLIPSIS));
+    let mut cut: String = text
+        .chars()
+        .take_while(|c| {
+            let width = json_width(*c);
+            let fits = width <= left;
+            left = left.saturating_sub(width);
+            fits
+        })
+        .collect();
+    cut.push(ELLIPSIS);
+    Cow::Owned(cut)
+}
+
+fn json_width(c: char) -> usize {
+    match c {
+        '"' | '\\' => 2,
+        ' '..='~' => 1,
+        _ => 6 * c.len_utf16(),
+    }
+}
+
+/// JSON as printable ASCII on one line: other characters as `\uXXXX`, white space between members
+/// as blanks. The value it stands for is the same; `json` must be valid.
+pub(crate) fn ascii_json(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            ' '..='~' => line.push(c),
+            '\t' | '\n' | '\r' => line.push(' '),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    line.extend(format!("\\u{unit:04x}").chars());
+                }
+            }
+        }
+    }
+    line
+}
+
+/// JSON on one line: line breaks between members become blanks. `json` must be valid, where a line
+/// break cannot stand inside a string.
+pub(crate) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
+    let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if json.iter().any(breaks) {
+        let blank = |byte: &u8| if breaks(byte) { b' ' } else { *byte };
+        Cow::Owned(json.iter().map(blank).collect())
+    } else {
+        Cow::Borrowed(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ascii_json_keeps_the_value(text in any::<String>()) {
+            let value = serde_json::json!({ "k": text });
+            let ascii = ascii_json(&serde_json::to_string_pretty(&value).unwrap());
+            prop_assert!(ascii.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&ascii).unwrap(), value);
+        }
+
+        #[test]
+        fn a_cut_text_fits_as_written(text in any::<String>(), bytes_max in 6_usize..200) {
+            let cut = cut_json(&text, bytes_max);
+            let written = ascii_json(&serde_json::to_string(&cut).unwrap());
+            prop_assert!(written.len() - 2 <= bytes_max);
+            prop_assert!(cut_chars(&text, bytes_max).chars().count() <= bytes_max);
+        }
+    }
+
+    #[test]
+    fn what_fits_is_not_touched() {
+        assert_eq!(cut_chars("häuser", 6), "häuser");
+        assert_eq!(cut_chars("häuser", 5), "häus…");
+        assert_eq!(cut_json("abc", 3), "abc");
+        assert_eq!(cut_json("abcdefghijk", 9), "abc…");
+        assert_eq!(one_line(b"{\n\"a\": 1}").as_ref(), b"{ \"a\": 1}");
+    }
+}

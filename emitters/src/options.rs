@@ -1,0 +1,331 @@
+//! What can be configured of an emitter. Pure data: the configuration reads it, the constructors
+//! check it.
+//!
+//! `{tenant}` in an index, host name or file name stands for the tenant's alias. Nothing else is
+//! replaced, and nothing a record says ever enters these.
+
+use std::path::PathBuf;
+
+use exfilwatch_model::{Kind, SecretSource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// One configured emitter, by kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmitterOptions {
+    /// `[emitters.splunk_hec.NAME]`
+    SplunkHec(SplunkHecOptions),
+    /// `[emitters.syslog.NAME]`
+    Syslog(SyslogOptions),
+    /// `[emitters.ndjson.NAME]`
+    Ndjson(NdjsonOptions),
+    /// `[emitters.stdout.NAME]`
+    Stdout(StdoutOptions),
+}
+
+impl EmitterOptions {
+    /// The name of the kind in configuration and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SplunkHec(_) => "splunk_hec",
+            Self::Syslog(_) => "syslog",
+            Self::Ndjson(_) => "ndjson",
+            Self::Stdout(_) => "stdout",
+        }
+    }
+
+    /// The kinds of items it takes.
+    pub fn send(&self) -> &[Kind] {
+        match self {
+            Self::SplunkHec(options) => &options.send,
+            Self::Syslog(options) => &options.send,
+            Self::Ndjson(options) => &options.send,
+            Self::Stdout(options) => &options.send,
+        }
+    }
+}
+
+/// A Splunk HTTP Event Collector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplunkHecOptions {
+    /// Scheme, host and port (`https://splunk.example:8088`). A path is a prefix of
+    /// `/services/collector/event`, for proxies.
+    #[schemars(with = "String")]
+    pub url: Url,
+    /// The HEC token.
+    pub token: SecretSource,
+    /// What to send: `findings`, `signals`, `internal`, `events`.
+    #[serde(default = "findings_and_internal")]
+    pub send: Vec<Kind>,
+    /// Index by kind; without one the token's default index is used.
+    #[serde(default)]
+    pub index: IndexOptions,
+    /// `host` of the envelope.
+    #[serde(default = "tenant")]
+    pub host: String,
+    /// `source` of the envelope.
+    #[serde(default = "exfilwatch")]
+    pub source: String,
+    /// In which form raw records are sent.
+    #[serde(default)]
+    pub shape: Shape,
+    /// Whether bodies above 1 KiB are compressed.
+    #[serde(default = "yes")]
+    pub gzip: bool,
+    /// Whether to wait for the indexer's acknowledgement.
+    #[serde(default)]
+    pub ack: Ack,
+    /// Without an acknowledgement for so long, the batch is sent again on a new channel.
+    #[serde(default = "ack_timeout_seconds")]
+    #[schemars(range(min = 10, max = 600))]
+    pub ack_timeout_seconds: u64,
+    /// Longest pause between two questions for acknowledgements; the first come sooner.
+    #[serde(default = "ack_poll_seconds_max")]
+    #[schemars(range(min = 1, max = 300))]
+    pub ack_poll_seconds_max: u64,
+    /// Most events in a request.
+    #[serde(default = "batch_events_max")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub batch_events_max: usize,
+    /// Most bytes in a request, before compression; a larger single event goes alone.
+    #[serde(default = "batch_bytes_max")]
+    #[schemars(range(min = 10_000, max = 800_000_000))]
+    pub batch_bytes_max: usize,
+    /// Largest event; a larger one is quarantined. Splunk's own limit is 5 MB (`maxEventSize`).
+    #[serde(default = "event_bytes_max")]
+    #[schemars(range(min = 10_000, max = 800_000_000))]
+    pub event_bytes_max: usize,
+    /// Time for connection and TLS.
+    #[serde(default = "connect_timeout_seconds")]
+    #[schemars(range(min = 1, max = 300))]
+    pub connect_timeout_seconds: u64,
+    /// Time for a whole request.
+    #[serde(default = "request_timeout_seconds")]
+    #[schemars(range(min = 1, max = 600))]
+    pub request_timeout_seconds: u64,
+    /// PEM file with a certificate authority that is trusted besides the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// HTTP proxy (`http://proxy.example:3128`). The environment's proxy settings are not used.
+    #[schemars(with = "Option<String>")]
+    pub proxy: Option<Url>,
+}
+
+/// Splunk index by kind of item.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IndexOptions {
+    /// For findings.
+    pub findings: Option<String>,
+    /// For signals; without one, that of findings.
+    pub signals: Option<String>,
+    /// For our own state.
+    pub internal: Option<String>,
+    /// For raw records.
+    pub events: Option<String>,
+}
+
+/// The form of raw records in Splunk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// As Splunk's add-ons expect it: office365 records untouched, google records once per element
+    /// of `events[]`.
+    #[default]
+    Ta,
+    /// Every record as the vendor wrote it.
+    Vendor,
+}
+
+/// Indexer acknowledgement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ack {
+    /// Waited for where the receiver offers it.
+    #[default]
+    Auto,
+    /// Expected; its absence is reported.
+    On,
+    /// Never waited for: the receiver's "200" is the receipt.
+    Off,
+}
+
+/// A syslog receiver, RFC 5424.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyslogOptions {
+    /// Host and port (`syslog.example:6514`).
+    pub address: String,
+    /// How lines travel. Only the receiver's kernel confirms TCP and TLS, nobody confirms UDP.
+    pub transport: SyslogTransport,
+    /// What to send: `findings`, `signals`, `internal`, `events`.
+    #[serde(default = "findings")]
+    pub send: Vec<Kind>,
+    /// Facility of the priority.
+    #[serde(default)]
+    pub facility: Facility,
+    /// APP-NAME, printable ASCII.
+    #[serde(default = "exfilwatch")]
+    pub app_name: String,
+    /// HOSTNAME, printable ASCII.
+    #[serde(default = "tenant")]
+    pub hostname: String,
+    /// Largest line in bytes; longer ones are shortened in a fixed order and marked.
+    #[serde(default = "message_bytes_max")]
+    #[schemars(range(min = 2_048, max = 65_000))]
+    pub message_bytes_max: usize,
+    /// TLS: PEM file with the certificate authorities to trust instead of the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// TLS: the name in the receiver's certificate, when it is not the host of `address`.
+    pub server_name: Option<String>,
+    /// Time for connection and TLS.
+    #[serde(default = "connect_timeout_seconds")]
+    #[schemars(range(min = 1, max = 300))]
+    pub connect_timeout_seconds: u64,
+    /// Time for writing a batch.
+    #[serde(default = "request_timeout_seconds")]
+    #[schemars(range(min = 1, max = 600))]
+    pub write_timeout_seconds: u64,
+}
+
+/// How syslog lines travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyslogTransport {
+    /// One line a datagram; lossy.
+    Udp,
+    /// Octet counting (RFC 6587).
+    Tcp,
+    /// Octet counting over TLS (RFC 5425).
+    Tls,
+}
+
+/// Syslog facilities that a program outside the operating system may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names are those of RFC 5424, table 1")]
+pub enum Facility {
+    User = 1,
+    Daemon = 3,
+    Auth = 4,
+    Authpriv = 10,
+    Audit = 13,
+    #[default]
+    Local0 = 16,
+    Local1 = 17,
+    Local2 = 18,
+    Local3 = 19,
+    Local4 = 20,
+    Local5 = 21,
+    Local6 = 22,
+    Local7 = 23,
+}
+
+impl Facility {
+    /// The number of RFC 5424.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A file of JSON lines: findings as OCSF documents, raw records as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NdjsonOptions {
+    /// The file. `{tenant}` and `{kind}` in it give a file for each.
+    pub path: PathBuf,
+    /// What to send: `findings`, `signals`, `internal`, `events`.
+    #[serde(default = "findings")]
+    pub send: Vec<Kind>,
+}
+
+/// JSON lines on standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StdoutOptions {
+    /// What to send: `findings`, `signals`, `internal`, `events`.
+    #[serde(default = "findings")]
+    pub send: Vec<Kind>,
+}
+
+fn findings() -> Vec<Kind> {
+    vec![Kind::Findings]
+}
+
+fn findings_and_internal() -> Vec<Kind> {
+    vec![Kind::Findings, Kind::Internal]
+}
+
+fn tenant() -> String {
+    "{tenant}".to_owned()
+}
+
+fn exfilwatch() -> String {
+    "exfilwatch".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ack_timeout_seconds() -> u64 {
+    300
+}
+
+fn ack_poll_seconds_max() -> u64 {
+    10
+}
+
+fn batch_events_max() -> usize {
+    1_000
+}
+
+fn batch_bytes_max() -> usize {
+    900_000
+}
+
+fn event_bytes_max() -> usize {
+    5_000_000
+}
+
+fn connect_timeout_seconds() -> u64 {
+    5
+}
+
+fn request_timeout_seconds() -> u64 {
+    30
+}
+
+fn message_bytes_max() -> usize {
+    8_192
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_configuration_has_the_documented_defaults() {
+        let json = r#"{"url":"https://splunk.example:8088","token":{"env":"HEC_TOKEN"}}"#;
+        let options: SplunkHecOptions = serde_json::from_str(json).unwrap();
+        assert_eq!(options.send, [Kind::Findings, Kind::Internal]);
+        assert_eq!(options.ack, Ack::Auto);
+        assert_eq!(options.shape, Shape::Ta);
+        assert_eq!(options.batch_bytes_max, 900_000);
+        assert!(options.gzip);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_that_names_it() {
+        let json = r#"{"url":"https://s.example","token":{"env":"T"},"tokn":1}"#;
+        let error = serde_json::from_str::<SplunkHecOptions>(json).unwrap_err();
+        assert!(error.to_string().contains("tokn"), "{error}");
+    }
+
+    #[test]
+    fn facilities_have_the_numbers_of_the_standard() {
+        assert_eq!(Facility::default().number(), 16);
+        assert_eq!(Facility::Local7.number(), 23);
+    }
+}
