@@ -48,9 +48,10 @@ pub(crate) fn entries(text: &str) -> Vec<Entry> {
 /// that do not close (values are not escaped) are taken as plain characters; a distinguished name
 /// is one piece.
 fn pieces(text: &str) -> Vec<(&str, bool)> {
-    let distinguished = text.trim_start().get(..3).is_some_and(|start| {
-        start.eq_ignore_ascii_case("cn=") && !text.contains('@')
-    });
+    let distinguished = text
+        .trim_start()
+        .get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case("cn=") && !text.contains('@'));
     if distinguished {
         return vec![(text, false)];
     }
@@ -96,7 +97,10 @@ pub(crate) fn entry(piece: &str) -> Option<Entry> {
         return None;
     }
     let legacy = kind("ex:").unwrap_or(inner);
-    if legacy.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("/o=")) {
+    if legacy
+        .get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case("/o="))
+    {
         return Some(Entry::Legacy(last_part(legacy, &['=', '/']).to_owned()));
     }
     if inner.contains('@') && !inner.contains(char::is_whitespace) {
@@ -147,17 +151,41 @@ mod tests {
             (";;", vec![]),
             ("a@b.example", vec![smtp("a@b.example")]),
             ("SMTP:A@b.example", vec![smtp("A@b.example")]),
-            ("a@b.example;c@d.example", vec![smtp("a@b.example"), smtp("c@d.example")]),
-            ("a@b.example, c@d.example", vec![smtp("a@b.example"), smtp("c@d.example")]),
+            (
+                "a@b.example;c@d.example",
+                vec![smtp("a@b.example"), smtp("c@d.example")],
+            ),
+            (
+                "a@b.example, c@d.example",
+                vec![smtp("a@b.example"), smtp("c@d.example")],
+            ),
             ("Bob Roe [SMTP:bob@b.example]", vec![smtp("bob@b.example")]),
-            ("\"Roe, Bob\" <bob@b.example>;x@y.example", vec![smtp("bob@b.example"), smtp("x@y.example")]),
+            (
+                "\"Roe, Bob\" <bob@b.example>;x@y.example",
+                vec![smtp("bob@b.example"), smtp("x@y.example")],
+            ),
             ("Roe, Bob [SMTP:bob@b.example]", vec![smtp("bob@b.example")]),
-            ("alias;Bob [SMTP:bob@b.example]", vec![object("alias"), smtp("bob@b.example")]),
+            (
+                "alias;Bob [SMTP:bob@b.example]",
+                vec![object("alias"), smtp("bob@b.example")],
+            ),
             ("\"half quoted <bob@b.example>", vec![smtp("bob@b.example")]),
-            ("/o=ExchangeLabs/ou=x/cn=Recipients/cn=0a-bob", vec![legacy("0a-bob")]),
-            ("Bob [EX:/o=ExchangeLabs/ou=x/cn=Recipients/cn=0a-bob]", vec![legacy("0a-bob")]),
-            ("CN=Bob,OU=contoso.onmicrosoft.com,DC=PROD", vec![object("Bob")]),
-            ("EUR.PROD.OUTLOOK.COM/Hosted/contoso.onmicrosoft.com/Bob", vec![object("Bob")]),
+            (
+                "/o=ExchangeLabs/ou=x/cn=Recipients/cn=0a-bob",
+                vec![legacy("0a-bob")],
+            ),
+            (
+                "Bob [EX:/o=ExchangeLabs/ou=x/cn=Recipients/cn=0a-bob]",
+                vec![legacy("0a-bob")],
+            ),
+            (
+                "CN=Bob,OU=contoso.onmicrosoft.com,DC=PROD",
+                vec![object("Bob")],
+            ),
+            (
+                "EUR.PROD.OUTLOOK.COM/Hosted/contoso.onmicrosoft.com/Bob",
+                vec![object("Bob")],
+            ),
             ("Security [team]", vec![object("Security [team]")]),
         ] {
             assert_eq!(entries(text), expected, "{text}");

@@ -117,7 +117,13 @@ mod tests {
     use super::*;
 
     fn flat(value: &Value) -> Event {
-        let mut event = Event::new(Product::M365, "id".into(), 0, DateTime::UNIX_EPOCH, Bytes::new());
+        let mut event = Event::new(
+            Product::M365,
+            "id".into(),
+            0,
+            DateTime::UNIX_EPOCH,
+            Bytes::new(),
+        );
         Flattener::new().members(&mut event, value.as_object().unwrap());
         event
     }
@@ -132,9 +138,15 @@ mod tests {
             "N": null,
         }));
         assert_eq!(event.get("A.B.C"), Some(&Field::Int(1)));
-        assert_eq!(event.get("P.x"), Some(&Field::List(vec!["1".into(), "2".into()])));
+        assert_eq!(
+            event.get("P.x"),
+            Some(&Field::List(vec!["1".into(), "2".into()]))
+        );
         assert_eq!(event.text("M.Role.NewValue").as_deref(), Some("n"));
-        assert_eq!(event.get("T.ID"), Some(&Field::List(vec!["a".into(), "b".into()])));
+        assert_eq!(
+            event.get("T.ID"),
+            Some(&Field::List(vec!["a".into(), "b".into()]))
+        );
         assert!(event.get("N").is_none());
     }
 

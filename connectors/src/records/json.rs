@@ -397,9 +397,9 @@ mod tests {
     #[test]
     fn the_digest_of_a_record_does_not_depend_on_the_order_of_members() {
         let sum = |text: &[u8]| {
-            members(text).map(Result::unwrap).fold(0_u64, |sum, (key, raw)| {
-                sum.wrapping_add(digest(key, raw))
-            })
+            members(text)
+                .map(Result::unwrap)
+                .fold(0_u64, |sum, (key, raw)| sum.wrapping_add(digest(key, raw)))
         };
         assert_eq!(sum(br#"{"a":1,"b":2}"#), sum(br#"{"b":2, "a":1}"#));
         assert_ne!(sum(br#"{"a":1,"b":2}"#), sum(br#"{"a":2,"b":1}"#));
@@ -410,7 +410,8 @@ mod tests {
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
+            // Eighths, since not every digit of a float survives the way to text and back.
+            any::<i32>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
             any::<String>().prop_map(Value::from),
         ];
         leaf.prop_recursive(4, 24, 5, |inner| {

@@ -25,8 +25,13 @@ fn check(value: &Value) {
         assert_eq!(reader.head(&record).unwrap().operations, operations);
         let events = reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap();
         assert!(!events.is_empty());
-        let parts: std::collections::BTreeSet<u32> = events.iter().map(|event| event.part).collect();
-        assert_eq!(parts.len(), events.len(), "two events of a record have one part number");
+        let parts: std::collections::BTreeSet<u32> =
+            events.iter().map(|event| event.part).collect();
+        assert_eq!(
+            parts.len(),
+            events.len(),
+            "two events of a record have one part number"
+        );
     }
 }
 
@@ -54,21 +59,61 @@ fn odd_values() -> Vec<Value> {
 }
 
 const MICROSOFT: &[&str] = &[
-    "Id", "RecordType", "CreationTime", "Operation", "OrganizationId", "UserType", "UserKey", "Workload",
-    "ResultStatus", "ObjectId", "UserId", "ClientIP", "AppAccessContext", "Parameters", "OperationProperties",
-    "ModifiedProperties", "ExtendedProperties", "OrganizationName", "MailboxOwnerUPN", "ExternalAccess",
-    "TargetUserOrGroupName", "TargetUserOrGroupType", "UserSharedWith", "SourceFileName", "EventData", "Actor",
-    "Target", "Data", "AlertId", "AlertEntityId", "Name", "ExchangeMetaData", "SharePointMetaData",
-    "EndpointMetaData", "PolicyDetails", "LogonError", "ErrorNumber", "ClientIPAddress", "Case",
+    "Id",
+    "RecordType",
+    "CreationTime",
+    "Operation",
+    "OrganizationId",
+    "UserType",
+    "UserKey",
+    "Workload",
+    "ResultStatus",
+    "ObjectId",
+    "UserId",
+    "ClientIP",
+    "AppAccessContext",
+    "Parameters",
+    "OperationProperties",
+    "ModifiedProperties",
+    "ExtendedProperties",
+    "OrganizationName",
+    "MailboxOwnerUPN",
+    "ExternalAccess",
+    "TargetUserOrGroupName",
+    "TargetUserOrGroupType",
+    "UserSharedWith",
+    "SourceFileName",
+    "EventData",
+    "Actor",
+    "Target",
+    "Data",
+    "AlertId",
+    "AlertEntityId",
+    "Name",
+    "ExchangeMetaData",
+    "SharePointMetaData",
+    "EndpointMetaData",
+    "PolicyDetails",
+    "LogonError",
+    "ErrorNumber",
+    "ClientIPAddress",
+    "Case",
 ];
 
 #[test]
 fn each_known_member_of_a_microsoft_record_may_be_of_any_type() {
     let parameter = json!([{"Name": "ForwardingSmtpAddress", "Value": "smtp:x@evil.example"}]);
     for (kind, operation) in [
-        (1, "Set-Mailbox"), (1, "New-InboxRule"), (2, "UpdateInboxRules"), (14, "AddedToSecureLink"),
-        (8, "Add member to role."), (40, "AlertTriggered"), (24, "SearchExported"),
-        (18, "New-ComplianceSearchAction"), (13, "DlpRuleMatch"), (25, "MemberAdded"),
+        (1, "Set-Mailbox"),
+        (1, "New-InboxRule"),
+        (2, "UpdateInboxRules"),
+        (14, "AddedToSecureLink"),
+        (8, "Add member to role."),
+        (40, "AlertTriggered"),
+        (24, "SearchExported"),
+        (18, "New-ComplianceSearchAction"),
+        (13, "DlpRuleMatch"),
+        (25, "MemberAdded"),
     ] {
         for member in MICROSOFT {
             for odd in odd_values() {
@@ -87,12 +132,30 @@ fn each_known_member_of_a_microsoft_record_may_be_of_any_type() {
 #[test]
 fn each_known_member_of_a_google_record_may_be_of_any_type() {
     let parameters = [
-        "target_user", "target_domain", "new_value", "old_value", "visibility", "old_visibility", "visibility_change",
-        "owner", "doc_id", "primary_event", "email_forwarding_destination_address", "USER_EMAIL",
+        "target_user",
+        "target_domain",
+        "new_value",
+        "old_value",
+        "visibility",
+        "old_visibility",
+        "visibility_change",
+        "owner",
+        "doc_id",
+        "primary_event",
+        "email_forwarding_destination_address",
+        "USER_EMAIL",
     ];
     for application in ["drive", "login", "admin"] {
         for odd in odd_values() {
-            for member in ["id", "actor", "events", "ipAddress", "etag", "kind", "networkInfo"] {
+            for member in [
+                "id",
+                "actor",
+                "events",
+                "ipAddress",
+                "etag",
+                "kind",
+                "networkInfo",
+            ] {
                 let mut record = json!({
                     "id": {"time": "2026-05-04T08:00:00Z", "uniqueQualifier": "1", "applicationName": application},
                     "actor": {"email": "a@contoso.example"}, "events": [{"name": "change_user_access"}],
@@ -101,10 +164,21 @@ fn each_known_member_of_a_google_record_may_be_of_any_type() {
                 check(&record);
             }
             for (parameter, key) in parameters.iter().flat_map(|name| {
-                ["value", "multiValue", "intValue", "boolValue", "messageValue", "multiMessageValue"]
-                    .map(|key| (*name, key))
+                [
+                    "value",
+                    "multiValue",
+                    "intValue",
+                    "boolValue",
+                    "messageValue",
+                    "multiMessageValue",
+                ]
+                .map(|key| (*name, key))
             }) {
-                for name in ["change_user_access", "change_document_visibility", "email_forwarding_out_of_domain"] {
+                for name in [
+                    "change_user_access",
+                    "change_document_visibility",
+                    "email_forwarding_out_of_domain",
+                ] {
                     check(&json!({
                         "id": {"time": "2026-05-04T08:00:00Z", "uniqueQualifier": "1", "applicationName": application},
                         "events": [{"name": name, "parameters": [{"name": parameter, key: odd}]}],
@@ -127,7 +201,10 @@ fn json_value() -> impl Strategy<Value = Value> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
             prop::collection::hash_map(
-                prop_oneof![prop::sample::select(MICROSOFT).prop_map(str::to_owned), ".{0,6}"],
+                prop_oneof![
+                    prop::sample::select(MICROSOFT).prop_map(str::to_owned),
+                    ".{0,6}"
+                ],
                 inner,
                 0..5
             )

@@ -49,7 +49,10 @@ pub(crate) fn set_actor(event: &mut Event, party: &Party) {
         return;
     }
     event.set(field::ACTOR, party.address.as_str());
-    event.set(field::ACTOR_IS_INTERNAL, party.class == PartyClass::Internal);
+    event.set(
+        field::ACTOR_IS_INTERNAL,
+        party.class == PartyClass::Internal,
+    );
 }
 
 /// Everybody: a link that works for anyone.
@@ -69,7 +72,11 @@ mod tests {
     #[test]
     fn without_configuration_the_records_own_organisation_is_internal_and_nothing_else() {
         let none = Domains::default();
-        let own = own_domains(&none, Some("a@contoso.example"), &["contoso.onmicrosoft.com"]);
+        let own = own_domains(
+            &none,
+            Some("a@contoso.example"),
+            &["contoso.onmicrosoft.com"],
+        );
         assert!(own.is_internal_domain("sub.contoso.example"));
         assert!(own.is_internal_domain("contoso.onmicrosoft.com"));
         assert!(!own.is_internal_domain("evil.onmicrosoft.com"));

@@ -10,19 +10,22 @@ pub(crate) fn instant(text: &str) -> Option<DateTime<Utc>> {
     let (head, tail) = (bytes.get(..19)?, bytes.get(19..)?);
     let fraction = tail.strip_suffix(b"Z").unwrap_or(tail);
     let Some(nanos) = nanoseconds(fraction) else {
-        return DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+        return DateTime::parse_from_rfc3339(text)
+            .ok()
+            .map(|time| time.to_utc());
     };
     let punctuation = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
     let joined = matches!(head.get(10), Some(b'T' | b' '));
-    if !joined || punctuation.iter().any(|(at, byte)| head.get(*at) != Some(byte)) {
+    if !joined
+        || punctuation
+            .iter()
+            .any(|(at, byte)| head.get(*at) != Some(byte))
+    {
         return None;
     }
     let part = |from: usize, until: usize| number(head.get(from..until)?);
-    let date = NaiveDate::from_ymd_opt(
-        i32::try_from(part(0, 4)?).ok()?,
-        part(5, 7)?,
-        part(8, 10)?,
-    )?;
+    let date =
+        NaiveDate::from_ymd_opt(i32::try_from(part(0, 4)?).ok()?, part(5, 7)?, part(8, 10)?)?;
     let time = date.and_hms_nano_opt(part(11, 13)?, part(14, 16)?, part(17, 19)?, nanos)?;
     Some(time.and_utc())
 }
@@ -58,7 +61,10 @@ mod tests {
             ("2021-04-16T12:07:14Z", "2021-04-16T12:07:14Z"),
             ("2021-04-16 12:07:14", "2021-04-16T12:07:14Z"),
             ("2022-08-02T07:12:16.443Z", "2022-08-02T07:12:16.443Z"),
-            ("2021-04-16T12:07:14.0000001Z", "2021-04-16T12:07:14.000000100Z"),
+            (
+                "2021-04-16T12:07:14.0000001Z",
+                "2021-04-16T12:07:14.000000100Z",
+            ),
             ("2021-04-16T14:07:14+02:00", "2021-04-16T12:07:14Z"),
             ("2021-04-16T14:07:14.5+02:00", "2021-04-16T12:07:14.5Z"),
         ] {

@@ -8,7 +8,10 @@ use super::Reading;
 
 /// Adds result, and the destination of a forwarding.
 pub(super) fn fill(event: &mut Event, reading: &Reading<'_>) {
-    let operation = event.text(field::OPERATION).unwrap_or_default().into_owned();
+    let operation = event
+        .text(field::OPERATION)
+        .unwrap_or_default()
+        .into_owned();
     match operation.as_str() {
         "login_failure" => event.set(field::RESULT, "failure"),
         "login_success" => event.set(field::RESULT, "success"),

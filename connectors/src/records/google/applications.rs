@@ -66,7 +66,10 @@ pub(super) fn fill(event: &mut Event, reading: &Reading<'_>) {
     }
     event.set_some(field::OBJECT, first(event, OBJECTS));
     event.set_some(field::OBJECT_NAME, first(event, OBJECT_NAMES));
-    event.set_some(field::ROLE, first(event, &["ROLE_NAME", "member_role", "access_level"]));
+    event.set_some(
+        field::ROLE,
+        first(event, &["ROLE_NAME", "member_role", "access_level"]),
+    );
     event.set_some(field::RULE_NAME, first(event, &["rule_name", "RULE_NAME"]));
     event.set_some(field::APP_ID, first(event, &["client_id"]));
     if first(event, &["EMAIL_MONITOR_DEST_EMAIL"]).is_some() {
@@ -76,11 +79,16 @@ pub(super) fn fill(event: &mut Event, reading: &Reading<'_>) {
 
 /// A copy of someone's mail, made by an administrator.
 fn monitor(event: &mut Event) {
-    let mailbox = event.text("parameters.USER_EMAIL").map(|mailbox| mailbox.to_lowercase());
+    let mailbox = event
+        .text("parameters.USER_EMAIL")
+        .map(|mailbox| mailbox.to_lowercase());
     let target = event.text(field::TARGET).map(std::borrow::Cow::into_owned);
     let external = event.is(field::IS_EXTERNAL);
     event.set_some(field::MAILBOX, mailbox);
     event.set_some(field::FORWARD_TO, target);
     event.set(field::FORWARD_VIA, "email_monitor");
-    event.set(field::FORWARD_DIRECTION, if external { "external" } else { "internal" });
+    event.set(
+        field::FORWARD_DIRECTION,
+        if external { "external" } else { "internal" },
+    );
 }

@@ -50,7 +50,10 @@ pub(super) fn events(mut event: Event, reading: &Reading<'_>) -> Vec<Event> {
         .map(|party| {
             let mut event = event.clone();
             event.set(field::TARGET, party.address.as_str());
-            event.set(field::VISIBILITY_RAISED, change.raises(Some(party), reading));
+            event.set(
+                field::VISIBILITY_RAISED,
+                change.raises(Some(party), reading),
+            );
             set_party(&mut event, party);
             event
         })
@@ -64,7 +67,9 @@ fn fill(event: &mut Event, reading: &Reading<'_>) {
         (!text.is_empty()).then(|| text.into_owned())
     };
     let document = text(event, "doc_id");
-    let url = document.as_ref().map(|id| format!("https://drive.google.com/open?id={id}"));
+    let url = document
+        .as_ref()
+        .map(|id| format!("https://drive.google.com/open?id={id}"));
     event.set_some(field::URL, url);
     event.set_some(field::OBJECT, document);
     event.set_some(field::OBJECT_NAME, text(event, "doc_title"));
@@ -77,7 +82,10 @@ fn fill(event: &mut Event, reading: &Reading<'_>) {
         event.set(field::OWNER_IS_INTERNAL, !party.class.is_external());
     }
     let primary = event.get("parameters.primary_event") != Some(&Value::Bool(false));
-    let operation = event.text(field::OPERATION).unwrap_or_default().into_owned();
+    let operation = event
+        .text(field::OPERATION)
+        .unwrap_or_default()
+        .into_owned();
     event.set(field::IS_PRIMARY, primary);
     event.set(field::IS_RECONCILED, operation.ends_with(RECONCILED));
 }
@@ -98,7 +106,10 @@ impl Change {
         let texts = |name: &str| list(event, name);
         let one = |name: &str| texts(name).into_iter().next();
         let operation = event.text(field::OPERATION).unwrap_or_default();
-        let kind = operation.strip_suffix(RECONCILED).unwrap_or(&operation).to_owned();
+        let kind = operation
+            .strip_suffix(RECONCILED)
+            .unwrap_or(&operation)
+            .to_owned();
         let new = texts("new_value");
         let roles = match kind.as_str() {
             "change_user_access" | "change_document_access_scope" => new.clone(),
@@ -158,7 +169,10 @@ impl Change {
             .find(|people| !people.is_empty())
             .unwrap_or_default();
         if !people.is_empty() {
-            return people.iter().map(|person| reading.domains.party(person)).collect();
+            return people
+                .iter()
+                .map(|person| reading.domains.party(person))
+                .collect();
         }
         let domains = list(event, "target_domain");
         if domains.is_empty() {

@@ -60,7 +60,8 @@ impl RecordReader for GoogleRecords {
 
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
         let bytes = record.bytes();
-        std::str::from_utf8(bytes).map_err(|error| NormaliseError::NotAnObject(error.to_string()))?;
+        std::str::from_utf8(bytes)
+            .map_err(|error| NormaliseError::NotAnObject(error.to_string()))?;
         let mut head = RecordHead {
             product: Product::GoogleWorkspace,
             id: None,
@@ -98,7 +99,13 @@ impl RecordReader for GoogleRecords {
         let body = json::object(record.bytes()).map_err(no_object)?;
         let id: Arc<str> = head.id_text().into();
         let time = head.time.unwrap_or(fetched_at);
-        let mut base = Event::new(Product::GoogleWorkspace, id, 0, time, record.bytes().clone());
+        let mut base = Event::new(
+            Product::GoogleWorkspace,
+            id,
+            0,
+            time,
+            record.bytes().clone(),
+        );
 
         let actor = body.get("actor").and_then(Value::as_object).and_then(actor);
         let domains = own_domains::<&str>(&self.domains, actor.as_deref(), &[]);
@@ -113,11 +120,16 @@ impl RecordReader for GoogleRecords {
         let mut events = Vec::new();
         for element in elements(&body) {
             let mut event = base.clone();
-            let name = element.get("name").and_then(Value::as_str).unwrap_or_default();
+            let name = element
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             event.set(field::OPERATION, name);
             for (member, value) in element {
                 match member.as_str() {
-                    "parameters" | "sensitiveParameters" => parameters::fill(&mut event, member, value),
+                    "parameters" | "sensitiveParameters" => {
+                        parameters::fill(&mut event, member, value)
+                    }
                     _ => flattener.member(&mut event, &format!("event.{member}"), value),
                 }
             }
@@ -189,10 +201,14 @@ fn fill(
     }
     if let Some(id) = body.get("id").and_then(Value::as_object) {
         let time = member_text(id, "time");
-        let item = time.zip(qualifier(id)).map(|(time, qualifier)| format!("{time}/{qualifier}"));
+        let item = time
+            .zip(qualifier(id))
+            .map(|(time, qualifier)| format!("{time}/{qualifier}"));
         event.set_some(field::ITEM, item);
     }
-    let app = event.text("actor.applicationInfo.oauthClientId").map(Cow::into_owned);
+    let app = event
+        .text("actor.applicationInfo.oauthClientId")
+        .map(Cow::into_owned);
     event.set_some(field::APP_ID, app);
 }
 

@@ -36,21 +36,36 @@ fn drive(name: &str, parameters: &[(&str, Value)]) -> Value {
 }
 
 fn share(target: &str, new: &str) -> Value {
-    drive("change_user_access", &[
-        ("primary_event", json!(true)), ("visibility_change", json!("external")),
-        ("target_user", json!(target)), ("old_value", json!(["none"])), ("new_value", json!([new])),
-        ("doc_id", json!("d1")), ("doc_title", json!("plan")), ("owner", json!("alice@contoso.example")),
-        ("visibility", json!("shared_externally")), ("old_visibility", json!("private")),
-    ])
+    drive(
+        "change_user_access",
+        &[
+            ("primary_event", json!(true)),
+            ("visibility_change", json!("external")),
+            ("target_user", json!(target)),
+            ("old_value", json!(["none"])),
+            ("new_value", json!([new])),
+            ("doc_id", json!("d1")),
+            ("doc_title", json!("plan")),
+            ("owner", json!("alice@contoso.example")),
+            ("visibility", json!("shared_externally")),
+            ("old_visibility", json!("private")),
+        ],
+    )
 }
 
 #[test]
 fn a_head_has_all_operations_and_leaves_the_etag_out_of_the_digest() {
-    let mut record = activity("drive", &json!([share("a@b.example", "can_view"), {"name": "edit"}]));
+    let mut record = activity(
+        "drive",
+        &json!([share("a@b.example", "can_view"), {"name": "edit"}]),
+    );
     let reader = GoogleRecords::new(Arc::default());
     let raw = RawRecord::new(record.to_string().into());
     let head = reader.head(&raw).unwrap();
-    assert_eq!(head.id.as_deref(), Some("2026-05-04T08:00:00.123Z/-42/drive"));
+    assert_eq!(
+        head.id.as_deref(),
+        Some("2026-05-04T08:00:00.123Z/-42/drive")
+    );
     assert_eq!(head.operations, ["change_user_access", "edit"]);
     assert_eq!(head.actor.as_deref(), Some("Alice@contoso.example"));
     assert_eq!(head.time, Some("2026-05-04T08:00:00.123Z".parse().unwrap()));
@@ -67,35 +82,56 @@ fn a_head_has_all_operations_and_leaves_the_etag_out_of_the_digest() {
 fn an_identity_that_lacks_a_part_is_none_and_a_number_is_taken_as_qualifier() {
     let reader = GoogleRecords::new(Arc::default());
     for (id, expected) in [
-        (json!({"time": "t", "uniqueQualifier": -7, "applicationName": "drive"}), Some("t/-7/drive")),
-        (json!({"time": "t", "uniqQualifier": "7", "applicationName": "drive"}), Some("t/7/drive")),
-        (json!({"uniqueQualifier": "7", "applicationName": "drive"}), None),
+        (
+            json!({"time": "t", "uniqueQualifier": -7, "applicationName": "drive"}),
+            Some("t/-7/drive"),
+        ),
+        (
+            json!({"time": "t", "uniqQualifier": "7", "applicationName": "drive"}),
+            Some("t/7/drive"),
+        ),
+        (
+            json!({"uniqueQualifier": "7", "applicationName": "drive"}),
+            None,
+        ),
         (json!("odd"), None),
     ] {
         let raw = RawRecord::new(json!({ "id": id }).to_string().into());
         assert_eq!(reader.head(&raw).unwrap().id.as_deref(), expected, "{id}");
-        assert_eq!(reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap().len(), 1);
+        assert_eq!(
+            reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap().len(),
+            1
+        );
     }
 }
 
 #[test]
 fn every_kind_of_parameter_is_kept_and_repeated_names_are_lists() {
-    let events = read(&activity("rules", &json!([{"name": "rule_match", "type": "t", "parameters": [
-        {"name": "a", "value": "1"}, {"name": "a", "value": "2"}, {"name": "n", "intValue": "17"},
-        {"name": "m", "multiIntValue": ["1", "2"]}, {"name": "b", "boolValue": true},
-        {"name": "x", "messageValue": {"parameter": [{"name": "y", "value": "z"}]}},
-        {"name": "l", "multiMessageValue": [
-            {"parameter": [{"name": "k", "value": "1"}]}, {"parameter": [{"name": "k", "value": "2"}]}]},
-        {"name": "rule_name", "value": "cards"}, {"name": "odd"}, {"value": "nameless"}, 7,
-    ]}])));
+    let events = read(&activity(
+        "rules",
+        &json!([{"name": "rule_match", "type": "t", "parameters": [
+            {"name": "a", "value": "1"}, {"name": "a", "value": "2"}, {"name": "n", "intValue": "17"},
+            {"name": "m", "multiIntValue": ["1", "2"]}, {"name": "b", "boolValue": true},
+            {"name": "x", "messageValue": {"parameter": [{"name": "y", "value": "z"}]}},
+            {"name": "l", "multiMessageValue": [
+                {"parameter": [{"name": "k", "value": "1"}]}, {"parameter": [{"name": "k", "value": "2"}]}]},
+            {"name": "rule_name", "value": "cards"}, {"name": "odd"}, {"value": "nameless"}, 7,
+        ]}]),
+    ));
     let event = &events[0];
     let both = |a: Field, b: Field| Field::List(vec![a, b]);
-    assert_eq!(event.get("parameters.a"), Some(&both("1".into(), "2".into())));
+    assert_eq!(
+        event.get("parameters.a"),
+        Some(&both("1".into(), "2".into()))
+    );
     assert_eq!(event.get("parameters.n"), Some(&Field::Int(17)));
     assert_eq!(event.get("parameters.m"), Some(&both(1.into(), 2.into())));
     assert!(event.is("parameters.b"));
     assert_eq!(event.text("parameters.x.y").as_deref(), Some("z"));
-    assert_eq!(event.get("parameters.l.k"), Some(&both("1".into(), "2".into())));
+    assert_eq!(
+        event.get("parameters.l.k"),
+        Some(&both("1".into(), "2".into()))
+    );
     assert_eq!(event.text(field::RULE_NAME).as_deref(), Some("cards"));
     assert_eq!(event.text("event.type").as_deref(), Some("t"));
 }
@@ -103,21 +139,35 @@ fn every_kind_of_parameter_is_kept_and_repeated_names_are_lists() {
 #[test]
 fn a_share_tells_person_role_document_and_side() {
     let people = ["x@gmail.com", "bob@contoso.example"];
-    let events: Vec<Value> = people.iter().map(|person| share(person, "can_edit")).collect();
+    let events: Vec<Value> = people
+        .iter()
+        .map(|person| share(person, "can_edit"))
+        .collect();
     let events = read(&activity("drive", &json!(events)));
     assert_eq!(events.len(), 2);
     let outside = &events[0];
     for (name, value) in [
-        (field::OPERATION, "change_user_access"), (field::ACTOR, "alice@contoso.example"),
-        (field::TARGET, "x@gmail.com"), (field::ROLE, "can_edit"), (field::OBJECT, "d1"),
-        (field::OBJECT_NAME, "plan"), (field::EXTERNAL_DOMAIN, "gmail.com"),
-        (field::EXTERNAL_CLASS, "free_mail"), (field::OWNER, "alice@contoso.example"),
-        (field::ITEM, "2026-05-04T08:00:00.123Z/-42"), (field::SOURCE_IP, "203.0.113.9"),
+        (field::OPERATION, "change_user_access"),
+        (field::ACTOR, "alice@contoso.example"),
+        (field::TARGET, "x@gmail.com"),
+        (field::ROLE, "can_edit"),
+        (field::OBJECT, "d1"),
+        (field::OBJECT_NAME, "plan"),
+        (field::EXTERNAL_DOMAIN, "gmail.com"),
+        (field::EXTERNAL_CLASS, "free_mail"),
+        (field::OWNER, "alice@contoso.example"),
+        (field::ITEM, "2026-05-04T08:00:00.123Z/-42"),
+        (field::SOURCE_IP, "203.0.113.9"),
         (field::URL, "https://drive.google.com/open?id=d1"),
     ] {
         assert_eq!(outside.text(name).as_deref(), Some(value), "{name}");
     }
-    for name in [field::IS_EXTERNAL, field::IS_PRIMARY, field::VISIBILITY_RAISED, field::OWNER_IS_INTERNAL] {
+    for name in [
+        field::IS_EXTERNAL,
+        field::IS_PRIMARY,
+        field::VISIBILITY_RAISED,
+        field::OWNER_IS_INTERNAL,
+    ] {
         assert!(outside.is(name), "{name}");
     }
     assert!(!outside.is(field::IS_REMOVAL) && !outside.is(field::IS_RECONCILED));
@@ -137,11 +187,18 @@ fn events_of_two_activities_with_one_identity_are_told_apart() {
 fn taking_access_away_and_the_creators_own_grant_are_no_shares() {
     let events = read(&activity("drive", &json!([share("x@gmail.com", "none")])));
     assert!(events[0].is(field::IS_REMOVAL) && !events[0].is(field::VISIBILITY_RAISED));
-    let grant = drive("change_user_access", &[
-        ("primary_event", json!(false)), ("visibility_change", json!("none")),
-        ("target_user", json!("alice@contoso.example")), ("old_value", json!(["none"])),
-        ("new_value", json!(["owner"])), ("old_visibility", json!("unknown")), ("visibility", json!("private")),
-    ]);
+    let grant = drive(
+        "change_user_access",
+        &[
+            ("primary_event", json!(false)),
+            ("visibility_change", json!("none")),
+            ("target_user", json!("alice@contoso.example")),
+            ("old_value", json!(["none"])),
+            ("new_value", json!(["owner"])),
+            ("old_visibility", json!("unknown")),
+            ("visibility", json!("private")),
+        ],
+    );
     let events = read(&activity("drive", &json!([grant])));
     assert!(!events[0].is(field::IS_PRIMARY) && !events[0].is(field::IS_EXTERNAL));
 }
@@ -150,35 +207,92 @@ fn taking_access_away_and_the_creators_own_grant_are_no_shares() {
 fn visibility_is_raised_only_by_what_opens_a_document_to_the_outside() {
     let change = |name: &str, new: &str, old: &str, domain: &str, change: Option<&str>| {
         let mut parameters = vec![
-            ("new_value", json!([new])), ("old_value", json!([old])), ("visibility", json!(new)),
+            ("new_value", json!([new])),
+            ("old_value", json!([old])),
+            ("visibility", json!(new)),
         ];
         parameters.extend((!domain.is_empty()).then(|| ("target_domain", json!(domain))));
         parameters.extend(change.map(|change| ("visibility_change", json!(change))));
         let event = read(&activity("drive", &json!([drive(name, &parameters)]))).remove(0);
         let external = event.is(field::IS_EXTERNAL);
-        (event.is(field::VISIBILITY_RAISED), external, event.is(field::IS_REMOVAL))
+        (
+            event.is(field::VISIBILITY_RAISED),
+            external,
+            event.is(field::IS_REMOVAL),
+        )
     };
     let visibility = "change_document_visibility";
     for (new, old, domain, says, expected) in [
-        ("people_with_link", "private", "all", Some("external"), (true, true, false)),
-        ("public_on_the_web", "people_with_link", "all", None, (true, true, false)),
-        ("people_with_link", "public_on_the_web", "all", None, (false, true, true)),
-        ("private", "people_with_link", "all", Some("external"), (false, true, true)),
-        ("people_within_domain_with_link", "private", "contoso.example", Some("internal"), (false, false, false)),
-        ("people_within_domain_with_link", "private", "other.example", Some("external"), (true, true, false)),
+        (
+            "people_with_link",
+            "private",
+            "all",
+            Some("external"),
+            (true, true, false),
+        ),
+        (
+            "public_on_the_web",
+            "people_with_link",
+            "all",
+            None,
+            (true, true, false),
+        ),
+        (
+            "people_with_link",
+            "public_on_the_web",
+            "all",
+            None,
+            (false, true, true),
+        ),
+        (
+            "private",
+            "people_with_link",
+            "all",
+            Some("external"),
+            (false, true, true),
+        ),
+        (
+            "people_within_domain_with_link",
+            "private",
+            "contoso.example",
+            Some("internal"),
+            (false, false, false),
+        ),
+        (
+            "people_within_domain_with_link",
+            "private",
+            "other.example",
+            Some("external"),
+            (true, true, false),
+        ),
         ("people_with_link", "private", "", None, (true, true, false)),
-        ("people_with_link", "private", "contoso.example", Some("external"), (false, false, false)),
+        (
+            "people_with_link",
+            "private",
+            "contoso.example",
+            Some("external"),
+            (false, false, false),
+        ),
     ] {
-        assert_eq!(change(visibility, new, old, domain, says), expected, "{old} -> {new} {domain}");
+        assert_eq!(
+            change(visibility, new, old, domain, says),
+            expected,
+            "{old} -> {new} {domain}"
+        );
     }
 }
 
 #[test]
 fn without_known_domains_the_vendors_word_is_believed() {
-    let event = drive("change_document_visibility", &[
-        ("visibility_change", json!("external")), ("target_domain", json!("contoso.example")),
-        ("visibility", json!("people_within_domain_with_link")), ("new_value", json!(["people_with_link"])),
-    ]);
+    let event = drive(
+        "change_document_visibility",
+        &[
+            ("visibility_change", json!("external")),
+            ("target_domain", json!("contoso.example")),
+            ("visibility", json!("people_within_domain_with_link")),
+            ("new_value", json!(["people_with_link"])),
+        ],
+    );
     let record = activity("drive", &json!([event]));
     let guess = read_with(Domains::default(), &record);
     assert!(guess[0].is(field::VISIBILITY_RAISED) && guess[0].is(field::IS_EXTERNAL));
@@ -187,10 +301,18 @@ fn without_known_domains_the_vendors_word_is_believed() {
 
 #[test]
 fn a_shared_drives_owner_is_a_name_and_its_members_are_targets() {
-    let events = read(&activity("drive", &json!([drive("shared_drive_membership_change", &[
-        ("owner", json!("Project drive")), ("target", json!("x@evil.example")),
-        ("added_role", json!(["organizer"])), ("membership_change_type", json!("add_to_shared_drive")),
-    ])])));
+    let events = read(&activity(
+        "drive",
+        &json!([drive(
+            "shared_drive_membership_change",
+            &[
+                ("owner", json!("Project drive")),
+                ("target", json!("x@evil.example")),
+                ("added_role", json!(["organizer"])),
+                ("membership_change_type", json!("add_to_shared_drive")),
+            ]
+        )]),
+    ));
     assert!(events[0].get(field::OWNER).is_none());
     assert!(events[0].is(field::IS_EXTERNAL) && !events[0].is(field::IS_REMOVAL));
     assert_eq!(events[0].text(field::ROLE).as_deref(), Some("organizer"));
@@ -204,8 +326,14 @@ fn forwarding_out_of_the_domain_is_the_same_item_in_both_applications() {
     let accounts = read(&activity("user_accounts", &events)).remove(0);
     assert_eq!(login.text(field::ITEM), accounts.text(field::ITEM));
     assert_ne!(login.record_id, accounts.record_id);
-    assert_eq!(login.text(field::FORWARD_TO).as_deref(), Some("x@gmail.com"));
-    assert_eq!(login.text(field::FORWARD_DIRECTION).as_deref(), Some("external"));
+    assert_eq!(
+        login.text(field::FORWARD_TO).as_deref(),
+        Some("x@gmail.com")
+    );
+    assert_eq!(
+        login.text(field::FORWARD_DIRECTION).as_deref(),
+        Some("external")
+    );
     assert!(login.is(field::EXTERNAL_IS_FREE_MAIL));
 }
 
@@ -213,13 +341,42 @@ fn forwarding_out_of_the_domain_is_the_same_item_in_both_applications() {
 fn other_applications_name_target_object_and_role() {
     let parameter = |name: &str, value: &str| json!({"name": name, "value": value});
     for (application, parameters, target, object, external) in [
-        ("admin", vec![parameter("USER_EMAIL", "X@evil.example"), parameter("GROUP_EMAIL", "sales@contoso.example")],
-         "x@evil.example", "sales@contoso.example", true),
-        ("groups_enterprise", vec![parameter("member_id", "bob@contoso.example"), parameter("group_id", "g@contoso.example")],
-         "bob@contoso.example", "g@contoso.example", false),
-        ("calendar", vec![parameter("grantee_email", PUBLIC), parameter("calendar_id", "c")], "anyone", "c", true),
+        (
+            "admin",
+            vec![
+                parameter("USER_EMAIL", "X@evil.example"),
+                parameter("GROUP_EMAIL", "sales@contoso.example"),
+            ],
+            "x@evil.example",
+            "sales@contoso.example",
+            true,
+        ),
+        (
+            "groups_enterprise",
+            vec![
+                parameter("member_id", "bob@contoso.example"),
+                parameter("group_id", "g@contoso.example"),
+            ],
+            "bob@contoso.example",
+            "g@contoso.example",
+            false,
+        ),
+        (
+            "calendar",
+            vec![
+                parameter("grantee_email", PUBLIC),
+                parameter("calendar_id", "c"),
+            ],
+            "anyone",
+            "c",
+            true,
+        ),
     ] {
-        let event = read(&activity(application, &json!([{"name": "e", "parameters": parameters}]))).remove(0);
+        let event = read(&activity(
+            application,
+            &json!([{"name": "e", "parameters": parameters}]),
+        ))
+        .remove(0);
         assert_eq!(event.text(field::TARGET).as_deref(), Some(target));
         assert_eq!(event.text(field::OBJECT).as_deref(), Some(object));
         assert_eq!(event.is(field::IS_EXTERNAL), external);
@@ -232,7 +389,13 @@ const PUBLIC: &str = "__public_principal__@public.calendar.google.com";
 fn those_without_an_address_are_named_by_what_there_is() {
     let mut record = activity("drive", &json!([{"name": "view"}]));
     record["actor"] = json!({"profileId": ANONYMOUS_PROFILE});
-    assert_eq!(read(&record)[0].text(field::ACTOR).as_deref(), Some("anonymous"));
+    assert_eq!(
+        read(&record)[0].text(field::ACTOR).as_deref(),
+        Some("anonymous")
+    );
     record["actor"] = json!({"callerType": "KEY", "key": "some-key"});
-    assert_eq!(read(&record)[0].text(field::ACTOR).as_deref(), Some("some-key"));
+    assert_eq!(
+        read(&record)[0].text(field::ACTOR).as_deref(),
+        Some("some-key")
+    );
 }

@@ -41,7 +41,12 @@ fn alert(event: &mut Event, record: &Body<'_>) {
     event.set_some(field::CAUSE_ID, cause);
     event.set_some(field::OBJECT, record.text("AlertEntityId"));
     if let Some(user) = field_text(event, "Data.f3u").filter(|user| !user.is_empty()) {
-        let user = user.split([',', ';']).next().unwrap_or(&user).trim().to_owned();
+        let user = user
+            .split([',', ';'])
+            .next()
+            .unwrap_or(&user)
+            .trim()
+            .to_owned();
         set_actor(event, &record.domains.party(&user));
         event.set(field::ACTOR_IS_SYSTEM, false);
     }
@@ -50,13 +55,18 @@ fn alert(event: &mut Event, record: &Body<'_>) {
 fn discovery(event: &mut Event, record: &Body<'_>) {
     let parameters = Parameters::of(record.members.get("Parameters"));
     let operation = record.operation();
-    event.set_some(field::EXPORT_STEP, export_step(&operation, &parameters, event));
+    event.set_some(
+        field::EXPORT_STEP,
+        export_step(&operation, &parameters, event),
+    );
     let name = ["SearchName", "Name", "Identity"]
         .iter()
         .find_map(|name| parameters.get(name).map(str::to_owned))
-        .or_else(|| ["ExportName", "ObjectName", "ObjectId", "CaseName", "Case"]
-            .iter()
-            .find_map(|name| record.text(name)));
+        .or_else(|| {
+            ["ExportName", "ObjectName", "ObjectId", "CaseName", "Case"]
+                .iter()
+                .find_map(|name| record.text(name))
+        });
     event.set_some(field::OBJECT_NAME, name.as_deref().map(search_name));
     event.set_some(field::OBJECT, record.text("ObjectId"));
 }
@@ -69,7 +79,12 @@ fn export_step(operation: &str, parameters: &Parameters, event: &Event) -> Optio
     }
     let kind = event.text(field::RECORD_TYPE);
     let lower = operation.to_lowercase();
-    let by_name = ["searchexported", "searchexportdownloaded", "viewedsearchexported", "searchresultexported"];
+    let by_name = [
+        "searchexported",
+        "searchexportdownloaded",
+        "viewedsearchexported",
+        "searchresultexported",
+    ];
     if !matches!(kind.as_deref(), Some("24" | "31")) && !by_name.contains(&lower.as_str()) {
         return None;
     }
@@ -107,7 +122,10 @@ mod tests {
     fn read(record: &Value) -> Event {
         let record = RawRecord::new(record.to_string().into());
         let reader = Microsoft365Records::new(Arc::default());
-        reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap().remove(0)
+        reader
+            .normalise(&record, DateTime::UNIX_EPOCH)
+            .unwrap()
+            .remove(0)
     }
 
     #[test]
@@ -120,7 +138,10 @@ mod tests {
         }));
         assert_eq!(event.text(field::ALERT_ID).as_deref(), Some("al-1"));
         assert_eq!(event.text(field::CAUSE_ID).as_deref(), Some("cause-1"));
-        assert_eq!(event.text(field::ACTOR).as_deref(), Some("alice@contoso.example"));
+        assert_eq!(
+            event.text(field::ACTOR).as_deref(),
+            Some("alice@contoso.example")
+        );
         assert!(!event.is(field::ACTOR_IS_SYSTEM));
         let name = "eDiscovery search started or exported";
         assert_eq!(event.text(field::ALERT_NAME).as_deref(), Some(name));
@@ -136,16 +157,35 @@ mod tests {
             ("ReviewSetDownloaded", 31, "", Some("download")),
             ("SearchPreviewed", 24, "", None),
             ("SearchStarted", 24, "", None),
-            ("New-ComplianceSearchAction", 18, "-SearchName \"s\" -Export -Format FxStream", Some("create")),
-            ("New-ComplianceSearchAction", 18, "-SearchName \"s\" -Purge -PurgeType SoftDelete", None),
-            ("New-ComplianceSearchAction", 18, "-SearchName \"-Export\" -Preview", None),
+            (
+                "New-ComplianceSearchAction",
+                18,
+                "-SearchName \"s\" -Export -Format FxStream",
+                Some("create"),
+            ),
+            (
+                "New-ComplianceSearchAction",
+                18,
+                "-SearchName \"s\" -Purge -PurgeType SoftDelete",
+                None,
+            ),
+            (
+                "New-ComplianceSearchAction",
+                18,
+                "-SearchName \"-Export\" -Preview",
+                None,
+            ),
             ("Export-Something", 18, "", None),
         ] {
             let event = read(&json!({
                 "Id": "c", "RecordType": kind, "Operation": operation, "Parameters": parameters,
                 "Workload": "SecurityComplianceCenter", "UserId": "a@contoso.example", "ObjectId": "s_Export",
             }));
-            assert_eq!(event.text(field::EXPORT_STEP).as_deref(), step, "{operation} {parameters}");
+            assert_eq!(
+                event.text(field::EXPORT_STEP).as_deref(),
+                step,
+                "{operation} {parameters}"
+            );
             if step.is_some() {
                 assert_eq!(event.text(field::OBJECT_NAME).as_deref(), Some("s"));
             }

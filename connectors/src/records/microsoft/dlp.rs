@@ -13,10 +13,14 @@ use super::Body;
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
     let metadata = |name: &str| record.members.get(name).and_then(Value::as_object);
     let mail = metadata("ExchangeMetaData");
-    let item = [mail, metadata("SharePointMetaData"), metadata("EndpointMetaData")]
-        .into_iter()
-        .flatten()
-        .next();
+    let item = [
+        mail,
+        metadata("SharePointMetaData"),
+        metadata("EndpointMetaData"),
+    ]
+    .into_iter()
+    .flatten()
+    .next();
     if let Some(item) = item {
         set_item(&mut event, record, item);
     }
@@ -41,9 +45,18 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
 
 fn set_item(event: &mut Event, record: &Body<'_>, item: &Map<String, Value>) {
     let first = |names: &[&str]| names.iter().find_map(|name| member_text(item, name));
-    event.set_some(field::OBJECT, first(&["FilePathUrl", "UniqueID", "MessageID", "Sha256"]));
-    event.set_some(field::OBJECT_NAME, first(&["FileName", "Subject", "ItemName"]));
-    event.set_some(field::URL, member_text(item, "FilePathUrl").filter(|url| url.starts_with("http")));
+    event.set_some(
+        field::OBJECT,
+        first(&["FilePathUrl", "UniqueID", "MessageID", "Sha256"]),
+    );
+    event.set_some(
+        field::OBJECT_NAME,
+        first(&["FileName", "Subject", "ItemName"]),
+    );
+    event.set_some(
+        field::URL,
+        member_text(item, "FilePathUrl").filter(|url| url.starts_with("http")),
+    );
     if event.is(field::ACTOR_IS_SYSTEM)
         && let Some(user) = first(&["From", "FileOwner", "User"])
     {
@@ -54,7 +67,9 @@ fn set_item(event: &mut Event, record: &Body<'_>, item: &Map<String, Value>) {
 
 /// Recipients of a mail; each list may be an array or text.
 fn recipients(mail: Option<&Map<String, Value>>) -> Vec<String> {
-    let lists = ["To", "CC", "BCC"].iter().filter_map(|name| mail?.get(*name));
+    let lists = ["To", "CC", "BCC"]
+        .iter()
+        .filter_map(|name| mail?.get(*name));
     let texts = lists.flat_map(|list| match list {
         Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
         Value::String(text) => vec![text.as_str()],
@@ -89,9 +104,18 @@ mod tests {
         let reader = Microsoft365Records::new(Arc::new(Domains::new(&["contoso.example"], &[])));
         let record = RawRecord::new(record.to_string().into());
         let events = reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap();
-        let targets: Vec<_> = events.iter().map(|event| event.text(field::TARGET).unwrap()).collect();
+        let targets: Vec<_> = events
+            .iter()
+            .map(|event| event.text(field::TARGET).unwrap())
+            .collect();
         assert_eq!(targets, ["x@evil.example", "y@gmail.com"]);
-        assert_eq!(events[0].text(field::ACTOR).as_deref(), Some("alice@contoso.example"));
-        assert_eq!(events[0].text("PolicyDetails.PolicyName").as_deref(), Some("cards"));
+        assert_eq!(
+            events[0].text(field::ACTOR).as_deref(),
+            Some("alice@contoso.example")
+        );
+        assert_eq!(
+            events[0].text("PolicyDetails.PolicyName").as_deref(),
+            Some("cards")
+        );
     }
 }

@@ -11,7 +11,11 @@ use super::Body;
 /// One event.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
     let target = named(record, "Target", 5)
-        .or_else(|| record.text("ObjectId").filter(|object| object.contains('@')))
+        .or_else(|| {
+            record
+                .text("ObjectId")
+                .filter(|object| object.contains('@'))
+        })
         .or_else(|| named(record, "Target", 1));
     if let Some(target) = target {
         let party = record.domains.party(&target);
@@ -64,8 +68,16 @@ mod tests {
         assert_eq!(event.text(field::TARGET).as_deref(), Some("bob@gmail.com"));
         assert_eq!(event.text(field::EXTERNAL_CLASS).as_deref(), Some("guest"));
         assert!(event.is(field::EXTERNAL_IS_FREE_MAIL));
-        assert_eq!(event.text(field::ROLE).as_deref(), Some("Global Administrator"));
-        assert_eq!(event.text("ExtendedProperties.additionalDetails").as_deref(), Some("{}"));
+        assert_eq!(
+            event.text(field::ROLE).as_deref(),
+            Some("Global Administrator")
+        );
+        assert_eq!(
+            event
+                .text("ExtendedProperties.additionalDetails")
+                .as_deref(),
+            Some("{}")
+        );
         assert_eq!(event.text(field::RESULT).as_deref(), Some("success"));
     }
 }

@@ -25,7 +25,11 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("TransportRule", "RedirectMessageTo", "transport_rule"),
     ("TransportRule", "AddToRecipients", "transport_rule"),
     ("JournalRule", "JournalEmailAddress", "journal_rule"),
-    ("TransportConfig", "JournalingReportNdrTo", "transport_config"),
+    (
+        "TransportConfig",
+        "JournalingReportNdrTo",
+        "transport_config",
+    ),
     ("OutboundConnector", "SmartHosts", "outbound_connector"),
     ("UnifiedGroupLinks", "Links", "group_member"),
     ("DistributionGroupMember", "Member", "group_member"),
@@ -83,7 +87,11 @@ fn cmdlet(
     noun: &str,
     parameters: &Parameters,
 ) -> (Vec<Destination>, Option<&'static str>) {
-    let paths = || PATHS.iter().filter(|(known, ..)| known.eq_ignore_ascii_case(noun));
+    let paths = || {
+        PATHS
+            .iter()
+            .filter(|(known, ..)| known.eq_ignore_ascii_case(noun))
+    };
     let Some((_, _, first_via)) = paths().next() else {
         return (Vec::new(), None);
     };
@@ -96,7 +104,10 @@ fn cmdlet(
         event.set(field::IS_REMOVAL, true);
         return (Vec::new(), Some(first_via));
     }
-    let without_copy = parameters.get("DeliverToMailboxAndForward").and_then(truth).map(|keep| !keep);
+    let without_copy = parameters
+        .get("DeliverToMailboxAndForward")
+        .and_then(truth)
+        .map(|keep| !keep);
     let mut destinations = Vec::new();
     let mut emptied = None;
     for (_, parameter, via) in paths() {
@@ -166,7 +177,11 @@ fn set_rule(event: &mut Event, noun: &str, parameters: &Parameters) {
     let object = event
         .text("ObjectId")
         .and_then(|object| object.rsplit_once('\\').map(|(_, rule)| rule.to_owned()));
-    let name = parameters.get("Name").map(str::to_owned).or(object).or(identity);
+    let name = parameters
+        .get("Name")
+        .map(str::to_owned)
+        .or(object)
+        .or(identity);
     event.set_some(field::RULE_NAME, name);
     if noun.eq_ignore_ascii_case("InboxRule") {
         let deletes = ["DeleteMessage", "SoftDeleteMessage"]
@@ -190,8 +205,13 @@ fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
     let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
     let object = record.text("ObjectId");
     let names: Vec<String> = match noun {
-        "mailbox" | "mailboxpermission" | "recipientpermission" | "mailboxfolderpermission"
-        | "mailboxautoreplyconfiguration" | "casmailbox" | "mailboxauditbypassassociation" => {
+        "mailbox"
+        | "mailboxpermission"
+        | "recipientpermission"
+        | "mailboxfolderpermission"
+        | "mailboxautoreplyconfiguration"
+        | "casmailbox"
+        | "mailboxauditbypassassociation" => {
             let identity = parameters.get("Identity").map(str::to_owned);
             identity.into_iter().chain(object).collect()
         }
@@ -202,7 +222,10 @@ fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
         }
         _ => record.text("MailboxOwnerUPN").into_iter().collect(),
     };
-    let names: Vec<String> = names.iter().filter_map(|name| mailbox_name(name, record)).collect();
+    let names: Vec<String> = names
+        .iter()
+        .filter_map(|name| mailbox_name(name, record))
+        .collect();
     let address = names.iter().find(|name| name.contains('@'));
     let Some(mailbox) = address.or(names.first()) else {
         return;
@@ -227,10 +250,12 @@ fn mailbox_name(text: &str, record: &Body<'_>) -> Option<String> {
 /// local part, punctuation aside (`john.smith` is `John Smith`). GUIDs alone tell nothing.
 fn is_others(actor: &str, names: &[String]) -> Option<bool> {
     let local = letters(actor.split('@').next().unwrap_or(actor));
-    let own = names.iter().any(|name| {
-        name == actor || (!name.contains('@') && letters(name) == local)
-    });
-    let telling = names.iter().any(|name| uuid::Uuid::try_parse(name).is_err());
+    let own = names
+        .iter()
+        .any(|name| name == actor || (!name.contains('@') && letters(name) == local));
+    let telling = names
+        .iter()
+        .any(|name| uuid::Uuid::try_parse(name).is_err());
     (own || telling).then_some(!own)
 }
 

@@ -22,7 +22,10 @@ pub(super) fn destinations(
     record: &Body<'_>,
 ) -> (Vec<Destination>, Option<&'static str>) {
     let properties = Parameters::of(record.members.get("OperationProperties"));
-    event.set_some(field::RULE_NAME, properties.get("RuleName").map(str::to_owned));
+    event.set_some(
+        field::RULE_NAME,
+        properties.get("RuleName").map(str::to_owned),
+    );
     let removal = properties
         .get("RuleOperation")
         .is_some_and(|operation| operation.to_ascii_lowercase().starts_with("remove"));
@@ -76,7 +79,8 @@ impl Actions {
                     } else if lower.contains("folder") {
                         self.hides |= value.as_str().is_some_and(is_hiding_folder);
                     } else if !value.is_null() {
-                        let sends = sends || (value.is_object() || value.is_array()) && self.note(name);
+                        let sends =
+                            sends || (value.is_object() || value.is_array()) && self.note(name);
                         self.walk(value, sends);
                     }
                 }

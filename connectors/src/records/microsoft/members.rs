@@ -33,7 +33,10 @@ const SYSTEM_ACTORS: &[&str] = &[
 /// Fills the fields all records share.
 pub(super) fn fill(event: &mut Event, record: &Body<'_>) {
     event.set(field::PRODUCT, Product::M365.as_str());
-    event.set_some(field::OPERATION, record.members.get("Operation").and_then(text));
+    event.set_some(
+        field::OPERATION,
+        record.members.get("Operation").and_then(text),
+    );
     event.set_some(field::SERVICE, record.text("Workload"));
     event.set_some(field::RECORD_TYPE, record_type(record.members));
     event.set_some(field::SOURCE_IP, source_ip(record.members));
@@ -134,7 +137,10 @@ mod tests {
     fn addresses_lose_port_brackets_and_mapping() {
         for (text, expected) in [
             ("62.149.20.10:62589", Some("62.149.20.10")),
-            ("[2a01:111:f100:9001::1761:914f]:52903", Some("2a01:111:f100:9001::1761:914f")),
+            (
+                "[2a01:111:f100:9001::1761:914f]:52903",
+                Some("2a01:111:f100:9001::1761:914f"),
+            ),
             ("::ffff:1.2.3.4", Some("1.2.3.4")),
             ("[::ffff:1.2.3.4]:443", Some("1.2.3.4")),
             ("[::1]", Some("::1")),
@@ -164,7 +170,8 @@ mod tests {
             let record = json!({ "ResultStatus": status });
             assert_eq!(result(record.as_object().unwrap()), expected, "{status}");
         }
-        let sign_in = json!({"ResultStatus": "Succeeded", "LogonError": "InvalidUserNameOrPassword"});
+        let sign_in =
+            json!({"ResultStatus": "Succeeded", "LogonError": "InvalidUserNameOrPassword"});
         assert_eq!(result(sign_in.as_object().unwrap()), Some("failure"));
         let sign_in = json!({"ResultStatus": "Success", "ErrorNumber": "0"});
         assert_eq!(result(sign_in.as_object().unwrap()), Some("success"));

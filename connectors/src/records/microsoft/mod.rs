@@ -59,7 +59,8 @@ impl RecordReader for Microsoft365Records {
 
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
         let bytes = record.bytes();
-        std::str::from_utf8(bytes).map_err(|error| NormaliseError::NotAnObject(error.to_string()))?;
+        std::str::from_utf8(bytes)
+            .map_err(|error| NormaliseError::NotAnObject(error.to_string()))?;
         let mut head = RecordHead {
             product: Product::M365,
             id: None,
@@ -196,7 +197,12 @@ mod tests {
         let reader = Microsoft365Records::new(Arc::default());
         let head = reader.head(&record).unwrap();
         let operations = head.operations.iter().map(ToString::to_string).collect();
-        (head.id.map(Cow::into_owned), head.time, operations, head.digest)
+        (
+            head.id.map(Cow::into_owned),
+            head.time,
+            operations,
+            head.digest,
+        )
     }
 
     #[test]
@@ -219,7 +225,14 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused_and_what_lacks_members_is_not() {
         let reader = Microsoft365Records::new(Arc::default());
-        for text in [&b"[1]"[..], b"", b"{\"a\":1", b"{\"a\":1}x", b"\"x\"", b"{\"a\":\"\xff\"}"] {
+        for text in [
+            &b"[1]"[..],
+            b"",
+            b"{\"a\":1",
+            b"{\"a\":1}x",
+            b"\"x\"",
+            b"{\"a\":\"\xff\"}",
+        ] {
             let record = RawRecord::new(bytes::Bytes::from_static(text));
             assert!(reader.head(&record).is_err(), "{text:?}");
             assert!(reader.normalise(&record, DateTime::UNIX_EPOCH).is_err());
@@ -236,6 +249,11 @@ mod tests {
         let reader = Microsoft365Records::new(Arc::default());
         let record = RawRecord::new(r#"{"X":{"Operation":"no"},"Oper\u0061tion":"yes"}"#.into());
         assert_eq!(reader.operations(&record).unwrap(), ["yes"]);
-        assert!(reader.operations(&RawRecord::new("{}".into())).unwrap().is_empty());
+        assert!(
+            reader
+                .operations(&RawRecord::new("{}".into()))
+                .unwrap()
+                .is_empty()
+        );
     }
 }

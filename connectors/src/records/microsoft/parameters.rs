@@ -104,7 +104,10 @@ fn pair(value: &Value) -> Option<(String, String)> {
             .map(|(_, value)| value)
     };
     let name = member("Name").and_then(text)?;
-    Some((name.trim().to_owned(), member("Value").map(joined).unwrap_or_default()))
+    Some((
+        name.trim().to_owned(),
+        member("Value").map(joined).unwrap_or_default(),
+    ))
 }
 
 /// A value as text; lists joined by `;` as Exchange joins them.
@@ -129,7 +132,9 @@ fn arguments(text: &str) -> Vec<(String, String)> {
         rest = after.trim_start();
         // A cut string can leave crumbs before the next switch.
         while !rest.is_empty() && switch(rest).is_none() {
-            rest = rest.split_once(char::is_whitespace).map_or("", |(_, after)| after.trim_start());
+            rest = rest
+                .split_once(char::is_whitespace)
+                .map_or("", |(_, after)| after.trim_start());
         }
         if pairs.len() == PARAMETERS_MAX {
             break;
@@ -145,7 +150,8 @@ fn switch(text: &str) -> Option<(&str, &str)> {
         .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .unwrap_or(after.len());
     let (name, after) = after.split_at_checked(length)?;
-    let follows = after.is_empty() || after.starts_with(char::is_whitespace) || after.starts_with(':');
+    let follows =
+        after.is_empty() || after.starts_with(char::is_whitespace) || after.starts_with(':');
     let letter = name.starts_with(|c: char| c.is_ascii_alphabetic());
     (follows && letter).then_some((name, after))
 }
@@ -215,7 +221,9 @@ impl Parameters {
 
     /// The first value that is not empty.
     pub(super) fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        self.all(name).map(str::trim).find(|value| !value.is_empty())
+        self.all(name)
+            .map(str::trim)
+            .find(|value| !value.is_empty())
     }
 
     /// Whether a switch is given and not false.
@@ -226,7 +234,12 @@ impl Parameters {
 
 /// `True`, `$true`, `False`, `$false` in any case.
 pub(super) fn truth(text: &str) -> Option<bool> {
-    match text.trim().trim_start_matches('$').to_ascii_lowercase().as_str() {
+    match text
+        .trim()
+        .trim_start_matches('$')
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
         _ => None,
@@ -235,7 +248,10 @@ pub(super) fn truth(text: &str) -> Option<bool> {
 
 /// A field's value as text, for callers that have the event only.
 pub(super) fn field_text(event: &Event, name: &str) -> Option<String> {
-    event.get(name).map(Field::text).map(std::borrow::Cow::into_owned)
+    event
+        .get(name)
+        .map(Field::text)
+        .map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -249,13 +265,17 @@ mod tests {
     }
 
     fn expect(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
     }
 
     #[test]
     fn each_shape_gives_the_same_parameters() {
         let expected = expect(&[("Name", "x"), ("ForwardTo", "a@b.example")]);
-        let array = json!([{"Name": "Name", "Value": "x"}, {"Name": "ForwardTo", "Value": "a@b.example"}]);
+        let array =
+            json!([{"Name": "Name", "Value": "x"}, {"Name": "ForwardTo", "Value": "a@b.example"}]);
         assert_eq!(read(&array), expected);
         assert_eq!(read(&json!(array.to_string())), expected);
         assert_eq!(read(&json!({"Name_": 1})), expect(&[("Name_", "1")]));
@@ -268,15 +288,37 @@ mod tests {
     #[test]
     fn argument_strings_with_loose_quotes_switches_and_cuts_are_read() {
         for (text, expected) in [
-            ("-SearchName \"s 1\" -Export -Format \"FxStream\"",
-             vec![("SearchName", "s 1"), ("Export", "True"), ("Format", "FxStream")]),
-            ("-Name \"the \"big\" one\" -ExchangeLocation (\"All\")",
-             vec![("Name", "the \"big\" one"), ("ExchangeLocation", "All")]),
-            ("-Name \"a -Export b\" -Confirm:$false", vec![("Name", "a -Export b"), ("Confirm", "$false")]),
-            ("-ExchangeLocation (\"a@b.example\",\"c@d.example\") -Preview",
-             vec![("ExchangeLocation", "a@b.example;c@d.example"), ("Preview", "True")]),
-            ("-Comment \"Users would not see any[...]\"", vec![("Comment", "Users would not see any[...]")]),
-            ("-Comment \"cut off in the mid[...]", vec![("Comment", "cut off in the mid[...]")]),
+            (
+                "-SearchName \"s 1\" -Export -Format \"FxStream\"",
+                vec![
+                    ("SearchName", "s 1"),
+                    ("Export", "True"),
+                    ("Format", "FxStream"),
+                ],
+            ),
+            (
+                "-Name \"the \"big\" one\" -ExchangeLocation (\"All\")",
+                vec![("Name", "the \"big\" one"), ("ExchangeLocation", "All")],
+            ),
+            (
+                "-Name \"a -Export b\" -Confirm:$false",
+                vec![("Name", "a -Export b"), ("Confirm", "$false")],
+            ),
+            (
+                "-ExchangeLocation (\"a@b.example\",\"c@d.example\") -Preview",
+                vec![
+                    ("ExchangeLocation", "a@b.example;c@d.example"),
+                    ("Preview", "True"),
+                ],
+            ),
+            (
+                "-Comment \"Users would not see any[...]\"",
+                vec![("Comment", "Users would not see any[...]")],
+            ),
+            (
+                "-Comment \"cut off in the mid[...]",
+                vec![("Comment", "cut off in the mid[...]")],
+            ),
             ("nothing here", vec![]),
             ("-", vec![]),
             ("-Export", vec![("Export", "True")]),
@@ -287,7 +329,8 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_without_case_and_repeats_are_kept() {
-        let value = json!([{"Name": "forwardTO", "Value": ""}, {"name": "ForwardTo", "value": "x"}]);
+        let value =
+            json!([{"Name": "forwardTO", "Value": ""}, {"name": "ForwardTo", "value": "x"}]);
         let parameters = Parameters::of(Some(&value));
         assert_eq!(parameters.all("ForwardTo").collect::<Vec<_>>(), ["", "x"]);
         assert_eq!(parameters.get("forwardto"), Some("x"));

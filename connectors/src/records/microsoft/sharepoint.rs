@@ -62,15 +62,24 @@ fn target(operation: &str, record: &Body<'_>) -> Option<Party> {
 }
 
 fn is_sharing(operation: &str) -> bool {
-    ["Sharing", "SecureLink", "AnonymousLink", "CompanyLink", "SharedLink", "Invitation"]
-        .iter()
-        .any(|part| operation.contains(part))
+    [
+        "Sharing",
+        "SecureLink",
+        "AnonymousLink",
+        "CompanyLink",
+        "SharedLink",
+        "Invitation",
+    ]
+    .iter()
+    .any(|part| operation.contains(part))
         || operation.starts_with("AddedTo")
         || operation.starts_with("RemovedFrom")
 }
 
 fn is_removal(operation: &str) -> bool {
-    let ends = ["Revoked", "Removed", "Deleted", "Disabled", "Expired", "Rejected"];
+    let ends = [
+        "Revoked", "Removed", "Deleted", "Disabled", "Expired", "Rejected",
+    ];
     operation.starts_with("RemovedFrom") || ends.iter().any(|end| operation.ends_with(end))
 }
 
@@ -109,8 +118,16 @@ mod tests {
         for (name, kind, class) in [
             ("bob@gmail.com", "Guest", Some("guest")),
             ("bob@contoso.example", "Guest", Some("guest")),
-            ("bob_gmail.com#ext#@contoso.example", "Member", Some("guest")),
-            ("i:0#.f|membership|urn:spo:guest#bob@gmail.com", "", Some("guest")),
+            (
+                "bob_gmail.com#ext#@contoso.example",
+                "Member",
+                Some("guest"),
+            ),
+            (
+                "i:0#.f|membership|urn:spo:guest#bob@gmail.com",
+                "",
+                Some("guest"),
+            ),
             ("bob@other.example", "Member", Some("foreign_tenant")),
             ("bob@contoso.example", "Member", None),
             ("SharingLinks.1.AnonymousEdit.2", "SharePointGroup", None),
@@ -119,8 +136,16 @@ mod tests {
         ] {
             let target = json!({"TargetUserOrGroupName": name, "TargetUserOrGroupType": kind});
             let event = read("AddedToSecureLink", &target);
-            assert_eq!(event.text(field::EXTERNAL_CLASS).as_deref(), class, "{name} {kind}");
-            assert_eq!(event.is(field::IS_EXTERNAL), class.is_some(), "{name} {kind}");
+            assert_eq!(
+                event.text(field::EXTERNAL_CLASS).as_deref(),
+                class,
+                "{name} {kind}"
+            );
+            assert_eq!(
+                event.is(field::IS_EXTERNAL),
+                class.is_some(),
+                "{name} {kind}"
+            );
         }
     }
 

@@ -34,7 +34,11 @@ fn told(events: &[Event]) -> Vec<String> {
     events
         .iter()
         .map(|event| {
-            let names = [field::FORWARD_VIA, field::FORWARD_DIRECTION, field::FORWARD_TO];
+            let names = [
+                field::FORWARD_VIA,
+                field::FORWARD_DIRECTION,
+                field::FORWARD_TO,
+            ];
             names.map(|name| text(event, name)).join(" ")
         })
         .collect()
@@ -44,25 +48,120 @@ fn told(events: &[Event]) -> Vec<String> {
 fn every_path_that_names_a_destination_is_told() {
     let evil = "smtp:x@evil.example";
     for (operation, parameter, value, expected) in [
-        ("Set-Mailbox", "ForwardingSmtpAddress", evil, "smtp_address external x@evil.example"),
-        ("Set-Mailbox", "forwardingsmtpaddress", "SMTP:x@contoso.example", "smtp_address internal x@contoso.example"),
-        ("Set-Mailbox", "ForwardingAddress", "EUR.PROD/Hosted/contoso.onmicrosoft.com/Bob", "recipient_object unknown bob"),
-        ("Set-Mailbox", "ForwardingAddress", "x@evil.example", "recipient_object external x@evil.example"),
-        ("Set-MailPublicFolder", "ForwardingAddress", "Bob", "recipient_object unknown bob"),
-        ("New-InboxRule", "ForwardTo", "Bob [SMTP:bob@evil.example]", "inbox_rule external bob@evil.example"),
-        ("New-InboxRule", "ForwardTo", "Bob [EX:/o=ExchangeLabs/cn=Recipients/cn=bob]", "inbox_rule internal bob"),
-        ("Set-InboxRule", "ForwardAsAttachmentTo", "x@evil.example", "inbox_rule external x@evil.example"),
-        ("Set-InboxRule", "RedirectTo", "x@evil.example", "inbox_rule external x@evil.example"),
-        ("New-TransportRule", "BlindCopyTo", "x@evil.example", "transport_rule external x@evil.example"),
-        ("Set-TransportRule", "CopyTo", "x@evil.example", "transport_rule external x@evil.example"),
-        ("New-TransportRule", "RedirectMessageTo", "x@evil.example", "transport_rule external x@evil.example"),
-        ("New-TransportRule", "AddToRecipients", "x@evil.example", "transport_rule external x@evil.example"),
-        ("New-JournalRule", "JournalEmailAddress", "x@evil.example", "journal_rule external x@evil.example"),
-        ("Set-TransportConfig", "JournalingReportNdrTo", "x@evil.example", "transport_config external x@evil.example"),
-        ("New-OutboundConnector", "SmartHosts", "mx.evil.example", "outbound_connector external mx.evil.example"),
-        ("Add-UnifiedGroupLinks", "Links", "x@evil.example", "group_member external x@evil.example"),
-        ("Add-DistributionGroupMember", "Member", "bob_evil.example#EXT#@contoso.onmicrosoft.com", "group_member external bob@evil.example"),
-        ("Set-Mailbox", "GrantSendOnBehalfTo", "x@evil.example", "- - -"),
+        (
+            "Set-Mailbox",
+            "ForwardingSmtpAddress",
+            evil,
+            "smtp_address external x@evil.example",
+        ),
+        (
+            "Set-Mailbox",
+            "forwardingsmtpaddress",
+            "SMTP:x@contoso.example",
+            "smtp_address internal x@contoso.example",
+        ),
+        (
+            "Set-Mailbox",
+            "ForwardingAddress",
+            "EUR.PROD/Hosted/contoso.onmicrosoft.com/Bob",
+            "recipient_object unknown bob",
+        ),
+        (
+            "Set-Mailbox",
+            "ForwardingAddress",
+            "x@evil.example",
+            "recipient_object external x@evil.example",
+        ),
+        (
+            "Set-MailPublicFolder",
+            "ForwardingAddress",
+            "Bob",
+            "recipient_object unknown bob",
+        ),
+        (
+            "New-InboxRule",
+            "ForwardTo",
+            "Bob [SMTP:bob@evil.example]",
+            "inbox_rule external bob@evil.example",
+        ),
+        (
+            "New-InboxRule",
+            "ForwardTo",
+            "Bob [EX:/o=ExchangeLabs/cn=Recipients/cn=bob]",
+            "inbox_rule internal bob",
+        ),
+        (
+            "Set-InboxRule",
+            "ForwardAsAttachmentTo",
+            "x@evil.example",
+            "inbox_rule external x@evil.example",
+        ),
+        (
+            "Set-InboxRule",
+            "RedirectTo",
+            "x@evil.example",
+            "inbox_rule external x@evil.example",
+        ),
+        (
+            "New-TransportRule",
+            "BlindCopyTo",
+            "x@evil.example",
+            "transport_rule external x@evil.example",
+        ),
+        (
+            "Set-TransportRule",
+            "CopyTo",
+            "x@evil.example",
+            "transport_rule external x@evil.example",
+        ),
+        (
+            "New-TransportRule",
+            "RedirectMessageTo",
+            "x@evil.example",
+            "transport_rule external x@evil.example",
+        ),
+        (
+            "New-TransportRule",
+            "AddToRecipients",
+            "x@evil.example",
+            "transport_rule external x@evil.example",
+        ),
+        (
+            "New-JournalRule",
+            "JournalEmailAddress",
+            "x@evil.example",
+            "journal_rule external x@evil.example",
+        ),
+        (
+            "Set-TransportConfig",
+            "JournalingReportNdrTo",
+            "x@evil.example",
+            "transport_config external x@evil.example",
+        ),
+        (
+            "New-OutboundConnector",
+            "SmartHosts",
+            "mx.evil.example",
+            "outbound_connector external mx.evil.example",
+        ),
+        (
+            "Add-UnifiedGroupLinks",
+            "Links",
+            "x@evil.example",
+            "group_member external x@evil.example",
+        ),
+        (
+            "Add-DistributionGroupMember",
+            "Member",
+            "bob_evil.example#EXT#@contoso.onmicrosoft.com",
+            "group_member external bob@evil.example",
+        ),
+        (
+            "Set-Mailbox",
+            "GrantSendOnBehalfTo",
+            "x@evil.example",
+            "- - -",
+        ),
     ] {
         let events = read(&cmdlet_record(operation, "alice", &[(parameter, value)]));
         assert_eq!(told(&events), [expected], "{operation} {parameter}");
@@ -72,7 +171,11 @@ fn every_path_that_names_a_destination_is_told() {
 #[test]
 fn one_outside_among_many_inside_is_an_event_of_its_own() {
     let list = "a@contoso.example;\"Roe, B\" <b@notcontoso.example>;c@sub.contoso.example";
-    let events = read(&cmdlet_record("New-InboxRule", "alice\\r", &[("ForwardTo", list)]));
+    let events = read(&cmdlet_record(
+        "New-InboxRule",
+        "alice\\r",
+        &[("ForwardTo", list)],
+    ));
     assert_eq!(
         told(&events),
         [
@@ -83,13 +186,22 @@ fn one_outside_among_many_inside_is_an_event_of_its_own() {
     );
     let parts: Vec<u32> = events.iter().map(|event| event.part).collect();
     assert_eq!(parts, [0, 1, 2]);
-    assert_eq!(events[1].text(field::EXTERNAL_DOMAIN).as_deref(), Some("notcontoso.example"));
+    assert_eq!(
+        events[1].text(field::EXTERNAL_DOMAIN).as_deref(),
+        Some("notcontoso.example")
+    );
 }
 
 #[test]
 fn an_empty_value_or_a_removing_cmdlet_takes_forwarding_away() {
     for (operation, parameters) in [
-        ("Set-Mailbox", vec![("ForwardingSmtpAddress", ""), ("DeliverToMailboxAndForward", "False")]),
+        (
+            "Set-Mailbox",
+            vec![
+                ("ForwardingSmtpAddress", ""),
+                ("DeliverToMailboxAndForward", "False"),
+            ],
+        ),
         ("Set-Mailbox", vec![("ForwardingAddress", "$null")]),
         ("Remove-InboxRule", vec![("Identity", "alice\\r")]),
         ("Disable-TransportRule", vec![("Identity", "r")]),
@@ -104,33 +216,75 @@ fn an_empty_value_or_a_removing_cmdlet_takes_forwarding_away() {
 
 #[test]
 fn switching_a_rule_on_has_an_unknown_destination() {
-    let events = read(&cmdlet_record("Enable-InboxRule", "alice\\.", &[("Identity", "alice\\.")]));
+    let events = read(&cmdlet_record(
+        "Enable-InboxRule",
+        "alice\\.",
+        &[("Identity", "alice\\.")],
+    ));
     assert_eq!(told(&events), ["inbox_rule unknown -"]);
     assert_eq!(events[0].text(field::RULE_NAME).as_deref(), Some("."));
-    let other = read(&cmdlet_record("Set-InboxRule", "alice\\.", &[("StopProcessingRules", "True")]));
+    let other = read(&cmdlet_record(
+        "Set-InboxRule",
+        "alice\\.",
+        &[("StopProcessingRules", "True")],
+    ));
     assert_eq!(told(&other), ["- - -"]);
 }
 
 #[test]
 fn whose_mailbox_it_is_and_whether_a_copy_stays() {
     for (object, identity, mailbox, others) in [
-        ("alice", "alice@contoso.example", "alice@contoso.example", Some(false)),
-        ("HenriettaM", "EUR.PROD/Hosted/contoso.onmicrosoft.com/HenriettaM", "henriettam", Some(true)),
-        ("Alice", "EUR.PROD/Hosted/contoso.onmicrosoft.com/Alice", "alice", Some(false)),
-        ("", "0f3a2b1c-1111-2222-3333-444455556666", "0f3a2b1c-1111-2222-3333-444455556666", None),
-        ("bob", "bob@contoso.example", "bob@contoso.example", Some(true)),
+        (
+            "alice",
+            "alice@contoso.example",
+            "alice@contoso.example",
+            Some(false),
+        ),
+        (
+            "HenriettaM",
+            "EUR.PROD/Hosted/contoso.onmicrosoft.com/HenriettaM",
+            "henriettam",
+            Some(true),
+        ),
+        (
+            "Alice",
+            "EUR.PROD/Hosted/contoso.onmicrosoft.com/Alice",
+            "alice",
+            Some(false),
+        ),
+        (
+            "",
+            "0f3a2b1c-1111-2222-3333-444455556666",
+            "0f3a2b1c-1111-2222-3333-444455556666",
+            None,
+        ),
+        (
+            "bob",
+            "bob@contoso.example",
+            "bob@contoso.example",
+            Some(true),
+        ),
     ] {
         let forward = ("ForwardingSmtpAddress", "smtp:x@gmail.com");
         let keep = ("DeliverToMailboxAndForward", "False");
-        let events = read(&cmdlet_record("Set-Mailbox", object, &[("Identity", identity), forward, keep]));
+        let events = read(&cmdlet_record(
+            "Set-Mailbox",
+            object,
+            &[("Identity", identity), forward, keep],
+        ));
         let event = &events[0];
         assert_eq!(event.text(field::MAILBOX).as_deref(), Some(mailbox));
-        let told = event.get(field::MAILBOX_IS_OTHERS).map(|_| event.is(field::MAILBOX_IS_OTHERS));
+        let told = event
+            .get(field::MAILBOX_IS_OTHERS)
+            .map(|_| event.is(field::MAILBOX_IS_OTHERS));
         assert_eq!(told, others, "{identity}");
         assert!(event.is(field::FORWARD_WITHOUT_COPY));
         assert!(event.is(field::EXTERNAL_IS_FREE_MAIL));
         assert_eq!(event.text(field::SOURCE_IP).as_deref(), Some("203.0.113.9"));
-        assert_eq!(event.text(field::ACTOR).as_deref(), Some("alice@contoso.example"));
+        assert_eq!(
+            event.text(field::ACTOR).as_deref(),
+            Some("alice@contoso.example")
+        );
     }
 }
 
@@ -140,13 +294,20 @@ fn an_inbox_rule_of_a_path_belongs_to_the_mailbox_in_it() {
     let events = read(&cmdlet_record(
         "New-InboxRule",
         path,
-        &[("Name", "Move meetings"), ("ForwardTo", "x@evil.example"), ("DeleteMessage", "True")],
+        &[
+            ("Name", "Move meetings"),
+            ("ForwardTo", "x@evil.example"),
+            ("DeleteMessage", "True"),
+        ],
     ));
     let event = &events[0];
     assert_eq!(event.text(field::MAILBOX).as_deref(), Some("alice"));
     assert!(!event.is(field::MAILBOX_IS_OTHERS));
     assert!(event.is(field::HIDES_MAIL));
-    assert_eq!(event.text(field::RULE_NAME).as_deref(), Some("Move meetings"));
+    assert_eq!(
+        event.text(field::RULE_NAME).as_deref(),
+        Some("Move meetings")
+    );
 }
 
 fn outlook_rule(operation: &str, actions: &Value) -> Value {
@@ -174,7 +335,13 @@ fn rules_of_outlook_on_the_desktop_are_read_in_both_forms() {
         {"Values": [{"Value": "/o=ExchangeLabs/cn=Recipients/cn=bob"}, {"Value": "Bob"}]},
     ]}}, {"DeleteAction": {}}]});
     let events = read(&outlook_rule("ModifyMailboxRule", &server));
-    assert_eq!(told(&events), ["inbox_rule external x@evil.example", "inbox_rule internal bob"]);
+    assert_eq!(
+        told(&events),
+        [
+            "inbox_rule external x@evil.example",
+            "inbox_rule internal bob"
+        ]
+    );
     assert!(events[0].is(field::HIDES_MAIL));
 }
 
