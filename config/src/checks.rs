@@ -142,7 +142,7 @@ pub(crate) fn domains(item: &Item<Tenant>) -> Vec<Problem> {
     ["internal_domains", "partners"]
         .into_iter()
         .filter_map(|key| item.table.get(key))
-        .flat_map(|entry| match entry.node.expanded().value {
+        .flat_map(|entry| match entry.node.expanded().into_owned().value {
             Value::Array(items) => items,
             _ => Vec::new(),
         })
@@ -242,12 +242,10 @@ fn doubles<'a, T, K: Ord>(
     let mut first: BTreeMap<K, &'a Item<T>> = BTreeMap::new();
     items.iter().filter_map(move |item| {
         let key = key(item)?;
-        match first.get(&key) {
-            Some(earlier) => Some((*earlier, item)),
-            None => {
-                first.insert(key, item);
-                None
-            }
+        let earlier = first.get(&key).copied();
+        if earlier.is_none() {
+            first.insert(key, item);
         }
+        Some((earlier?, item))
     })
 }

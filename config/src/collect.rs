@@ -108,6 +108,7 @@ fn problem(error: ReadError, reading: &Reading<'_>) -> Problem {
             let below = error.path.join(".");
             Problem::new(&origin, format!("`{key}` is missing in `{below}`"))
         }
+        Fault::Said(what) => Problem::new(&origin, format!("`{}`: {what}", error.path.join("."))),
         Fault::Other { what, help } => Problem {
             help,
             ..Problem::new(&origin, format!("`{}`: {what}", error.path.join(".")))

@@ -65,7 +65,7 @@ pub(crate) struct Kind<T> {
     pub(crate) one_of: &'static [&'static str],
     pub(crate) shape: fn() -> Shape,
     pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
-    pub(crate) read: fn(&Shape, Reading<'_>) -> Result<Read<T>, Vec<Problem>>,
+    pub(crate) read: fn(&Shape, Reading<'_>) -> ReadResult<T>,
     /// What is wrong with `[defaults.<kind>]`.
     pub(crate) faults_of_defaults: fn(&Shape, Reading<'_>) -> Vec<Problem>,
 }
@@ -75,6 +75,9 @@ pub(crate) struct Read<T> {
     pub(crate) options: T,
     pub(crate) values: Json,
 }
+
+/// What reading a table gives: its options, or all that is wrong.
+pub(crate) type ReadResult<T> = Result<Read<T>, Vec<Problem>>;
 
 /// The kinds of connectors.
 pub(crate) const CONNECTORS: &[Kind<ConnectorOptions>] = &[
@@ -141,7 +144,7 @@ fn read_as<O: DeserializeOwned + Serialize, T>(
     shape: &Shape,
     reading: Reading<'_>,
     wrap: fn(O) -> T,
-) -> Result<Read<T>, Vec<Problem>> {
+) -> ReadResult<T> {
     let options: O = read(shape, reading)?;
     Ok(Read {
         values: as_json(&options),

@@ -164,13 +164,12 @@ impl Layers {
     fn add_flags(&mut self, flags: &[(String, String)]) {
         for (path, value) in flags {
             let origin = Origin::Flag(path.as_str().into());
-            match parts(path) {
-                Some(parts) => self.set(&parts, value, origin),
-                None => {
-                    let what = "not a path of the configuration";
-                    self.problems
-                        .push(Problem::new(&origin, what).help("for example serve.listen"));
-                }
+            if let Some(parts) = parts(path) {
+                self.set(&parts, value, origin);
+            } else {
+                let what = "not a path of the configuration";
+                let problem = Problem::new(&origin, what).help("for example serve.listen");
+                self.problems.push(problem);
             }
         }
     }

@@ -127,9 +127,10 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let doubles = checks::one_of_a_kind(&connectors);
     sorting.problems.extend(doubles);
     let bad = sorting.bad_files();
-    let disabled = sorting.disabled(&bad)?;
     let (connectors, tenants) = (bad.without(connectors), bad.without(tenants));
-    let connectors = sorting.connectors_of(&tenants, connectors);
+    let alive: BTreeSet<&str> = tenants.iter().map(|item| item.name.as_str()).collect();
+    let disabled = sorting.disabled(&bad, &alive)?;
+    let connectors = sorting.connectors_of(&alive, connectors);
     if detectors.enabled {
         let warnings = tenants.iter().flat_map(checks::domain_warnings);
         sorting.warnings.extend(warnings);
@@ -138,9 +139,15 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     sorting.warn_of_idle(main, &tenants, &connectors, emitters.is_empty());
 
     let mut shown = tables.shown;
-    tenants.iter().for_each(|item| item.show(&mut shown));
-    connectors.iter().for_each(|item| item.show(&mut shown));
-    emitters.iter().for_each(|item| item.show(&mut shown));
+    for item in &tenants {
+        item.show(&mut shown);
+    }
+    for item in &connectors {
+        item.show(&mut shown);
+    }
+    for item in &emitters {
+        item.show(&mut shown);
+    }
     shown.sort_by(|a, b| a.path.cmp(&b.path));
     sorting.warnings.sort();
     Ok(Config {
@@ -216,7 +223,6 @@ impl Sorting {
             .flat_map(|table| table.keys().map(String::as_str));
         let elsewhere = self.included.values().flatten().map(String::as_str);
         let known: BTreeSet<&str> = here.chain(elsewhere).collect();
-        let known: Vec<&str> = known.into_iter().collect();
         let unknown: Vec<Problem> = connectors
             .iter()
             .filter_map(|item| unknown_tenant(item, &known))
@@ -241,40 +247,36 @@ impl Sorting {
         BadFiles(bad.collect())
     }
 
-    /// The files to be left out; an error where something else is wrong too.
-    fn disabled(&mut self, bad: &BadFiles) -> Result<Vec<DisabledFile>, ConfigError> {
+    /// The files to be left out, with those of their tenants that are not among `alive`; an error
+    /// where something else is wrong too.
+    fn disabled(
+        &mut self,
+        bad: &BadFiles,
+        alive: &BTreeSet<&str>,
+    ) -> Result<Vec<DisabledFile>, ConfigError> {
         self.problems.sort();
         self.problems.dedup();
-        let of_bad_file = |problem: &Problem, file: Option<&Arc<Path>>| match file {
-            Some(file) => problem.origin.file() == Some(file),
-            None => problem
-                .origin
-                .file()
-                .is_some_and(|file| bad.0.contains(file)),
-        };
-        if !self
-            .problems
-            .iter()
-            .all(|problem| of_bad_file(problem, None))
-        {
-            let problems = std::mem::take(&mut self.problems);
-            return Err(ConfigError { problems });
+        let mut by_file: BTreeMap<&Arc<Path>, Vec<Problem>> = BTreeMap::new();
+        for problem in &self.problems {
+            match problem.origin.file().filter(|file| bad.0.contains(*file)) {
+                Some(file) => by_file.entry(file).or_default().push(problem.clone()),
+                None => {
+                    return Err(ConfigError {
+                        problems: self.problems.clone(),
+                    });
+                }
+            }
         }
-        let disabled = bad.0.iter().map(|file| DisabledFile {
-            file: file.to_path_buf(),
-            tenants: self
-                .included
-                .get(file)
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect(),
-            problems: self
-                .problems
-                .iter()
-                .filter(|problem| of_bad_file(problem, Some(file)))
-                .cloned()
-                .collect(),
+        let disabled = by_file.into_iter().map(|(file, problems)| {
+            let named = self.included.get(file).into_iter().flatten();
+            DisabledFile {
+                file: file.to_path_buf(),
+                tenants: named
+                    .filter(|tenant| !alive.contains(tenant.as_str()))
+                    .cloned()
+                    .collect(),
+                problems,
+            }
         });
         Ok(disabled.collect())
     }
@@ -283,14 +285,13 @@ impl Sorting {
     /// a file that is left out.
     fn connectors_of(
         &mut self,
-        tenants: &[Item<Tenant>],
+        alive: &BTreeSet<&str>,
         connectors: Vec<Item<ConnectorOptions>>,
     ) -> Vec<Item<ConnectorOptions>> {
-        let known: BTreeSet<&str> = tenants.iter().map(|item| item.name.as_str()).collect();
         let mut kept = Vec::new();
         for item in connectors {
             let tenant = item.options.tenant().map_or("", TenantId::as_str);
-            if known.contains(tenant) {
+            if alive.contains(tenant) {
                 kept.push(item);
                 continue;
             }
@@ -327,15 +328,16 @@ impl Sorting {
     }
 }
 
-fn unknown_tenant(item: &Item<ConnectorOptions>, known: &[&str]) -> Option<Problem> {
+fn unknown_tenant(item: &Item<ConnectorOptions>, known: &BTreeSet<&str>) -> Option<Problem> {
     let tenant = item.options.tenant()?.as_str();
-    if known.contains(&tenant) {
+    if known.contains(tenant) {
         return None;
     }
+    let known: Vec<&str> = known.iter().copied().collect();
     let help = if known.is_empty() {
         format!("add a table [tenants.{tenant}]")
     } else {
-        suggestion(tenant, known)
+        suggestion(tenant, &known)
     };
     let what = format!("there is no tenant `{tenant}`");
     Some(Problem::new(item.place_of("tenant"), what).help(help))

@@ -3,6 +3,9 @@
 /// Longest name compared, in characters; longer ones are no slip of the finger.
 const NAME_CHARS_MAX: usize = 64;
 
+/// Most known names listed.
+const NAMES_LISTED_MAX: usize = 24;
+
 /// The known name nearest to `name`, when it is near enough to be a slip. Case and `-` for `_`
 /// cost nothing.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
@@ -24,8 +27,13 @@ pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
     if let Some(near) = nearest(name, known) {
         return format!("did you mean `{near}`?");
     }
-    let known: Vec<String> = known.iter().map(|known| format!("`{known}`")).collect();
-    format!("known here: {}", known.join(", "))
+    let listed = known.iter().take(NAMES_LISTED_MAX);
+    let listed: Vec<String> = listed.map(|known| format!("`{known}`")).collect();
+    let more = match known.len().saturating_sub(NAMES_LISTED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("known here: {}{more}", listed.join(", "))
 }
 
 fn plain(name: &str) -> Vec<char> {
@@ -48,13 +56,13 @@ fn distance(from: &[char], to: &[char]) -> usize {
         let mut line = vec![row + 1];
         for (column, b) in to.iter().enumerate() {
             let replaced = last[column] + usize::from(a != b);
-            let mut least = replaced.min(last[column + 1] + 1).min(line[column] + 1);
+            let mut edits = replaced.min(last[column + 1] + 1).min(line[column] + 1);
             let swapped =
                 row > 0 && column > 0 && *a == to[column - 1] && from[row - 1] == *b && a != b;
             if swapped {
-                least = least.min(before[column - 1] + 1);
+                edits = edits.min(before[column - 1] + 1);
             }
-            line.push(least);
+            line.push(edits);
         }
         before = std::mem::replace(&mut last, line);
     }
@@ -84,7 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_near_name_all_are_listed() {
+    fn without_a_near_name_the_known_ones_are_listed_up_to_a_limit() {
+        let many: Vec<String> = (0..30).map(|number| format!("name{number:02}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let text = suggestion("zzzzzz", &many);
+        assert!(text.ends_with("`name23` and 6 more"), "{text}");
         assert_eq!(
             suggestion("zzzzzz", &["a1", "b2"]),
             "known here: `a1`, `b2`"

@@ -14,6 +14,10 @@ use crate::nearest::{nearest, suggestion};
 use crate::origin::Origin;
 use crate::tree::{Entry, Node, Table, Value};
 
+/// Shortest text that is taken out of sentences also where it stands without quotes; a shorter one
+/// might be a word of the sentence.
+const REPEATED_CHARS_MIN: usize = 8;
+
 /// Why a value could not be read, where, and which member has to go for the rest to be read.
 #[derive(Debug)]
 pub(crate) struct ReadError {
@@ -32,6 +36,8 @@ pub(crate) enum Fault {
         known: &'static [&'static str],
     },
     Missing(&'static str),
+    /// A type's own sentence.
+    Said(String),
     Other {
         what: String,
         help: Option<String>,
@@ -49,6 +55,18 @@ impl ReadError {
     fn at(mut self, origin: &Origin) -> Self {
         self.origin.get_or_insert_with(|| origin.clone());
         self
+    }
+
+    /// The place of a value, unless a place inside it is known. The value's text is taken out of
+    /// the sentence: types may repeat what they could not parse.
+    fn at_value(mut self, node: &Node) -> Self {
+        if let (Fault::Said(what), Some(text)) = (&mut self.fault, node.text()) {
+            *what = what.replace(&format!("{text:?}"), "\"…\"");
+            if text.chars().count() >= REPEATED_CHARS_MIN {
+                *what = what.replace(text, "…");
+            }
+        }
+        self.at(&node.origin)
     }
 
     fn under(mut self, step: impl Into<String>) -> Self {
@@ -72,7 +90,7 @@ impl fmt::Display for ReadError {
         match &self.fault {
             Fault::UnknownKey { key, .. } => write!(f, "unknown key `{key}`"),
             Fault::Missing(key) => write!(f, "`{key}` is missing"),
-            Fault::Other { what, .. } => f.write_str(what),
+            Fault::Said(what) | Fault::Other { what, .. } => f.write_str(what),
         }
     }
 }
@@ -81,7 +99,7 @@ impl std::error::Error for ReadError {}
 
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(what: T) -> Self {
-        Self::other(what.to_string())
+        Self::from(Fault::Said(what.to_string()))
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
@@ -114,14 +132,27 @@ impl de::Error for ReadError {
             Unexpected::Map => "a table".to_owned(),
             other => other.to_string(),
         };
-        Self::other(format!("expected {expected}, found {found}"))
+        Self::other(format!("expected {}, found {found}", in_words(expected)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = in_words(expected);
         match found {
-            Unexpected::Str(_) => Self::other(format!("this value cannot be used: {expected}")),
+            Unexpected::Str(_) => Self::from(Fault::Said(format!("expected {expected}"))),
             other => Self::other(format!("expected {expected}, found {other}")),
         }
+    }
+}
+
+/// What serde expects, in words of the configuration rather than of the language.
+fn in_words(expected: &dyn de::Expected) -> String {
+    let expected = expected.to_string();
+    match expected.as_str() {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        _ => expected,
     }
 }
 
@@ -163,7 +194,7 @@ impl NodeReader<'_> {
             }),
             Value::Table(table) => TableReader(table).deserialize_any(visitor),
         };
-        read.map_err(|error| error.at(&node.origin))
+        read.map_err(|error| error.at_value(node))
     }
 }
 
@@ -178,7 +209,7 @@ impl<'de> Deserializer<'de> for NodeReader<'_> {
         match &self.0.value {
             Value::Text(text) => visitor
                 .visit_str(text)
-                .map_err(|error: ReadError| error.at(&self.0.origin)),
+                .map_err(|error: ReadError| error.at_value(self.0)),
             _ => self.read(visitor),
         }
     }
@@ -205,7 +236,7 @@ impl<'de> Deserializer<'de> for NodeReader<'_> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        let node = self.0.expanded();
+        let node: &Node = &self.0.expanded();
         let read = match &node.value {
             Value::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             Value::Table(table) => match table.iter().next() {
@@ -217,7 +248,7 @@ impl<'de> Deserializer<'de> for NodeReader<'_> {
                 node.noun()
             ))),
         };
-        read.map_err(|error| error.at(&node.origin))
+        read.map_err(|error| error.at_value(node))
     }
 
     serde::forward_to_deserialize_any! {
@@ -254,7 +285,7 @@ impl<'de> MapAccess<'de> for Members<'_> {
             return Err(ReadError::other("a value was asked for before its key"));
         };
         seed.deserialize(NodeReader(node))
-            .map_err(|error| error.at(&node.origin).under(key))
+            .map_err(|error| error.at_value(node).under(key))
     }
 }
 
@@ -275,7 +306,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         };
         seed.deserialize(NodeReader(node))
             .map(Some)
-            .map_err(|error| error.at(&node.origin).under(position.to_string()))
+            .map_err(|error| error.at_value(node).under(position.to_string()))
     }
 }
 
@@ -309,7 +340,9 @@ impl<'de> VariantAccess<'de> for Choice<'_> {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ReadError> {
-        seed.deserialize(NodeReader(&self.entry.node))
+        let node = &self.entry.node;
+        seed.deserialize(NodeReader(node))
+            .map_err(|error| error.at_value(node))
     }
 
     fn tuple_variant<V: Visitor<'de>>(

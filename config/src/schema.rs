@@ -26,7 +26,7 @@ pub fn schema() -> Json {
                 "type": "array",
                 "items": { "type": "string" },
             },
-            "defaults": closed(defaults, "Laid under each table of the kind."),
+            "defaults": closed(&defaults, "Laid under each table of the kind."),
             "tenants": named(Tenant::json_schema(&mut generator)),
             "connectors": connectors,
             "emitters": emitters,
@@ -57,7 +57,7 @@ fn section<T>(
         part.remove("required");
         defaults.insert(kind.name.to_owned(), part.to_value());
     }
-    closed(tables, "The kind is the table name.")
+    closed(&tables, "The kind is the table name.")
 }
 
 /// Tables of one kind by name. What is required may come from the defaults, so that an editor must
@@ -67,7 +67,7 @@ fn named(mut table: Schema) -> Json {
     json!({ "type": "object", "additionalProperties": table.to_value() })
 }
 
-fn closed(properties: Map<String, Json>, description: &str) -> Json {
+fn closed(properties: &Map<String, Json>, description: &str) -> Json {
     json!({
         "description": description,
         "type": "object",

@@ -77,7 +77,7 @@ impl Shape {
         let Some((schema, secret)) = self.resolved(schema) else {
             return;
         };
-        let node = &node.expanded();
+        let node: &Node = &node.expanded();
         let problem = if secret {
             secret_fault(node)
         } else {

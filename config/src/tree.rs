@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what the keys mean.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -66,12 +67,12 @@ impl Node {
 
     /// Text of an environment variable or flag read as a TOML value (`["a", "b"]`, `7`, `true`);
     /// as a string where it is none.
-    pub(crate) fn expanded(&self) -> Self {
+    pub(crate) fn expanded(&self) -> Cow<'_, Self> {
         let Value::Text(text) = &self.value else {
-            return self.clone();
+            return Cow::Borrowed(self);
         };
         let origin = &self.origin;
-        match DeValue::parse(text) {
+        Cow::Owned(match DeValue::parse(text) {
             Ok(value) => node_of(
                 value.get_ref(),
                 origin,
@@ -82,7 +83,7 @@ impl Node {
                 origin: origin.clone(),
                 value: Value::String(text.clone()),
             },
-        }
+        })
     }
 
     /// A noun for messages: what kind of value this is, never the value.
@@ -191,10 +192,7 @@ pub(crate) fn set(table: &mut Table, path: &[String], node: Node) -> Result<(), 
         Value::Table(inner) => set(inner, rest, node),
         _ => Err(Problem::new(
             &origin,
-            format!(
-                "`{key}` is a single value (set at {}), so nothing can be set below it",
-                entry.key
-            ),
+            format!("`{key}` is a single value, so nothing can be set below it"),
         )),
     }
 }
