@@ -9,15 +9,20 @@ mod contract;
 mod environment;
 mod error;
 pub mod formats;
+mod ndjson;
 pub mod options;
+pub mod registry;
 pub mod splunk_hec;
+mod syslog;
 mod tls;
 
 pub use contract::{Delivered, EmitError, Emitter, Refusal};
 pub use environment::{Environment, SecretError};
 pub use error::BuildError;
+pub use ndjson::{Ndjson, Stdout};
 pub use options::{
     Ack, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape, SplunkHecOptions,
     StdoutOptions, SyslogOptions, SyslogTransport,
 };
 pub use splunk_hec::SplunkHec;
+pub use syslog::Syslog;

@@ -3,11 +3,12 @@
 //! Redirects are off (the token goes to the configured origin only), every call has a time-out,
 //! replies are read up to a bound, and the address guard stands in the resolver.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use exfilwatch_model::SecretSource;
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Clock, SecretSource};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
@@ -48,6 +49,7 @@ pub(super) struct Client {
     token_source: SecretSource,
     environment: Environment,
     token: Mutex<Option<SecretString>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Client {
@@ -55,6 +57,7 @@ impl Client {
         name: &str,
         options: &SplunkHecOptions,
         environment: &Environment,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
         let base = base_url(&options.url).map_err(|why| BuildError::option(name, "url", why))?;
         if base.scheme() == "http" && !is_loopback(&base) {
@@ -83,6 +86,7 @@ impl Client {
             token_source: options.token.clone(),
             environment: environment.clone(),
             token: Mutex::new(Some(token)),
+            clock,
         })
     }
 
@@ -135,7 +139,7 @@ impl Client {
     async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Reply, EmitError> {
         let request = self.http.post(url.clone()).headers(headers).body(body);
         let response = request.send().await.map_err(|error| failed(url, error))?;
-        let retry_after = retry_after(response.headers());
+        let retry_after = retry_after(response.headers(), self.clock.now());
         Ok(Reply {
             status: response.status().as_u16(),
             retry_after,
@@ -176,16 +180,17 @@ fn failed(url: &Url, error: reqwest::Error) -> EmitError {
     }
 }
 
-/// Seconds only: a date would need a clock that agrees with the receiver's.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+/// Seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = DateTime::parse_from_rfc2822(text).ok()?;
+            (date.to_utc() - now).to_std().unwrap_or_default()
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
 }
 
 fn http_client(name: &str, options: &SplunkHecOptions) -> Result<reqwest::Client, BuildError> {
@@ -288,14 +293,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_retry_after_is_capped_and_a_date_is_ignored() {
+    fn retry_after_is_seconds_or_a_date_and_capped() {
+        let now = "2026-11-24T02:14:30Z".parse().unwrap();
         let wait = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
-            retry_after(&headers)
+            retry_after(&headers, now)
         };
         assert_eq!(wait("7"), Some(Duration::from_secs(7)));
         assert_eq!(wait("86400"), Some(RETRY_AFTER_MAX));
-        assert_eq!(wait("Tue, 24 Nov 2026 02:15:00 GMT"), None);
+        let half_minute = Some(Duration::from_secs(30));
+        assert_eq!(wait("Tue, 24 Nov 2026 02:15:00 GMT"), half_minute);
+        assert_eq!(wait("Tue, 24 Nov 2026 01:15:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
     }
 }

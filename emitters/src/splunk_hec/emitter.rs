@@ -1,11 +1,12 @@
 //! The emitter: sends the requests of a batch, does what each reply asks for, waits for receipts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use exfilwatch_model::Envelope;
+use exfilwatch_model::{Clock, Envelope};
 use tokio::sync::Semaphore;
 
 use super::ack::{Acks, Lost, Pending};
@@ -56,16 +57,18 @@ struct Batch<'a> {
 }
 
 impl SplunkHec {
-    /// `name` is `splunk_hec.NAME`. Reads the token; makes no call.
+    /// `name` is `splunk_hec.NAME`. Reads the token; makes no call. The clock is only for dates in
+    /// `Retry-After`: waiting for acknowledgements goes by real time, as the receiver does.
     pub fn new(
         name: &str,
-        options: SplunkHecOptions,
+        options: &SplunkHecOptions,
         environment: &Environment,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
-        check(name, &options)?;
+        check(name, options)?;
         Ok(Self {
             name: name.to_owned(),
-            client: Client::new(name, &options, environment)?,
+            client: Client::new(name, options, environment, clock)?,
             acks: Acks::new(
                 Duration::from_secs(options.ack_timeout_seconds),
                 Duration::from_secs(options.ack_poll_seconds_max),
@@ -74,7 +77,7 @@ impl SplunkHec {
             progress: Progress::default(),
             gzip: AtomicBool::new(options.gzip),
             warned_no_ack: AtomicBool::new(false),
-            options,
+            options: options.clone(),
         })
     }
 
@@ -280,6 +283,7 @@ impl Batch<'_> {
         let mut next = suffix.to_vec();
         match rest {
             Rest::HoldIndex => return Err(hold(reply, INDEX)),
+            Rest::Later => return Err(retry(reply)),
             Rest::WithoutFields if self.plain.insert(bad) => next.insert(0, bad),
             Rest::WithoutFields | Rest::Refuse => self.refuse(bad, reply),
         }

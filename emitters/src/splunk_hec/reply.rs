@@ -51,6 +51,8 @@ pub enum Rest {
     WithoutFields,
     /// Its index does not exist or is not open to the token: hold.
     HoldIndex,
+    /// Nothing is wrong with it: the receiver was busy.
+    Later,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,7 +111,14 @@ fn by_code(code: u64, status: u16, reply: &Reply) -> Action {
             None => Action::Hold(INDEX),
         },
         10 | 11 | 28 => Action::NewChannel,
-        8 | 9 | 18..=20 | 23 | 26 | 27 => Action::Retry,
+        8 | 9 | 18..=20 | 23 | 26 | 27 => match reply.invalid_event_number {
+            Some(taken) => Action::Prefix {
+                taken,
+                ack,
+                rest: Rest::Later,
+            },
+            None => Action::Retry,
+        },
         // Only /ack says so; a send cannot.
         14 | 17 => Action::Hold(NOT_HEC),
         _ => by_status(status),
@@ -182,6 +191,7 @@ mod tests {
             (400, 7, None),
             (500, 8, None),
             (503, 9, None),
+            (503, 9, Some(1)),
             (400, 10, None),
             (400, 11, None),
             (400, 12, Some(0)),
@@ -215,7 +225,44 @@ mod tests {
             format!("{number:>3} {status}{invalid_text:<5} {action}")
         });
         println!("{}", rows.join("\n"));
-        insta::assert_snapshot!(rows.join("\n"), @"");
+        insta::assert_snapshot!(rows.join("\n"), @r#"
+      0 200      Taken { ack: None, slow_down: false }
+      1 403      Hold: check
+      2 401      Hold: check
+      3 401      Hold: check
+      4 403      Hold: check
+      5 400      RefuseAll
+      6 400 at 2 Prefix { taken: 2, ack: None, rest: Refuse }
+      6 400      Halve
+      7 400 at 2 Prefix { taken: 1, ack: None, rest: HoldIndex }
+      7 400      Hold: create
+      8 500      Retry
+      9 503      Retry
+      9 503 at 1 Prefix { taken: 1, ack: None, rest: Later }
+     10 400      NewChannel
+     11 400      NewChannel
+     12 400 at 0 Prefix { taken: 0, ack: None, rest: Refuse }
+     13 400 at 1 Prefix { taken: 1, ack: None, rest: Refuse }
+     14 400      Hold: check
+     15 400 at 1 Prefix { taken: 1, ack: None, rest: WithoutFields }
+     16 400      Hold: check
+     17 200      Hold: check
+     18 503      Retry
+     19 503      Retry
+     20 503      Retry
+     21 400      Hold: check
+     22 400      Hold: check
+     23 503      Retry
+     24 200      Taken { ack: None, slow_down: true }
+     25 200      Taken { ack: None, slow_down: true }
+     26 429      Retry
+     27 429      Retry
+     28 400      NewChannel
+     99 400      Hold: check
+     99 503      Retry
+    413 413      Halve
+    404 404      Hold: check
+    "#);
     }
 
     #[test]

@@ -5,6 +5,8 @@
     reason = "each test file uses its part"
 )]
 
+pub(crate) mod collector;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -139,7 +141,8 @@ pub(crate) fn event(stream_id: &str, id: &str, record: &str) -> Envelope {
 }
 
 pub(crate) fn office365(id: &str) -> Envelope {
-    event("contoso/office365/Audit.Exchange", id, OFFICE365)
+    let record = OFFICE365.replace("6f0d", id);
+    event("contoso/office365/Audit.Exchange", id, &record)
 }
 
 pub(crate) fn google() -> Envelope {
