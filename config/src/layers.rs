@@ -20,6 +20,9 @@ pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 /// What variables of the environment begin with; `__` stands between the parts of the path.
 const ENVIRONMENT_PREFIX: &str = "EXFILWATCH__";
 
+/// Most parts of a path given by a variable or flag.
+const PATH_PARTS_MAX: usize = 16;
+
 /// The sections.
 const SECTIONS: &[&str] = &[
     "defaults",
@@ -175,6 +178,11 @@ impl Layers {
     }
 
     fn set(&mut self, path: &[String], value: &str, origin: Origin) {
+        if path.len() > PATH_PARTS_MAX {
+            let what = format!("a path has at most {PATH_PARTS_MAX} parts");
+            self.problems.push(Problem::new(&origin, what));
+            return;
+        }
         let value = Value::Text(value.to_owned());
         if let Err(problem) = tree::set(&mut self.tree, path, Node { origin, value }) {
             self.problems.push(problem);

@@ -495,3 +495,32 @@ fn include_says_what_it_cannot_find() {
         assert!(found.first().unwrap().starts_with(expected), "{found:?}");
     }
 }
+
+#[test]
+fn text_nested_without_end_is_an_error_and_no_crash() {
+    for text in [
+        format!("run = {}", "[".repeat(100_000)),
+        format!("run = {}", "{a=".repeat(100_000)),
+        format!("run.{} = 1", vec!["a"; 100_000].join(".")),
+        format!("[run.{}]", vec!["a"; 100_000].join(".")),
+        format!("[[run.{}]]", vec!["a"; 100_000].join(".")),
+    ] {
+        let error = load_text(&text).unwrap_err();
+        assert!(!error.problems.is_empty());
+    }
+}
+
+#[test]
+fn cut_and_damaged_files_are_errors_or_read_and_never_a_crash() {
+    let text = include_str!("../examples/small-firm.toml");
+    for (cut, _) in text.char_indices().step_by(9) {
+        let (before, after) = text.split_at(cut);
+        let damaged = format!("{before}\"{after}");
+        for text in [before, &damaged] {
+            match load_text(text) {
+                Ok(config) => assert!(config.connectors.len() <= 2),
+                Err(error) => assert!(!error.problems.is_empty()),
+            }
+        }
+    }
+}

@@ -235,9 +235,7 @@ fn a_tenant_file_with_a_syntax_error_takes_along_what_names_its_tenant() {
     let config = load_with(folder.path(), &[], &[]).unwrap();
     assert_eq!(aliases(&config), ["b"]);
     assert_eq!(config.disabled.len(), 1);
-    insta::assert_snapshot!(plain(folder.path(), &config.warnings), @r#"
-    main.toml:9:30: [connectors.google_workspace.a] is left out with its tenant `a`
-    "#);
+    insta::assert_snapshot!(plain(folder.path(), &config.warnings), @"main.toml:9:30: [connectors.google_workspace.a] is left out with its tenant `a`");
 }
 
 #[test]
@@ -283,6 +281,15 @@ fn what_is_wrong_in_the_main_file_or_around_it_stops_all_and_lists_the_bad_files
     flag no path!: not a path of the configuration (for example serve.listen)
     flag run.first_read_days: `first_read_days`: expected a whole number, 0 or more, found a string
     "#);
+}
+
+#[test]
+fn a_path_of_many_parts_is_refused() {
+    let folder = folder(&[("main.toml", "[emitters.stdout.main]\n")]);
+    let name = format!("EXFILWATCH__{}", vec!["a"; 20_000].join("__"));
+    let error = load_with(folder.path(), &[(&name, "1")], &[]).unwrap_err();
+    let what = error.problems.first().unwrap().what.as_str();
+    assert_eq!(what, "a path has at most 16 parts");
 }
 
 #[test]
