@@ -5,6 +5,8 @@
 //! Nothing here does I/O (but for reading rule files), and nothing reads a clock.
 #![warn(missing_docs)]
 
+pub mod cases;
+pub mod catalogue;
 mod contract;
 mod engine;
 mod native;

@@ -22,7 +22,7 @@ use exfilwatch_model::{Event, Finding, JobId, Product, TenantId, field};
 use crate::contract::{BadState, Counters, Detector, StateChange};
 use crate::native;
 use crate::rules::{Kind, RuleSet};
-use finding::Scope;
+pub(crate) use finding::Scope;
 use single::Single;
 use window::Windows;
 
@@ -44,12 +44,8 @@ impl Engine {
     pub fn new(rules: Arc<RuleSet>, tenant: TenantId, job: JobId) -> Self {
         let scope = Scope { tenant, job };
         let mut detectors: Vec<Box<dyn Detector>> = Vec::with_capacity(rules.rules().len());
-        for (place, rule) in rules.rules().iter().enumerate() {
-            let (rules, scope) = (Arc::clone(&rules), scope.clone());
-            detectors.push(match rule.kind {
-                Kind::Single { .. } => Box::new(Single::new(rules, place, scope)),
-                Kind::Window { .. } => Box::new(Windows::new(rules, place, scope)),
-            });
+        for place in 0..rules.rules().len() {
+            detectors.push(detector(&rules, place, &scope));
         }
         for native in native::REGISTRY {
             detectors.push((native.build)(&scope.tenant, &scope.job));
@@ -161,5 +157,15 @@ impl Engine {
             all += detector.counters();
         }
         all
+    }
+}
+
+/// The detector of a rule.
+pub(crate) fn detector(rules: &Arc<RuleSet>, place: usize, scope: &Scope) -> Box<dyn Detector> {
+    let kind = rules.rules().get(place).map(|rule| &rule.kind);
+    let (rules, scope) = (Arc::clone(rules), scope.clone());
+    match kind {
+        Some(Kind::Window { .. }) => Box::new(Windows::new(rules, place, scope)),
+        Some(Kind::Single { .. }) | None => Box::new(Single::new(rules, place, scope)),
     }
 }

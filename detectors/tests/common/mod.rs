@@ -25,6 +25,20 @@ pub fn engine() -> Engine {
     Engine::new(rules(), TenantId::new("corp").unwrap(), JobId::live())
 }
 
+pub fn engine_without(disabled: &[&str]) -> Engine {
+    let file = SourceFile {
+        name: "rules.yml".into(),
+        text: RULES.into(),
+    };
+    let disabled: Vec<String> = disabled.iter().map(|&name| name.into()).collect();
+    let rules = RuleSet::from_files(&[file], &[], &disabled).unwrap();
+    Engine::new(
+        Arc::new(rules),
+        TenantId::new("corp").unwrap(),
+        JobId::live(),
+    )
+}
+
 pub fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
