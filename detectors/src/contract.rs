@@ -1,6 +1,7 @@
 //! The seam between the pipeline and a detection.
 
 use std::fmt::Debug;
+use std::ops::AddAssign;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{Event, Finding, Product};
@@ -35,6 +36,34 @@ pub struct BadState {
     pub reason: String,
 }
 
+/// How much a detector remembers, and which bounds were hit. The counters only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Entries in memory now.
+    pub entries: u64,
+    /// Keys in memory now.
+    pub keys: u64,
+    /// Events that came after all they could belong to was over: not counted in any finding.
+    pub late_events: u64,
+    /// Entries left out because one key had too many within an hour.
+    pub capped_entries: u64,
+    /// Oldest entries let go because the detector had too many.
+    pub shed_entries: u64,
+    /// Stored entries let go because their rule has gone or changed.
+    pub outdated_entries: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.keys += other.keys;
+        self.late_events += other.late_events;
+        self.capped_entries += other.capped_entries;
+        self.shed_entries += other.shed_entries;
+        self.outdated_entries += other.outdated_entries;
+    }
+}
+
 /// One detection for one tenant and one job. Pure: no clock, no I/O, no randomness. The findings
 /// are a function of the set of events observed, whatever their order, while no bound is hit.
 pub trait Detector: Send + Debug {
@@ -52,7 +81,12 @@ pub trait Detector: Send + Debug {
     /// `fetched_at` is the page's.
     fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>);
 
-    /// Forgets what no event at or after `watermark` can still change.
+    /// Adds the findings that no event at or after `watermark` can still change, as they finally
+    /// stand, each once. Called before [`Detector::evict`] with the same watermark.
+    fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>);
+
+    /// Forgets what no event at or after `watermark` can still change. A watermark earlier than
+    /// one before changes nothing.
     fn evict(&mut self, watermark: DateTime<Utc>);
 
     /// The changes of memory since the last call.
@@ -60,4 +94,7 @@ pub trait Detector: Send + Debug {
 
     /// Puts a stored value back.
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState>;
+
+    /// What it remembers and which bounds were hit.
+    fn counters(&self) -> Counters;
 }

@@ -1,12 +1,28 @@
 //! Emitters: Splunk HEC, syslog, NDJSON; and the formats of a finding.
+//!
+//! An emitter takes batches of envelopes and resolves when the receiver has them for good. It
+//! retries nothing by itself: it says what the lane must do ([`EmitError`]).
 #![warn(missing_docs)]
 
+mod address_guard;
 mod contract;
+mod environment;
+mod error;
 pub mod formats;
+mod ndjson;
 pub mod options;
+pub mod registry;
+pub mod splunk_hec;
+mod syslog;
+mod tls;
 
 pub use contract::{Delivered, EmitError, Emitter, Refusal};
+pub use environment::{Environment, SecretError};
+pub use error::BuildError;
+pub use ndjson::{Ndjson, Stdout};
 pub use options::{
     Ack, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape, SplunkHecOptions,
     StdoutOptions, SyslogOptions, SyslogTransport,
 };
+pub use splunk_hec::SplunkHec;
+pub use syslog::Syslog;

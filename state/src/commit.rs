@@ -197,3 +197,53 @@ pub struct Commit {
     /// Marks of lanes.
     pub lanes: Vec<LaneMark>,
 }
+
+impl Commit {
+    /// Adds all of another commit, so that both stand or fall together.
+    pub fn join(&mut self, other: Self) {
+        self.frames.extend(other.frames);
+        self.cursors.extend(other.cursors);
+        self.work.extend(other.work);
+        self.done.extend(other.done);
+        self.seen.extend(other.seen);
+        self.forget_seen_before.extend(other.forget_seen_before);
+        self.windows.extend(other.windows);
+        self.watermarks.extend(other.watermarks);
+        self.findings.extend(other.findings);
+        self.forget_findings.extend(other.forget_findings);
+        self.gaps.extend(other.gaps);
+        self.quarantined.extend(other.quarantined);
+        self.subscriptions.extend(other.subscriptions);
+        self.jobs.extend(other.jobs);
+        self.files.extend(other.files);
+        self.lanes.extend(other.lanes);
+    }
+}
+
+impl Quarantined {
+    /// An entry with its content-derived id: the same bytes of the same stream are the same entry.
+    pub fn new(
+        stream: StreamId,
+        origin: String,
+        reason: String,
+        at: DateTime<Utc>,
+        bytes: Bytes,
+    ) -> Self {
+        let mut name = stream.to_string().into_bytes();
+        name.push(0);
+        name.extend_from_slice(&bytes);
+        if bytes.is_empty() {
+            name.extend_from_slice(reason.as_bytes());
+        }
+        let id = uuid::Uuid::new_v5(&exfilwatch_model::identity::NAMESPACE, &name).to_string();
+        Self {
+            id,
+            stream,
+            origin,
+            reason,
+            at,
+            bytes,
+            file: None,
+        }
+    }
+}

@@ -50,6 +50,19 @@ pub enum StateError {
         /// The limit.
         bytes_max: usize,
     },
+    /// A commit that contradicts the store: a bug of the caller, nothing was written.
+    #[error("the commit cannot be right: {reason}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An earlier commit failed after the store may have taken it: open the state anew, which
+    /// finds all of that commit or nothing of it.
+    #[error("an earlier commit to {folder} failed half way, the state must be opened anew")]
+    Halted {
+        /// The state folder.
+        folder: PathBuf,
+    },
     /// The disk failed or is full. Nothing of the commit counts; memory must be rebuilt.
     #[error("{action} {path}")]
     Io {
@@ -74,6 +87,12 @@ pub trait StateStore: Send + Sync + Debug {
     fn hash_key(&self) -> Result<[u8; 16], StateError>;
     /// Listing cursor of a stream.
     fn cursor(&self, stream: &StreamId) -> Result<Option<Cursor>, StateError>;
+    /// Where a stream is to be read from because the store was rebuilt; gone as soon as a cursor
+    /// of the stream is committed.
+    fn restart_from(&self, stream: &StreamId) -> Result<Option<DateTime<Utc>>, StateError>;
+    /// Of every stream with a cursor or a restart point: everything before the instant is in the
+    /// outbox or delivered.
+    fn low_waters(&self) -> Result<Vec<(StreamId, DateTime<Utc>)>, StateError>;
     /// Open items of a stream.
     fn work(&self, stream: &StreamId) -> Result<Vec<WorkItem>, StateError>;
     /// Whether an item of the stream is known: in the work list or done.

@@ -5,9 +5,39 @@
 
 mod commit;
 mod contract;
+mod disk;
+mod layout;
+mod memory_store;
+mod mirror;
+mod outbox;
+mod prepare;
+mod quarantine;
+mod rebuild;
+mod sled_store;
+mod state;
+mod steps;
+mod store;
+mod table;
+mod usage;
 
 pub use commit::{
     Commit, DoneItem, FileMark, Frame, JobState, LaneId, LaneMark, Position, Quarantined,
-    SeenChunk, Subscription, Watermark, WindowChange,
+    SEEN_CHUNK_MAX, SeenChunk, Subscription, VALUE_BYTES_MAX, Watermark, WindowChange,
 };
 pub use contract::{StateError, StateStore};
+pub use layout::FORMAT_VERSION;
+pub use memory_store::{MemoryStore, MemoryTable};
+pub use mirror::{MIRROR_FILE, Mirror};
+pub use outbox::{
+    Damage, Delivery, FRAME_BYTES_TARGET, Filter, ITEM_BYTES_MAX, OutboxReader, OutboxWriter,
+    Pending, SEGMENT_BYTES_MAX,
+};
+pub use quarantine::QUARANTINE_BYTES_MAX;
+pub use rebuild::RebuildReport;
+pub use sled_store::{CACHE_BYTES, SledStore, SledTable};
+pub use state::{Committed, MIRROR_SECONDS, Opened, Options, State};
+#[doc(hidden)]
+pub use steps::{OnStep, Step, Steps};
+pub use store::Store;
+pub use table::Table;
+pub use usage::{OutboxUsage, Trimmed};

@@ -5,6 +5,8 @@
     reason = "each test file uses its part"
 )]
 
+pub(crate) mod collector;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -15,11 +17,11 @@ use exfilwatch_model::{
 };
 use uuid::Uuid;
 
-pub fn at(text: &str) -> DateTime<Utc> {
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-pub fn finding() -> Finding {
+pub(crate) fn finding() -> Finding {
     let tenant = TenantId::new("contoso").unwrap();
     let rule_id = Uuid::from_u128(0x5d6f_2a4e_58a3_4f0b_9c3e_0d2f_6b7a_8c91);
     let uid = finding_uid(&tenant, rule_id, "user", "alice@contoso.example", "20781");
@@ -85,7 +87,7 @@ pub fn finding() -> Finding {
 }
 
 /// A finding in which every text is long and hostile and every list is full.
-pub fn worst_finding() -> Finding {
+pub(crate) fn worst_finding() -> Finding {
     let mut finding = finding();
     let nasty = "\u{0}\n\"\\]<134>1 ü\u{202e}😀".repeat(200);
     finding.message.clone_from(&nasty);
@@ -106,11 +108,11 @@ pub fn worst_finding() -> Finding {
     finding
 }
 
-pub fn stream(text: &str) -> StreamId {
+pub(crate) fn stream(text: &str) -> StreamId {
     text.parse().unwrap()
 }
 
-pub fn finding_envelope(finding: &Finding) -> Envelope {
+pub(crate) fn finding_envelope(finding: &Finding) -> Envelope {
     Envelope {
         kind: Kind::Findings,
         stream: stream("contoso/google_workspace/drive"),
@@ -122,12 +124,12 @@ pub fn finding_envelope(finding: &Finding) -> Envelope {
 }
 
 /// A record of office365, with members in an order and spelling of its own.
-pub const OFFICE365: &str = r#"{"CreationTime":"2026-11-24T02:15:00","Id":"6f0d","Operation":"New-InboxRule","RecordType":1,"Workload":"Exchange","UserId":"alice@contoso.example", "Parameters":[{"Name":"ForwardTo","Value":"Bj\u00f6rn ü <b@rival.example>"}]}"#;
+pub(crate) const OFFICE365: &str = r#"{"CreationTime":"2026-11-24T02:15:00","Id":"6f0d","Operation":"New-InboxRule","RecordType":1,"Workload":"Exchange","UserId":"alice@contoso.example", "Parameters":[{"Name":"ForwardTo","Value":"Bj\u00f6rn ü <b@rival.example>"}]}"#;
 
 /// A record of google with two events.
-pub const GOOGLE: &str = r#"{"kind":"admin#reports#activity","id":{"time":"2026-11-24T02:15:00.000Z","uniqueQualifier":"-72","applicationName":"drive"},"etag":"\"x\"","actor":{"email":"alice@contoso.example"},"ipAddress":"198.51.100.7","events":[{"type":"acl_change","name":"change_user_access","parameters":[{"name":"doc_id","value":"1AbC"}]},{"type":"access","name":"view"}],"resourceDetails": [1.10]}"#;
+pub(crate) const GOOGLE: &str = r#"{"kind":"admin#reports#activity","id":{"time":"2026-11-24T02:15:00.000Z","uniqueQualifier":"-72","applicationName":"drive"},"etag":"\"x\"","actor":{"email":"alice@contoso.example"},"ipAddress":"198.51.100.7","events":[{"type":"acl_change","name":"change_user_access","parameters":[{"name":"doc_id","value":"1AbC"}]},{"type":"access","name":"view"}],"resourceDetails": [1.10]}"#;
 
-pub fn event(stream_id: &str, id: &str, record: &str) -> Envelope {
+pub(crate) fn event(stream_id: &str, id: &str, record: &str) -> Envelope {
     Envelope {
         kind: Kind::Events,
         stream: stream(stream_id),
@@ -138,11 +140,12 @@ pub fn event(stream_id: &str, id: &str, record: &str) -> Envelope {
     }
 }
 
-pub fn office365(id: &str) -> Envelope {
-    event("contoso/office365/Audit.Exchange", id, OFFICE365)
+pub(crate) fn office365(id: &str) -> Envelope {
+    let record = OFFICE365.replace("6f0d", id);
+    event("contoso/office365/Audit.Exchange", id, &record)
 }
 
-pub fn google() -> Envelope {
+pub(crate) fn google() -> Envelope {
     event(
         "contoso/google_workspace/drive",
         "2026-11-24T02:15:00.000Z/-72/drive",
@@ -150,7 +153,7 @@ pub fn google() -> Envelope {
     )
 }
 
-pub fn heartbeat() -> Envelope {
+pub(crate) fn heartbeat() -> Envelope {
     Envelope {
         kind: Kind::Internal,
         stream: stream("contoso/office365/Audit.Exchange"),

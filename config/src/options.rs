@@ -1,0 +1,153 @@
+//! The tables that belong to no component: tenants, the store's place and size, the server, the
+//! run.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use exfilwatch_model::Domains;
+use schemars::JsonSchema;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// `[tenants.<alias>]`: an organisation whose audit logs are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tenant {
+    /// The organisation's own domains; what is below one belongs to it. `"auto"` is understood,
+    /// but not read from Microsoft Graph or Google yet.
+    pub internal_domains: InternalDomains,
+    /// Domains of partners: outside, but marked as known.
+    pub partners: Vec<String>,
+}
+
+impl Tenant {
+    /// Inside and outside, as far as configured. Empty with `"auto"`.
+    pub fn domains(&self) -> Domains {
+        match &self.internal_domains {
+            InternalDomains::Auto => Domains::new(&[], &self.partners),
+            InternalDomains::List(list) => Domains::new(list, &self.partners),
+        }
+    }
+}
+
+/// Where a tenant's own domains come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InternalDomains {
+    /// To be asked of the vendor.
+    Auto,
+    /// Listed by the operator.
+    #[serde(untagged)]
+    List(Vec<String>),
+}
+
+impl Default for InternalDomains {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+/// By hand, because the derived form cannot say which item of the list is wrong.
+impl<'de> Deserialize<'de> for InternalDomains {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AutoOrList;
+        impl<'de> Visitor<'de> for AutoOrList {
+            type Value = InternalDomains;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of domains, or \"auto\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<InternalDomains, E> {
+                if text == "auto" {
+                    return Ok(InternalDomains::Auto);
+                }
+                Err(E::custom("expected a list of domains, or \"auto\""))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut items: A,
+            ) -> Result<InternalDomains, A::Error> {
+                let mut list: Vec<String> = Vec::new();
+                while let Some(domain) = items.next_element()? {
+                    list.push(domain);
+                }
+                Ok(InternalDomains::List(list))
+            }
+        }
+        deserializer.deserialize_any(AutoOrList)
+    }
+}
+
+/// `[state]`: where and how much is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateOptions {
+    /// The folder of the store, the outbox and the control socket.
+    pub folder: PathBuf,
+    /// Bytes of undelivered items each lane may hold in the outbox. A full lane pauses the tenants
+    /// that are routed to it.
+    #[schemars(range(min = 16_777_216_i64))]
+    pub outbox_bytes_max: u64,
+}
+
+impl Default for StateOptions {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("exfilwatch-state"),
+            outbox_bytes_max: 10 << 30,
+        }
+    }
+}
+
+/// `[serve]`: health and metrics over HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServeOptions {
+    /// Address for `/healthz`, `/readyz` and `/metrics`; none, nothing is served. Loopback only.
+    #[serde(deserialize_with = "loopback")]
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// An address that only this machine can reach: what is served needs no password.
+fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let Some(text) = text else { return Ok(None) };
+    let example = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| D::Error::custom(format!("expected address and port, as in {example}")))?;
+    if !address.ip().is_loopback() {
+        let what = format!("only loopback addresses are served without password, as in {example}");
+        return Err(D::Error::custom(what));
+    }
+    Ok(Some(address))
+}
+
+/// `[run]`: the long-running poller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunOptions {
+    /// Days that are read back when a stream is seen for the first time; 0 starts at the present.
+    #[schemars(range(min = 0, max = 180))]
+    pub first_read_days: u32,
+    /// Seconds between two heartbeats of a stream, so that the receiver sees our absence.
+    #[schemars(range(min = 10, max = 86_400))]
+    pub heartbeat_interval_seconds: u64,
+    /// Seconds a shutdown waits for what is being committed and delivered.
+    #[schemars(range(min = 1, max = 600))]
+    pub shutdown_timeout_seconds: u64,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            first_read_days: 7,
+            heartbeat_interval_seconds: 300,
+            shutdown_timeout_seconds: 30,
+        }
+    }
+}

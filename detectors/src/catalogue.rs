@@ -1,0 +1,174 @@
+//! The catalogue: what the rules are, for `rules list` and `rules show`; and what a rule file of
+//! ours must have.
+
+use exfilwatch_model::{Product, Severity};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::rules::{Alert, Case, Counted, Kind, Rule, RuleSet};
+
+/// One rule in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Detection name.
+    pub name: String,
+    /// Sigma id.
+    pub id: Uuid,
+    /// Title.
+    pub title: String,
+    /// Severity before `raise` and `lower`.
+    pub level: Severity,
+    /// 0 to 100.
+    pub risk: u8,
+    /// `yes`, `no` or `depends`: finding or signal.
+    pub alert: &'static str,
+    /// `m365` or `google_workspace`.
+    pub product: Product,
+    /// Service of the log source.
+    pub service: Option<String>,
+    /// Operations it looks at, names or patterns; empty for all.
+    pub operations: Vec<String>,
+    /// `status` of Sigma.
+    pub status: Option<String>,
+    /// What makes one finding, in words.
+    pub identity: String,
+    /// The conditions of a window rule in words; empty for others.
+    pub conditions: Vec<String>,
+    /// What it looks for and why it matters.
+    pub description: String,
+    /// What to check and what to do.
+    pub triage: String,
+    /// Known harmless causes.
+    pub false_positives: Vec<String>,
+    /// ATT&CK tactics and techniques, by id.
+    pub attack: Vec<String>,
+    /// Further reading.
+    pub references: Vec<String>,
+    /// Names of its cases.
+    pub tests: Vec<String>,
+    /// Its file.
+    pub file: String,
+    /// First 12 hexadecimal digits of a hash of the file.
+    pub version: String,
+}
+
+/// All rules in words, by name.
+pub fn summaries(rules: &RuleSet) -> Vec<Summary> {
+    rules.rules().iter().map(summary).collect()
+}
+
+fn summary(rule: &Rule) -> Summary {
+    let facts = &rule.facts;
+    Summary {
+        name: facts.detection.clone(),
+        id: facts.id,
+        title: facts.title.clone(),
+        level: rule.level,
+        risk: rule.risk,
+        alert: match rule.alert {
+            Alert::Fixed(true) => "yes",
+            Alert::Fixed(false) => "no",
+            Alert::When(_) => "depends",
+        },
+        product: facts.product,
+        service: rule.service.clone(),
+        operations: rule.interest.operations.clone(),
+        status: rule.status.clone(),
+        identity: identity(rule),
+        conditions: conditions(rule),
+        description: facts.description.clone(),
+        triage: facts.triage.clone(),
+        false_positives: facts.false_positives.clone(),
+        attack: [facts.tactics.as_slice(), facts.techniques.as_slice()].concat(),
+        references: facts.references.clone(),
+        tests: rule.tests.iter().map(|case| case.name.clone()).collect(),
+        file: rule.file.clone(),
+        version: facts.version.clone(),
+    }
+}
+
+fn identity(rule: &Rule) -> String {
+    match &rule.kind {
+        Kind::Single { fields, .. } if fields.is_empty() => "each record".to_owned(),
+        Kind::Single {
+            fields,
+            period_ms: None,
+            ..
+        } => fields.join(", "),
+        Kind::Single {
+            fields,
+            period_ms: Some(ms),
+            ..
+        } => {
+            format!("{} per {} h", fields.join(", "), ms / 3_600_000)
+        }
+        Kind::Window {
+            group_by,
+            period_ms,
+            ..
+        } => {
+            format!("{} per {} h", group_by.join(", "), period_ms / 3_600_000)
+        }
+    }
+}
+
+fn conditions(rule: &Rule) -> Vec<String> {
+    let Kind::Window { counted, tiers, .. } = &rule.kind else {
+        return Vec::new();
+    };
+    let what = match counted {
+        Counted::Events => "events".to_owned(),
+        Counted::Values(fields) => format!("distinct {}", fields.join(" and ")),
+    };
+    let condition = |tier: &crate::rules::Tier| {
+        let minutes = tier.span_ms / 60_000;
+        let (least, level) = (tier.threshold, tier.level.as_str());
+        format!("{least} or more {what} within {minutes} min: {level}")
+    };
+    tiers.iter().map(condition).collect()
+}
+
+/// What the rules of our own form lack, one sentence each: text for the analyst, and a case that
+/// finds and one that does not.
+pub fn lint(rules: &RuleSet) -> Vec<String> {
+    let own = rules.rules().iter().filter(|rule| rule.is_own);
+    own.flat_map(|rule| {
+        let place = format!("{} ({})", rule.facts.detection, rule.file);
+        lacks(rule)
+            .into_iter()
+            .map(move |lack| format!("{place}: {lack}"))
+    })
+    .collect()
+}
+
+fn lacks(rule: &Rule) -> Vec<&'static str> {
+    let facts = &rule.facts;
+    let finds = |case: &Case| case.expect.findings > 0;
+    [
+        (facts.description.is_empty(), "a description is missing"),
+        (facts.triage.is_empty(), "a triage text is missing"),
+        (
+            facts.techniques.is_empty(),
+            "no ATT&CK technique is tagged (attack.t1567.002)",
+        ),
+        (
+            facts.tactics.is_empty(),
+            "no ATT&CK tactic is tagged (attack.ta0010)",
+        ),
+        (
+            facts.false_positives.is_empty(),
+            "no harmless cause is named in falsepositives",
+        ),
+        (
+            !rule.tests.iter().any(finds),
+            "no case in tests expects a finding",
+        ),
+        (
+            rule.tests.iter().all(finds),
+            "no case in tests expects none",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(is_lacking, lack)| is_lacking.then_some(lack))
+    .collect()
+}

@@ -1,0 +1,341 @@
+//! From entries to a finding: message, values, evidence, ids. Deterministic: entries in, document
+//! out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::finding::{
+    DISTINCT_VALUES_MAX, EVENT_IDS_MAX, EVIDENCE_FIRST, EVIDENCE_LAST,
+};
+use exfilwatch_model::identity::{NAMESPACE, normal_entity};
+use exfilwatch_model::{
+    Evidence, Finding, JobId, Mode, Product, Severity, TenantId, field, finding_uid,
+};
+use uuid::Uuid;
+
+use super::entry::{Entry, EntryId, SEPARATOR, View};
+use super::quotes::Quotes;
+use crate::rules::{Piece, Rule, Tier};
+
+/// Values of a field that a message shows.
+const SHOWN_VALUES_MAX: usize = 3;
+/// Longest message, in characters.
+const MESSAGE_CHARS_MAX: usize = 600;
+/// What a message says of a field that no event has.
+const NOTHING: &str = "(unknown)";
+
+/// Whose findings these are.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    pub(crate) tenant: TenantId,
+    pub(crate) job: JobId,
+}
+
+/// What a finding is made of.
+#[derive(Debug)]
+pub(crate) struct Material<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) scope: &'a Scope,
+    pub(crate) quotes: &'a Quotes,
+    /// The events that count, by time. Not empty.
+    pub(crate) entries: &'a [(EntryId, &'a Entry)],
+    /// Place of the event at which the condition was met.
+    pub(crate) trip: usize,
+    /// Severity before `raise` and `lower`.
+    pub(crate) level: Severity,
+    /// The tier reached.
+    pub(crate) tier: Option<Tier>,
+    /// The entity in the uid; empty where the scope says all.
+    pub(crate) uid_entity: &'a str,
+    /// What else tells findings of the rule apart.
+    pub(crate) uid_scope: &'a str,
+    pub(crate) fetched_at: DateTime<Utc>,
+}
+
+impl Material<'_> {
+    /// The finding; `None` when there is no entry.
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        let views: Vec<View<'_>> = self.entries.iter().filter_map(|(_, e)| e.view()).collect();
+        let (first, last) = (self.entries.first()?.0, self.entries.last()?.0);
+        let trip = self.entries.get(self.trip)?.0;
+        let rule = self.rule;
+        let digest = Digest::new(rule, &views);
+        let any = self
+            .entries
+            .iter()
+            .fold(0, |flags, (_, entry)| flags | entry.flags);
+        let all = self
+            .entries
+            .iter()
+            .fold(u32::MAX, |flags, (_, entry)| flags & entry.flags);
+        let uid = finding_uid(
+            &self.scope.tenant,
+            rule.facts.id,
+            &rule.entity_type,
+            self.uid_entity,
+            self.uid_scope,
+        );
+        let first_view = views.first()?;
+        Some(Finding {
+            uid,
+            incident_uid: self.incident(first_view).unwrap_or(uid),
+            tenant: self.scope.tenant.clone(),
+            rule: rule.facts.clone(),
+            stream: stream(
+                rule.facts.product,
+                digest.first(field::SERVICE).unwrap_or_default(),
+            ),
+            alert: any & 1 == 1,
+            severity: rule.severity(self.level, any, all),
+            risk_score: rule.risk,
+            mode: Mode::from(&self.scope.job),
+            revision: 1,
+            update_reason: None,
+            entity_type: rule.entity_type.clone(),
+            entity: self.entity(&digest, first_view),
+            message: self.message(&digest),
+            count: self.entries.len() as u64,
+            event_ids: event_ids(&views),
+            first_time: time(first),
+            last_time: time(last),
+            trip_time: time(trip),
+            fetched_at: self.fetched_at,
+            user: digest.first(field::ACTOR).map(str::to_owned),
+            src: digest.first(field::SOURCE_IP).map(str::to_owned),
+            target: [field::TARGET, field::MAILBOX, field::OBJECT_NAME]
+                .iter()
+                .find_map(|name| digest.first(name))
+                .map(str::to_owned),
+            external_domain: digest.first(field::EXTERNAL_DOMAIN).map(str::to_owned),
+            values: self.values(&digest),
+            matched: views
+                .get(self.trip)
+                .map(|view| self.matched(view))
+                .unwrap_or_default(),
+            threshold: self.tier.map(|tier| tier.threshold),
+            window_seconds: self.tier.map(|tier| tier.span_ms / 1_000),
+            evidence: self.evidence(&views),
+        })
+    }
+
+    fn entity(&self, digest: &Digest<'_>, first: &View<'_>) -> String {
+        let known = [self.rule.entity.as_str(), field::ACTOR, field::OBJECT];
+        let entity = known.iter().find_map(|name| digest.first(name));
+        normal_entity(entity.unwrap_or(first.record_id))
+    }
+
+    /// Of the act that the rule's `incident` names; of a rule on records, the first record.
+    fn incident(&self, first: &View<'_>) -> Option<Uuid> {
+        let layout = &self.rule.layout;
+        let named = self
+            .rule
+            .incident
+            .iter()
+            .find_map(|name| first.field(layout.place(name)?));
+        let is_window = self.tier.is_some();
+        let act = named.or((!is_window).then_some(first.record_id))?;
+        let name = ["v1", self.scope.tenant.as_str(), "incident", act].join("\0");
+        Some(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
+    }
+
+    fn message(&self, digest: &Digest<'_>) -> String {
+        let mut message = String::new();
+        for piece in &self.rule.message.0 {
+            match piece {
+                Piece::Text(text) => message.push_str(text),
+                Piece::Field(name) => message.push_str(&digest.shown(name)),
+                Piece::Count => message.push_str(&self.entries.len().to_string()),
+                Piece::CountOf(name) => message.push_str(&digest.count(name).to_string()),
+                Piece::Threshold => {
+                    let threshold = self.tier.map_or(1, |tier| tier.threshold);
+                    message.push_str(&threshold.to_string());
+                }
+                Piece::Window => message.push_str(&span(self.tier.map_or(0, |t| t.span_ms))),
+            }
+        }
+        message.chars().take(MESSAGE_CHARS_MAX).collect()
+    }
+
+    fn values(&self, digest: &Digest<'_>) -> BTreeMap<String, Vec<String>> {
+        let always = [field::EXTERNAL_DOMAIN, field::SOURCE_IP];
+        let names = self.rule.distinct.iter().map(String::as_str).chain(always);
+        let mut values = BTreeMap::new();
+        for name in names {
+            let mut listed: Vec<String> = digest
+                .values(name)
+                .iter()
+                .map(|&value| value.to_owned())
+                .collect();
+            // The first ones by time, so that the list never loses a value it once had.
+            listed.truncate(DISTINCT_VALUES_MAX);
+            listed.sort();
+            if !listed.is_empty() {
+                values.insert(name.to_owned(), listed);
+            }
+        }
+        values
+    }
+
+    fn matched(&self, trip: &View<'_>) -> BTreeMap<String, String> {
+        let value = |name: &String| {
+            let text = trip.field(self.rule.layout.place(name)?)?;
+            Some((name.clone(), text.replace(SEPARATOR, ", ")))
+        };
+        self.rule.matched.iter().filter_map(value).collect()
+    }
+
+    /// The first and the last records; one record may have given several events.
+    fn evidence(&self, views: &[View<'_>]) -> Vec<Evidence> {
+        let places = |places: &mut dyn Iterator<Item = usize>, most: usize, known: &[usize]| {
+            let is_new = |chosen: &[usize], place: usize| {
+                let id = views.get(place).map(|view| view.record_id);
+                !chosen
+                    .iter()
+                    .any(|c| views.get(*c).map(|view| view.record_id) == id)
+            };
+            let mut chosen: Vec<usize> = Vec::new();
+            for place in places {
+                if chosen.len() < most && is_new(&chosen, place) && is_new(known, place) {
+                    chosen.push(place);
+                }
+                if chosen.len() == most {
+                    break;
+                }
+            }
+            chosen
+        };
+        let mut chosen = places(&mut (0..views.len()), EVIDENCE_FIRST, &[]);
+        let last = places(&mut (0..views.len()).rev(), EVIDENCE_LAST, &chosen);
+        chosen.extend(last.into_iter().rev());
+        chosen.sort_unstable();
+        let operation = self.rule.layout.place(field::OPERATION);
+        let evidence = |place: usize| {
+            let (view, (id, _)) = (views.get(place)?, self.entries.get(place)?);
+            Some(Evidence {
+                event_id: view.record_id.to_owned(),
+                time: time(*id),
+                operation: operation
+                    .and_then(|p| view.field(p))
+                    .unwrap_or_default()
+                    .to_owned(),
+                record: self.quotes.get(view.record_id),
+            })
+        };
+        chosen.into_iter().filter_map(evidence).collect()
+    }
+}
+
+/// Distinct values of the fields a finding speaks of, in the order in which they came up.
+#[derive(Debug)]
+struct Digest<'a> {
+    values: HashMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Digest<'a> {
+    fn new(rule: &'a Rule, views: &'a [View<'a>]) -> Self {
+        let always = [
+            field::ACTOR,
+            field::OBJECT,
+            field::SERVICE,
+            field::SOURCE_IP,
+            field::TARGET,
+            field::MAILBOX,
+            field::OBJECT_NAME,
+            field::EXTERNAL_DOMAIN,
+        ];
+        let named = rule
+            .distinct
+            .iter()
+            .map(String::as_str)
+            .chain(rule.message.fields());
+        let mut values: HashMap<&str, Vec<&str>> = HashMap::new();
+        for name in named.chain(always).chain([rule.entity.as_str()]) {
+            let Some(place) = rule.layout.place(name) else {
+                continue;
+            };
+            values.entry(name).or_insert_with(|| distinct(views, place));
+        }
+        Self { values }
+    }
+
+    fn values(&self, name: &str) -> &[&'a str] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn first(&self, name: &str) -> Option<&'a str> {
+        self.values(name).first().copied()
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.values(name).len()
+    }
+
+    fn shown(&self, name: &str) -> String {
+        let values = self.values(name);
+        if values.is_empty() {
+            return NOTHING.to_owned();
+        }
+        let shown: Vec<&str> = values.iter().copied().take(SHOWN_VALUES_MAX).collect();
+        let more = values.len() - shown.len();
+        let shown = shown.join(", ");
+        if more == 0 {
+            shown
+        } else {
+            format!("{shown} and {more} more")
+        }
+    }
+}
+
+fn distinct<'a>(views: &'a [View<'a>], place: usize) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    let mut values = Vec::new();
+    for view in views {
+        let texts = view
+            .field(place)
+            .into_iter()
+            .flat_map(|text| text.split(SEPARATOR));
+        for text in texts.filter(|text| !text.is_empty()) {
+            if seen.insert(text) {
+                values.push(text);
+            }
+        }
+    }
+    values
+}
+
+fn event_ids(views: &[View<'_>]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let ids = views
+        .iter()
+        .map(|view| view.record_id)
+        .filter(|id| seen.insert(*id));
+    ids.take(EVENT_IDS_MAX).map(str::to_owned).collect()
+}
+
+fn time(id: EntryId) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(id.time_ms).unwrap_or_default()
+}
+
+/// A length of time in words: `24 h`, `30 min`.
+fn span(span_ms: i64) -> String {
+    match span_ms / 1_000 {
+        seconds if seconds % 3_600 == 0 => format!("{} h", seconds / 3_600),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
+}
+
+/// The feed that brings records of a service. Google names a feed by its application; Office 365
+/// sorts workloads into content types.
+fn stream(product: Product, service: &str) -> String {
+    let name = match product {
+        Product::GoogleWorkspace => service,
+        Product::M365 => match service {
+            "Exchange" => "Audit.Exchange",
+            "SharePoint" | "OneDrive" => "Audit.SharePoint",
+            "AzureActiveDirectory" => "Audit.AzureActiveDirectory",
+            _ => "Audit.General",
+        },
+    };
+    name.to_owned()
+}

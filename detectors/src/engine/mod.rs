@@ -1,0 +1,171 @@
+//! The engine: all detectors of one tenant and one job.
+//!
+//! Events go in by `observe`; `collect` gives the findings they touch, once per page. Pure: the
+//! time comes in as an argument, and memory goes out as small changes for the commit.
+
+mod entry;
+mod finding;
+mod ledger;
+pub(crate) mod period;
+mod quotes;
+pub(crate) mod sigma;
+mod single;
+mod window;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Event, Finding, JobId, Product, TenantId, field};
+
+use crate::contract::{BadState, Counters, Detector, StateChange};
+use crate::native;
+use crate::rules::{Kind, RuleSet};
+pub(crate) use finding::Scope;
+use single::Single;
+use window::Windows;
+
+/// All detectors of one tenant and one job.
+#[derive(Debug)]
+pub struct Engine {
+    rules: Arc<RuleSet>,
+    /// In the order of the rule set's index: rules, then native detectors.
+    detectors: Vec<Box<dyn Detector>>,
+    places: HashMap<String, usize>,
+    found: Vec<usize>,
+    /// Stored values of detectors that are gone, to be taken away.
+    orphans: Vec<(String, StateChange)>,
+    orphan_entries: u64,
+}
+
+impl Engine {
+    /// An engine without memory.
+    pub fn new(rules: Arc<RuleSet>, tenant: TenantId, job: JobId) -> Self {
+        let scope = Scope { tenant, job };
+        let mut detectors: Vec<Box<dyn Detector>> = Vec::with_capacity(rules.rules().len());
+        for place in 0..rules.rules().len() {
+            detectors.push(detector(&rules, place, &scope));
+        }
+        for native in native::REGISTRY {
+            detectors.push((native.build)(&scope.tenant, &scope.job));
+        }
+        let places = detectors
+            .iter()
+            .map(|d| d.id().to_owned())
+            .zip(0..)
+            .collect();
+        Self {
+            rules,
+            detectors,
+            places,
+            found: Vec::new(),
+            orphans: Vec::new(),
+            orphan_entries: 0,
+        }
+    }
+
+    /// The rules it runs.
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// Whether some detector wants a record with these operations.
+    pub fn wants(&self, product: Product, operations: &[Cow<'_, str>]) -> bool {
+        self.rules.wants(product, operations)
+    }
+
+    /// Shows an event to the detectors that may want it. The same event again changes nothing.
+    pub fn observe(&mut self, event: &Event) {
+        let operation = event.text(field::OPERATION).unwrap_or_default();
+        let mut found = std::mem::take(&mut self.found);
+        self.rules
+            .index()
+            .find(event.product, &operation, &mut found);
+        for place in &found {
+            if let Some(detector) = self.detectors.get_mut(*place) {
+                detector.observe(event);
+            }
+        }
+        self.found = found;
+    }
+
+    /// The findings of all that was touched since the last call, as they stand now, revision 1.
+    /// Called once per page.
+    pub fn collect(&mut self, fetched_at: DateTime<Utc>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for detector in &mut self.detectors {
+            detector.collect(fetched_at, &mut findings);
+        }
+        findings
+    }
+
+    /// The findings that become final with this watermark, as they finally stand. Called before
+    /// [`Engine::evict`] with the same watermark.
+    pub fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for detector in &self.detectors {
+            detector.close(watermark, fetched_at, &mut findings);
+        }
+        findings
+    }
+
+    /// Forgets what no event at or after `watermark` can still change.
+    pub fn evict(&mut self, watermark: DateTime<Utc>) {
+        for detector in &mut self.detectors {
+            detector.evict(watermark);
+        }
+    }
+
+    /// Changes of memory since the last call, each with the id of its detector.
+    pub fn drain_changes(&mut self) -> Vec<(String, StateChange)> {
+        let mut changes = std::mem::take(&mut self.orphans);
+        for detector in &mut self.detectors {
+            let of_one = detector.drain_changes();
+            changes.extend(
+                of_one
+                    .into_iter()
+                    .map(|change| (detector.id().to_owned(), change)),
+            );
+        }
+        changes
+    }
+
+    /// Puts a stored value back. What belongs to a detector that is gone is counted, and taken
+    /// away by the next [`Engine::drain_changes`].
+    pub fn restore(&mut self, detector: &str, key: &[u8], value: &[u8]) -> Result<(), BadState> {
+        let place = self.places.get(detector).copied();
+        if let Some(known) = place.and_then(|place| self.detectors.get_mut(place)) {
+            return known.restore(key, value);
+        }
+        self.orphan_entries += 1;
+        let change = StateChange {
+            key: key.to_vec(),
+            value: None,
+        };
+        self.orphans.push((detector.to_owned(), change));
+        Ok(())
+    }
+
+    /// What all detectors remember, and which bounds were hit.
+    pub fn counters(&self) -> Counters {
+        let mut all = Counters {
+            outdated_entries: self.orphan_entries,
+            ..Counters::default()
+        };
+        for detector in &self.detectors {
+            all += detector.counters();
+        }
+        all
+    }
+}
+
+/// The detector of a rule.
+pub(crate) fn detector(rules: &Arc<RuleSet>, place: usize, scope: &Scope) -> Box<dyn Detector> {
+    let kind = rules.rules().get(place).map(|rule| &rule.kind);
+    let (rules, scope) = (Arc::clone(rules), scope.clone());
+    match kind {
+        Some(Kind::Window { .. }) => Box::new(Windows::new(rules, place, scope)),
+        Some(Kind::Single { .. }) | None => Box::new(Single::new(rules, place, scope)),
+    }
+}

@@ -1,0 +1,73 @@
+//! Records at hand for evidence.
+//!
+//! Quotes are in memory only, within a budget, newest kept: a finding always names its first and
+//! last records, and quotes those still at hand. After a restart earlier records are named but
+//! not quoted; everything else of a finding is the same.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use exfilwatch_model::finding::EVIDENCE_BYTES_MAX;
+use serde_json::value::RawValue;
+
+use super::entry::hash_of;
+
+/// Most bytes of records a detector holds.
+const QUOTES_BYTES_MAX: usize = 256 << 10;
+
+/// Records at hand, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Quotes {
+    records: HashMap<u64, Bytes>,
+    order: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Quotes {
+    /// Holds a record, unless it is too long to be quoted. It is copied: the original is a slice
+    /// of a whole page.
+    pub(crate) fn put(&mut self, record_id: &str, raw: &Bytes) {
+        let id = hash_of(record_id);
+        if raw.is_empty() || raw.len() > EVIDENCE_BYTES_MAX || self.records.contains_key(&id) {
+            return;
+        }
+        self.bytes += raw.len();
+        self.records.insert(id, Bytes::copy_from_slice(raw));
+        self.order.push_back(id);
+        while self.bytes > QUOTES_BYTES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.bytes -= self
+                .records
+                .remove(&oldest)
+                .map_or(0, |record| record.len());
+        }
+    }
+
+    /// The record, when it is at hand and JSON.
+    pub(crate) fn get(&self, record_id: &str) -> Option<Box<RawValue>> {
+        let record = self.records.get(&hash_of(record_id))?;
+        let text = String::from_utf8(record.to_vec()).ok()?;
+        RawValue::from_string(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_records_within_the_budget_are_at_hand() {
+        let mut quotes = Quotes::default();
+        let record = Bytes::from(format!("\"{}\"", "x".repeat(4_000)));
+        for i in 0..100 {
+            quotes.put(&i.to_string(), &record);
+        }
+        assert!(quotes.bytes <= QUOTES_BYTES_MAX);
+        assert!(quotes.get("0").is_none());
+        assert!(quotes.get("99").is_some());
+        quotes.put("long", &Bytes::from(vec![b'1'; EVIDENCE_BYTES_MAX + 1]));
+        quotes.put("broken", &Bytes::from_static(b"{"));
+        assert!(quotes.get("long").is_none() && quotes.get("broken").is_none());
+    }
+}

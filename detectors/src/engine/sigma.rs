@@ -1,0 +1,151 @@
+//! Sigma matching: the one place that knows `rsigma-eval`.
+//!
+//! Only its matching is used; windows are ours (`window`). An event is looked at where it lies:
+//! field names are flat and may hold dots, and no JSON tree is made.
+
+use std::borrow::Cow;
+
+use exfilwatch_model::{Event, Value};
+use rsigma_eval::{CompiledRule, EventValue};
+use rsigma_parser::SigmaRule;
+
+/// A compiled Sigma detection.
+#[derive(Debug)]
+pub struct Matcher(CompiledRule);
+
+impl Matcher {
+    /// Compiles a rule; the error says what in its detection cannot be used.
+    pub(crate) fn new(rule: &SigmaRule) -> Result<Self, String> {
+        let mut bare = rule.clone();
+        bare.custom_attributes.clear();
+        rsigma_eval::compile_rule(&bare)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Compiles a selection: a map, or a list of maps of which any may match.
+    pub(crate) fn of_selection(selection: &yaml_serde::Value) -> Result<Self, String> {
+        let detection = serde_json::json!({
+            "title": "selection",
+            "logsource": { "product": "any" },
+            "detection": { "condition": "selection", "selection": selection },
+        });
+        // JSON is YAML, so the parser that reads rules reads selections too.
+        let parsed = rsigma_parser::parse_sigma_yaml(&detection.to_string())
+            .map_err(|error| error.to_string())?;
+        match (parsed.rules.first(), parsed.errors.first()) {
+            (Some(rule), None) => Self::new(rule),
+            (_, Some(error)) => Err(error.clone()),
+            (None, None) => Err("it is empty".to_owned()),
+        }
+    }
+
+    /// Whether an event matches.
+    pub(crate) fn matches(&self, event: &Event) -> bool {
+        let flat = Flat(event);
+        let mut selections = Vec::new();
+        self.0.conditions.iter().any(|condition| {
+            rsigma_eval::compiler::eval_condition(
+                condition,
+                &self.0.detections,
+                &flat,
+                &mut selections,
+            )
+        })
+    }
+}
+
+/// An event as the matcher sees it.
+struct Flat<'a>(&'a Event);
+
+fn value(value: &Value) -> EventValue<'_> {
+    match value {
+        Value::Str(text) => EventValue::Str(Cow::Borrowed(text)),
+        Value::Int(number) => EventValue::Int(*number),
+        Value::Bool(truth) => EventValue::Bool(*truth),
+        Value::List(values) => EventValue::Array(values.iter().map(self::value).collect()),
+    }
+}
+
+fn visit<'a>(value: &'a Value, take: &mut dyn FnMut(&'a str) -> bool) -> bool {
+    match value {
+        Value::Str(text) => take(text),
+        Value::Int(_) | Value::Bool(_) => false,
+        Value::List(values) => values.iter().any(|value| visit(value, take)),
+    }
+}
+
+impl rsigma_eval::Event for Flat<'_> {
+    fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
+        self.0.get(path).map(value)
+    }
+
+    fn any_string_value(&self, pred: &dyn Fn(&str) -> bool) -> bool {
+        self.0
+            .fields()
+            .any(|(_, value)| visit(value, &mut |text| pred(text)))
+    }
+
+    fn all_string_values(&self) -> Vec<Cow<'_, str>> {
+        let mut all = Vec::new();
+        for (_, value) in self.0.fields() {
+            visit(value, &mut |text| {
+                all.push(Cow::Borrowed(text));
+                false
+            });
+        }
+        all
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let fields = self.0.fields();
+        let object = fields.map(|(name, field)| (name.to_owned(), value(field).to_json()));
+        serde_json::Value::Object(object.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use exfilwatch_model::Product;
+
+    fn event() -> Event {
+        let at = DateTime::UNIX_EPOCH;
+        let mut event = Event::new(Product::M365, "id".into(), 0, at, bytes::Bytes::new());
+        event.set("operation", "New-InboxRule");
+        event.set("Parameters.ForwardTo", "x@gmail.com");
+        event.set("is_external", true);
+        event.set("record_type", 1_i64);
+        event.add("target", "a");
+        event.add("target", "b");
+        event
+    }
+
+    #[test]
+    fn selections_see_flat_fields_of_every_kind() {
+        for (selection, matches) in [
+            ("{operation: new-inboxrule}", true),
+            ("{operation|contains: Inbox, is_external: true}", true),
+            ("{is_external: false}", false),
+            ("{Parameters.ForwardTo|endswith: '@gmail.com'}", true),
+            ("{Parameters: x}", false),
+            ("{record_type: 1}", true),
+            ("{target: b}", true),
+            ("{missing: null}", true),
+            ("{missing|exists: false}", true),
+            ("[{operation: x}, {record_type: [1, 2]}]", true),
+            ("['gmail']", true),
+        ] {
+            let yaml: yaml_serde::Value = yaml_serde::from_str(selection).unwrap();
+            let matcher = Matcher::of_selection(&yaml).unwrap();
+            assert_eq!(matcher.matches(&event()), matches, "{selection}");
+        }
+    }
+
+    #[test]
+    fn a_selection_that_cannot_be_compiled_says_why() {
+        let yaml: yaml_serde::Value = yaml_serde::from_str("{actor|re: '('}").unwrap();
+        assert!(!Matcher::of_selection(&yaml).unwrap_err().is_empty());
+    }
+}

@@ -1,0 +1,366 @@
+//! Rules that count in trailing windows of event time.
+//!
+//! A key is satisfied at an event when its trailing window `(t - span, t]` holds enough events or
+//! values. One finding for each rule, key and period: of all events that lie in a satisfied window
+//! that ends within the period. So it is a function of the set of events.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::identity::normal_entity;
+use exfilwatch_model::{Event, Finding};
+
+use super::entry::{Entry, EntryId, SEPARATOR, hash_of, key_of};
+use super::finding::{Material, Scope};
+use super::ledger::{HOP_MS, Ledger};
+use super::period;
+use super::quotes::Quotes;
+use super::single::{interest, is_late};
+use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
+use crate::rules::{Counted, Kind, Rule, RuleSet, Tier};
+
+/// A window rule at work for one tenant and job.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    rules: Arc<RuleSet>,
+    place: usize,
+    id: String,
+    scope: Scope,
+    ledger: Ledger,
+    quotes: Quotes,
+    /// Keys and the periods that a new event touches.
+    dirty: BTreeSet<(String, i64)>,
+}
+
+/// The parts of a window rule.
+struct Parts<'a> {
+    rule: &'a Rule,
+    group_by: &'a [String],
+    counted: &'a Counted,
+    tiers: &'a [Tier],
+    period_ms: i64,
+}
+
+fn parts(rule: &Rule) -> Option<Parts<'_>> {
+    match &rule.kind {
+        Kind::Window {
+            group_by,
+            counted,
+            tiers,
+            period_ms,
+            ..
+        } => Some(Parts {
+            rule,
+            group_by,
+            counted,
+            tiers,
+            period_ms: *period_ms,
+        }),
+        Kind::Single { .. } => None,
+    }
+}
+
+impl Windows {
+    pub(crate) fn new(rules: Arc<RuleSet>, place: usize, scope: Scope) -> Self {
+        let rule = rules.rules().get(place);
+        Self {
+            id: rule
+                .map(|rule| rule.facts.id.to_string())
+                .unwrap_or_default(),
+            ledger: Ledger::new(rule.map_or(0, |rule| rule.layout.fingerprint)),
+            rules,
+            place,
+            scope,
+            quotes: Quotes::default(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// The finding of a key in a period, if a condition is met.
+    fn finding(
+        &self,
+        parts: &Parts<'_>,
+        (key, number): (&str, i64),
+        fetched_at: DateTime<Utc>,
+    ) -> Option<Finding> {
+        let from_ms = period::start_ms(number, parts.period_ms);
+        let reach_ms = period::longest_span_ms(parts.rule);
+        let entries = self.ledger.entries(
+            key,
+            from_ms.saturating_sub(reach_ms),
+            from_ms.saturating_add(parts.period_ms),
+        );
+        let met = sweep(parts, &entries, from_ms)?;
+        let covered: Vec<(EntryId, &Entry)> = entries
+            .iter()
+            .zip(&met.covered)
+            .filter_map(|(entry, covered)| covered.then_some(*entry))
+            .collect();
+        let trip = covered.iter().position(|(id, _)| *id == met.trip)?;
+        let entity = parts
+            .group_by
+            .iter()
+            .position(|name| *name == parts.rule.entity)?;
+        let mut values: Vec<&str> = key.split(SEPARATOR).collect();
+        let uid_entity = if entity < values.len() {
+            values.remove(entity)
+        } else {
+            key
+        };
+        let number = number.to_string();
+        values.push(&number);
+        Material {
+            rule: parts.rule,
+            scope: &self.scope,
+            quotes: &self.quotes,
+            entries: &covered,
+            trip,
+            level: met.tier.level,
+            tier: Some(met.tier),
+            uid_entity,
+            uid_scope: &values.join(&SEPARATOR.to_string()),
+            fetched_at,
+        }
+        .finding()
+    }
+}
+
+/// Where the conditions of a rule are met.
+#[derive(Debug, PartialEq, Eq)]
+struct Met {
+    /// For each entry, whether it lies in a satisfied window.
+    covered: Vec<bool>,
+    /// The first event at which a condition is met.
+    trip: EntryId,
+    /// The highest tier.
+    tier: Tier,
+}
+
+/// Evaluates all tiers for windows that end at or after `from_ms`. Entries are sorted by time.
+fn sweep(parts: &Parts<'_>, entries: &[(EntryId, &Entry)], from_ms: i64) -> Option<Met> {
+    // +1 where a satisfied window starts, -1 behind its end.
+    let mut edges = vec![0_i32; entries.len() + 1];
+    let mut trip: Option<EntryId> = None;
+    let mut highest: Option<Tier> = None;
+    for tier in parts.tiers {
+        let mut windows = Trailing::new(parts.counted, entries, tier.span_ms);
+        while let Some((start, end)) = windows.next() {
+            let Some((last, _)) = end.checked_sub(1).and_then(|at| entries.get(at)) else {
+                break;
+            };
+            if last.time_ms < from_ms || windows.size(start, end) < tier.threshold {
+                continue;
+            }
+            if let Some(edge) = edges.get_mut(start) {
+                *edge += 1;
+            }
+            if let Some(edge) = edges.get_mut(end) {
+                *edge -= 1;
+            }
+            trip = Some(trip.map_or(*last, |known| known.min(*last)));
+            // Tiers lie highest first.
+            highest.get_or_insert(*tier);
+        }
+    }
+    let mut depth = 0;
+    let covered = edges.iter().take(entries.len()).map(|edge| {
+        depth += edge;
+        depth > 0
+    });
+    Some(Met {
+        covered: covered.collect(),
+        trip: trip?,
+        tier: highest?,
+    })
+}
+
+/// Trailing windows over sorted entries, one for each instant at which there are events.
+struct Trailing<'a> {
+    entries: &'a [(EntryId, &'a Entry)],
+    span_ms: i64,
+    start: usize,
+    end: usize,
+    /// How often each value lies in the window; `None` when events are counted.
+    values: Option<HashMap<u64, u32>>,
+}
+
+impl<'a> Trailing<'a> {
+    fn new(counted: &Counted, entries: &'a [(EntryId, &'a Entry)], span_ms: i64) -> Self {
+        let values = match counted {
+            Counted::Events => None,
+            Counted::Values(_) => Some(HashMap::new()),
+        };
+        Self {
+            entries,
+            span_ms,
+            start: 0,
+            end: 0,
+            values,
+        }
+    }
+
+    /// Start and end (exclusive) of the next window. Events at one instant enter together: the
+    /// window of each of them holds all.
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let time_ms = self.entries.get(self.end)?.0.time_ms;
+        while let Some((id, entry)) = self.entries.get(self.end)
+            && id.time_ms == time_ms
+        {
+            if let Some(values) = &mut self.values {
+                *values.entry(entry.value).or_default() += 1;
+            }
+            self.end += 1;
+        }
+        while let Some((id, entry)) = self.entries.get(self.start)
+            && id.time_ms <= time_ms.saturating_sub(self.span_ms)
+        {
+            if let Some(values) = &mut self.values
+                && let Some(times) = values.get_mut(&entry.value)
+            {
+                *times -= 1;
+                if *times == 0 {
+                    values.remove(&entry.value);
+                }
+            }
+            self.start += 1;
+        }
+        Some((self.start, self.end))
+    }
+
+    /// How many events or values the window holds.
+    fn size(&self, start: usize, end: usize) -> u64 {
+        self.values.as_ref().map_or(end - start, HashMap::len) as u64
+    }
+}
+
+/// Texts of some fields in normal form; `None` where the event lacks one.
+fn texts(event: &Event, fields: &[String]) -> Option<Vec<String>> {
+    let text = |name: &String| {
+        let text = normal_entity(&event.text(name)?);
+        (!text.is_empty()).then_some(text)
+    };
+    fields.iter().map(text).collect()
+}
+
+impl Detector for Windows {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn wants(&self) -> Interest {
+        interest(&self.rules, self.place)
+    }
+
+    fn observe(&mut self, event: &Event) {
+        let Some(rule) = self.rules.rules().get(self.place) else {
+            return;
+        };
+        let Kind::Window {
+            bases,
+            group_by,
+            counted,
+            period_ms,
+            ..
+        } = &rule.kind
+        else {
+            return;
+        };
+        if !bases.iter().any(|base| base.matches(event)) {
+            return;
+        }
+        // Without a key, or without the value that is counted, there is nothing to count.
+        let Some(key) = texts(event, group_by).map(|values| key_of(&values)) else {
+            return;
+        };
+        let value = match counted {
+            Counted::Events => Some(0),
+            Counted::Values(fields) => texts(event, fields).map(|v| hash_of(&v.join("\u{1f}"))),
+        };
+        let Some(value) = value else { return };
+        if is_late(rule, &self.ledger, event) {
+            self.ledger.count_late();
+            return;
+        }
+        let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
+        self.quotes.put(&event.record_id, &event.raw);
+        if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
+            // The windows that hold the event end between its time and one span later.
+            let time_ms = event.time.timestamp_millis();
+            let until_ms = time_ms.saturating_add(period::longest_span_ms(rule) - 1);
+            let first = period::number(time_ms, *period_ms);
+            let last = period::number(until_ms, *period_ms);
+            self.dirty
+                .extend((first..=last).map(|number| (key.clone(), number)));
+        }
+    }
+
+    fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+            return;
+        };
+        let open = self
+            .ledger
+            .watermark_ms()
+            .map(|at| period::number(at, parts.period_ms));
+        for (key, number) in &dirty {
+            // A period that is over was told whole; part of its entries may be gone.
+            if open.is_none_or(|open| *number >= open) {
+                out.extend(self.finding(&parts, (key, *number), fetched_at));
+            }
+        }
+    }
+
+    fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
+        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+            return;
+        };
+        let first_open = period::number(watermark.timestamp_millis(), parts.period_ms);
+        let done = self
+            .ledger
+            .watermark_ms()
+            .map(|at| period::number(at, parts.period_ms));
+        let from_ms = done.map_or(i64::MIN, |done| period::start_ms(done, parts.period_ms));
+        let touched = self
+            .ledger
+            .touched(from_ms, period::start_ms(first_open, parts.period_ms));
+        let mut due = BTreeSet::new();
+        for (key, hop_ms) in touched {
+            let last = period::number(hop_ms.saturating_add(HOP_MS - 1), parts.period_ms);
+            for number in period::number(hop_ms, parts.period_ms)..=last {
+                if number < first_open && done.is_none_or(|done| number >= done) {
+                    due.insert((Arc::clone(&key), number));
+                }
+            }
+        }
+        out.extend(
+            due.iter()
+                .filter_map(|(key, n)| self.finding(&parts, (key, *n), fetched_at)),
+        );
+    }
+
+    fn evict(&mut self, watermark: DateTime<Utc>) {
+        let Some(rule) = self.rules.rules().get(self.place) else {
+            return;
+        };
+        let watermark_ms = watermark.timestamp_millis();
+        self.ledger
+            .evict(watermark_ms, period::keep_from_ms(rule, watermark_ms));
+    }
+
+    fn drain_changes(&mut self) -> Vec<StateChange> {
+        self.ledger.drain()
+    }
+
+    fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
+        self.ledger.restore(key, value).map_err(|reason| BadState {
+            detector: self.id.clone(),
+            reason,
+        })
+    }
+
+    fn counters(&self) -> Counters {
+        self.ledger.counters()
+    }
+}

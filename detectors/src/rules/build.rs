@@ -1,0 +1,423 @@
+//! From the documents of rule files to rules: references resolved, everything compiled.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use exfilwatch_model::{Product, RuleFacts, Severity, field};
+use rsigma_parser::{CorrelationRule, Level, SigmaRule};
+
+use super::error::{Place, RuleError};
+use super::facts::{Metadata, facts};
+use super::interest;
+use super::rule::{Alert, Kind, Layout, Rule, SHIFTS_MAX, Shift};
+use super::rule_file::{Document, RuleFile, Sigma, product};
+use super::schema::{IdentityKey, IdentityMap, OwnKeys, ShiftKey};
+use super::set::Skipped;
+use super::template::Template;
+use super::window_rule;
+use crate::contract::Interest;
+use crate::engine::sigma::Matcher;
+
+/// Most fields kept of an event for a rule.
+const KEPT_FIELDS_MAX: usize = 32;
+/// Longest period or window, in days: beyond it state would never be forgotten.
+pub(crate) const SPAN_DAYS_MAX: i64 = 90;
+
+/// What was built.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// Builds the rules of all files.
+pub(crate) fn build(files: &[RuleFile]) -> Result<Built, RuleError> {
+    let bases = bases(files)?;
+    let referenced = referenced(files);
+    let mut built = Built::default();
+    for file in files {
+        for document in &file.documents {
+            let place = Place {
+                file: &file.name,
+                document: document.number,
+            };
+            match &document.sigma {
+                Sigma::Rule(rule) => match product(&rule.logsource) {
+                    Err(reason) if document.is_own => {
+                        return Err(place.error(
+                            "logsource",
+                            reason,
+                            "write m365 or google_workspace",
+                        ));
+                    }
+                    Err(reason) => built.skipped.push(Skipped {
+                        file: file.name.clone(),
+                        title: rule.title.clone(),
+                        reason,
+                    }),
+                    Ok(product) => {
+                        if !is_base(document, &referenced) {
+                            built
+                                .rules
+                                .push(single(place, file, document, rule, product)?);
+                        }
+                    }
+                },
+                Sigma::Correlation(correlation) => {
+                    built
+                        .rules
+                        .push(window(place, file, document, correlation, &bases)?);
+                }
+            }
+        }
+    }
+    Ok(built)
+}
+
+/// A base rule, compiled for the correlations that name it.
+#[derive(Debug, Clone)]
+pub(crate) struct Base {
+    pub(crate) matcher: Arc<Matcher>,
+    pub(crate) interest: Interest,
+    pub(crate) product: Product,
+    pub(crate) service: Option<String>,
+    pub(crate) fields: Vec<String>,
+}
+
+/// All single-record rules that a correlation names, by name and by id.
+fn bases(files: &[RuleFile]) -> Result<HashMap<String, Base>, RuleError> {
+    let referenced = referenced(files);
+    let mut bases = HashMap::new();
+    for file in files {
+        for document in &file.documents {
+            let (id, name) = (document.id.to_string(), document.name.as_str());
+            let Sigma::Rule(rule) = &document.sigma else {
+                continue;
+            };
+            let (true, Ok(product)) = (
+                referenced.contains(name) || referenced.contains(id.as_str()),
+                product(&rule.logsource),
+            ) else {
+                continue;
+            };
+            let place = Place {
+                file: &file.name,
+                document: document.number,
+            };
+            let base = Base {
+                matcher: Arc::new(compiled(place, rule)?),
+                interest: Interest {
+                    product: Some(product),
+                    operations: interest::operations(rule),
+                },
+                product,
+                service: rule.logsource.service.clone(),
+                fields: interest::positive_fields(rule),
+            };
+            bases.insert(name.to_owned(), base.clone());
+            bases.insert(id, base);
+        }
+    }
+    Ok(bases)
+}
+
+fn referenced(files: &[RuleFile]) -> HashSet<&str> {
+    let documents = files.iter().flat_map(|file| &file.documents);
+    let named = documents.filter_map(|document| match &document.sigma {
+        Sigma::Correlation(correlation) => Some(correlation.rules.iter().map(String::as_str)),
+        Sigma::Rule(_) => None,
+    });
+    named.flatten().collect()
+}
+
+/// A base rule raises nothing itself, unless it says how.
+fn is_base(document: &Document, referenced: &HashSet<&str>) -> bool {
+    let is_named = referenced.contains(document.name.as_str())
+        || referenced.contains(document.id.to_string().as_str());
+    is_named && document.own.alert.is_none()
+}
+
+fn compiled(place: Place<'_>, rule: &SigmaRule) -> Result<Matcher, RuleError> {
+    Matcher::new(rule)
+        .map_err(|problem| place.error("detection", problem, "see the Sigma specification"))
+}
+
+fn single(
+    place: Place<'_>,
+    file: &RuleFile,
+    document: &Document,
+    sigma: &SigmaRule,
+    product: Product,
+) -> Result<Rule, RuleError> {
+    if !document.own.tiers.is_empty() {
+        return Err(place.error("tiers", "only a correlation has tiers", "remove it"));
+    }
+    if sigma.detection.timeframe.is_some() {
+        let help = "write a correlation document";
+        return Err(place.error("detection.timeframe", "it is not read", help));
+    }
+    let identity = identity(place, &document.own)?;
+    let period_ms = match identity.per.as_deref() {
+        Some(per) => Some(span_ms(place, "identity.per", per)?),
+        None => None,
+    };
+    if period_ms.is_some() && identity.fields.is_empty() {
+        let help = "add `fields`, or remove `per`";
+        return Err(place.error("identity", "a period needs fields", help));
+    }
+    let kind = Kind::Single {
+        matcher: Arc::new(compiled(place, sigma)?),
+        fields: identity.fields.clone(),
+        period_ms,
+    };
+    let interest = Interest {
+        product: Some(product),
+        operations: interest::operations(sigma),
+    };
+    let parts = Parts {
+        facts: facts(file, document, product, Metadata::of_rule(sigma)),
+        status: sigma
+            .status
+            .map(|status| format!("{status:?}").to_lowercase()),
+        service: sigma.logsource.service.clone(),
+        level: sigma.level.map_or(Severity::Medium, severity),
+        entity: identity.entity.unwrap_or_else(|| field::ACTOR.to_owned()),
+        entity_type: identity.entity_type.unwrap_or_else(|| "user".to_owned()),
+        kind,
+        interest,
+        matched: interest::positive_fields(sigma),
+    };
+    finish(place, file, document, parts)
+}
+
+fn window(
+    place: Place<'_>,
+    file: &RuleFile,
+    document: &Document,
+    sigma: &CorrelationRule,
+    bases: &HashMap<String, Base>,
+) -> Result<Rule, RuleError> {
+    let identity = identity(place, &document.own)?;
+    if identity.per.is_some() || !identity.fields.is_empty() {
+        let help = "the key is `group-by` and the period follows from the timespan; remove it";
+        return Err(place.error("identity", "a window rule has no fields and no `per`", help));
+    }
+    let level = sigma.level.map_or(Severity::Medium, severity);
+    let window = window_rule::window(place, document, sigma, level, bases)?;
+    let entity = identity
+        .entity
+        .unwrap_or_else(|| window.group_by.first().cloned().unwrap_or_default());
+    if !window.group_by.contains(&entity) {
+        let help = "name one of the group-by fields";
+        return Err(place.error(
+            "identity.entity",
+            format!("{entity:?} is not in group-by"),
+            help,
+        ));
+    }
+    let parts = Parts {
+        facts: facts(
+            file,
+            document,
+            window.product,
+            Metadata::of_correlation(sigma),
+        ),
+        status: sigma
+            .status
+            .map(|status| format!("{status:?}").to_lowercase()),
+        service: window.service,
+        level,
+        entity,
+        entity_type: identity.entity_type.unwrap_or_else(|| "user".to_owned()),
+        interest: window.interest,
+        matched: window.matched,
+        kind: Kind::Window {
+            bases: window.bases,
+            group_by: window.group_by,
+            counted: window.counted,
+            tiers: window.tiers,
+            period_ms: window.period_ms,
+        },
+    };
+    finish(place, file, document, parts)
+}
+
+/// What differs between the two sorts of rule.
+struct Parts {
+    facts: RuleFacts,
+    status: Option<String>,
+    service: Option<String>,
+    level: Severity,
+    entity: String,
+    entity_type: String,
+    kind: Kind,
+    interest: Interest,
+    matched: Vec<String>,
+}
+
+fn finish(
+    place: Place<'_>,
+    file: &RuleFile,
+    document: &Document,
+    parts: Parts,
+) -> Result<Rule, RuleError> {
+    let own = &document.own;
+    let risk = own.risk.unwrap_or_else(|| default_risk(parts.level));
+    if risk > 100 {
+        return Err(place.error("risk", format!("{risk} is above 100"), "write 0 to 100"));
+    }
+    let text = own.message.as_deref().unwrap_or("{actor}: {operation}");
+    let message = Template::new(text).map_err(|problem| {
+        place.error(
+            "message",
+            problem,
+            "write {field}, {count}, {count:field}, {threshold} or {window}",
+        )
+    })?;
+    let mut rule = Rule {
+        facts: parts.facts,
+        file: file.name.clone(),
+        status: parts.status,
+        service: parts.service,
+        level: parts.level,
+        risk,
+        entity_type: parts.entity_type,
+        entity: parts.entity,
+        alert: alert(place, own)?,
+        kind: parts.kind,
+        interest: parts.interest,
+        tests: own.tests.clone(),
+        is_own: document.is_own,
+        raise: shifts(place, "raise", &own.raise)?,
+        lower: shifts(place, "lower", &own.lower)?,
+        incident: own.incident.clone(),
+        message,
+        distinct: own.distinct.clone(),
+        matched: parts.matched,
+        layout: Layout::default(),
+    };
+    let kept = rule.kept_fields();
+    if kept.len() > KEPT_FIELDS_MAX {
+        let problem = format!(
+            "the rule names {} fields, more than {KEPT_FIELDS_MAX}",
+            kept.len()
+        );
+        return Err(place.error(
+            "distinct",
+            problem,
+            "name fewer in distinct, message and detection",
+        ));
+    }
+    rule.layout = Layout::new(kept, fingerprint(&rule, own));
+    Ok(rule)
+}
+
+/// Of what is kept and what the flags mean. Text of `Debug` will do: a changed fingerprint only
+/// means that stored entries of the rule are let go.
+fn fingerprint(rule: &Rule, own: &OwnKeys) -> u32 {
+    use std::hash::Hasher;
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    let text = format!(
+        "{:?}{:?}{:?}{:?}{:?}",
+        rule.kept_fields(),
+        own.alert,
+        own.raise,
+        own.lower,
+        match &rule.kind {
+            Kind::Single {
+                fields, period_ms, ..
+            } => format!("{fields:?}{period_ms:?}"),
+            Kind::Window {
+                group_by, counted, ..
+            } => format!("{group_by:?}{counted:?}"),
+        }
+    );
+    hasher.write(text.as_bytes());
+    u32::try_from(hasher.finish() >> 32).unwrap_or_default()
+}
+
+fn alert(place: Place<'_>, own: &OwnKeys) -> Result<Alert, RuleError> {
+    match &own.alert {
+        None => Ok(Alert::Fixed(true)),
+        Some(yaml_serde::Value::Bool(alert)) => Ok(Alert::Fixed(*alert)),
+        Some(selection) => Matcher::of_selection(selection)
+            .map(Alert::When)
+            .map_err(|problem| place.error("alert", problem, "write true, false or a selection")),
+    }
+}
+
+fn shifts(place: Place<'_>, key: &str, lines: &[ShiftKey]) -> Result<Vec<Shift>, RuleError> {
+    if lines.len() > SHIFTS_MAX {
+        let problem = format!("it has more than {SHIFTS_MAX} lines");
+        return Err(place.error(
+            key,
+            problem,
+            "join lines of one level into a list of selections",
+        ));
+    }
+    let shift = |line: &ShiftKey| {
+        let when = Matcher::of_selection(&line.when).map_err(|problem| {
+            place.error(
+                key,
+                problem,
+                "`when` is a Sigma selection: a map, or a list of maps",
+            )
+        })?;
+        Ok(Shift {
+            level: line.level,
+            when,
+        })
+    };
+    lines.iter().map(shift).collect()
+}
+
+/// The parts of an `identity`.
+fn identity(place: Place<'_>, own: &OwnKeys) -> Result<IdentityMap, RuleError> {
+    match &own.identity {
+        None => Ok(IdentityMap::default()),
+        Some(IdentityKey::Word(word)) if word == "record" => Ok(IdentityMap::default()),
+        Some(IdentityKey::Word(word)) => Err(place.error(
+            "identity",
+            format!("{word:?} is not known"),
+            "write `record`, or a map with entity, entity_type, fields, per",
+        )),
+        Some(IdentityKey::Map(map)) => Ok(IdentityMap {
+            entity: map.entity.clone(),
+            entity_type: map.entity_type.clone(),
+            fields: map.fields.clone(),
+            per: map.per.clone(),
+        }),
+    }
+}
+
+/// A length of time such as `24h`, in milliseconds.
+pub(crate) fn span_ms(place: Place<'_>, key: &str, text: &str) -> Result<i64, RuleError> {
+    let help = format!("write a length such as 30m, 24h or 7d, at most {SPAN_DAYS_MAX} days");
+    let span = rsigma_parser::Timespan::parse(text)
+        .map_err(|error| place.error(key, error.to_string(), help.clone()))?;
+    match i64::try_from(span.seconds) {
+        Ok(seconds) if (1..=SPAN_DAYS_MAX * 86_400).contains(&seconds) => Ok(seconds * 1_000),
+        _ => Err(place.error(key, format!("{text:?} is too long or nothing"), help)),
+    }
+}
+
+pub(crate) fn severity(level: Level) -> Severity {
+    match level {
+        Level::Informational => Severity::Informational,
+        Level::Low => Severity::Low,
+        Level::Medium => Severity::Medium,
+        Level::High => Severity::High,
+        Level::Critical => Severity::Critical,
+    }
+}
+
+/// Risk of a rule that names none.
+fn default_risk(level: Severity) -> u8 {
+    match level {
+        Severity::Informational => 5,
+        Severity::Low => 20,
+        Severity::Medium => 40,
+        Severity::High => 60,
+        Severity::Critical => 80,
+    }
+}

@@ -1,0 +1,27 @@
+//! Rules: from a YAML file to what the engine runs.
+//!
+//! A file is valid Sigma; our own keys stand beside Sigma's (`schema`). Everything is checked and
+//! compiled here, once; what is wrong is said with file, document and key.
+
+mod build;
+mod error;
+mod facts;
+mod index;
+mod interest;
+mod load;
+mod pattern;
+mod rule;
+mod rule_file;
+mod schema;
+mod set;
+mod template;
+mod window_rule;
+
+pub use error::RuleError;
+pub use load::{SourceFile, embedded};
+pub use rule::{Alert, Counted, Kind, Rule, Tier};
+pub use schema::{Case, Expectation, Repeat, VaryTime};
+pub use set::{RuleSet, Skipped};
+
+pub(crate) use rule::Layout;
+pub(crate) use template::Piece;

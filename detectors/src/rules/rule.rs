@@ -1,0 +1,219 @@
+//! A rule, checked and compiled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use exfilwatch_model::{Event, RuleFacts, Severity, field};
+
+use super::schema::Case;
+use super::template::Template;
+use crate::contract::Interest;
+use crate::engine::sigma::Matcher;
+
+/// What a rule's `alert` says.
+#[derive(Debug)]
+pub enum Alert {
+    /// Always or never.
+    Fixed(bool),
+    /// When any event of the finding matches.
+    When(Matcher),
+}
+
+/// A `raise` or `lower`.
+#[derive(Debug)]
+pub(crate) struct Shift {
+    pub(crate) level: Severity,
+    pub(crate) when: Matcher,
+}
+
+/// What a window counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// Events.
+    Events,
+    /// Distinct tuples of the values of these fields.
+    Values(Vec<String>),
+}
+
+/// A condition of a window rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// Length of the trailing window, in milliseconds.
+    pub span_ms: i64,
+    /// Least number of events or values.
+    pub threshold: u64,
+    /// Severity reached.
+    pub level: Severity,
+}
+
+/// What sort of rule it is.
+#[derive(Debug)]
+pub enum Kind {
+    /// Looks at one event at a time.
+    Single {
+        /// The rule itself.
+        matcher: Arc<Matcher>,
+        /// Fields whose values make one finding; none: each record is one.
+        fields: Vec<String>,
+        /// Length of the aligned period, in milliseconds.
+        period_ms: Option<i64>,
+    },
+    /// Counts events in trailing windows.
+    Window {
+        /// The base rules; an event of any of them counts.
+        bases: Vec<Arc<Matcher>>,
+        /// Fields whose values make the key.
+        group_by: Vec<String>,
+        /// What is counted.
+        counted: Counted,
+        /// The conditions, highest level first.
+        tiers: Vec<Tier>,
+        /// Length of the aligned period of a finding, in milliseconds.
+        period_ms: i64,
+    },
+}
+
+/// The fields that are kept of each event, so that a finding can be built again after a restart.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    fields: Vec<String>,
+    places: HashMap<String, usize>,
+    /// Changes when what is kept, or what the flags mean, changes.
+    pub(crate) fingerprint: u32,
+}
+
+impl Layout {
+    pub(crate) fn new(fields: Vec<String>, fingerprint: u32) -> Self {
+        let places = fields.iter().cloned().zip(0..).collect();
+        Self {
+            fields,
+            places,
+            fingerprint,
+        }
+    }
+
+    pub(crate) fn fields(&self) -> &[String] {
+        &self.fields
+    }
+
+    pub(crate) fn place(&self, field: &str) -> Option<usize> {
+        self.places.get(field).copied()
+    }
+}
+
+/// A rule that raises findings.
+#[derive(Debug)]
+pub struct Rule {
+    /// What its findings say of it.
+    pub facts: RuleFacts,
+    /// Its file, as found.
+    pub file: String,
+    /// `status` of Sigma.
+    pub status: Option<String>,
+    /// `service` of the log source. For the reader: a rule that depends on it names the field.
+    pub service: Option<String>,
+    /// Severity before `raise` and `lower`.
+    pub level: Severity,
+    /// 0 to 100.
+    pub risk: u8,
+    /// What the entity is.
+    pub entity_type: String,
+    /// Field whose value is the entity.
+    pub entity: String,
+    /// Finding or signal.
+    pub alert: Alert,
+    /// What sort of rule it is.
+    pub kind: Kind,
+    /// Which events it wants.
+    pub interest: Interest,
+    /// Its cases.
+    pub tests: Vec<Case>,
+    /// Whether the file bears our keys; a stock Sigma rule does not.
+    pub is_own: bool,
+    pub(crate) raise: Vec<Shift>,
+    pub(crate) lower: Vec<Shift>,
+    pub(crate) incident: Vec<String>,
+    pub(crate) message: Template,
+    pub(crate) distinct: Vec<String>,
+    /// Fields that selections of the rule name.
+    pub(crate) matched: Vec<String>,
+    pub(crate) layout: Layout,
+}
+
+/// Most lines of `raise` and `lower` each: their outcome is kept in 16 bits.
+pub(crate) const SHIFTS_MAX: usize = 15;
+
+impl Rule {
+    /// Outcome of `alert`, `raise` and `lower` for one event, as bits that are kept with it:
+    /// bit 0 `alert`, 1 to 15 `raise`, 16 to 30 `lower`.
+    pub(crate) fn flags(&self, event: &Event) -> u32 {
+        let mut flags = match &self.alert {
+            Alert::Fixed(alert) => u32::from(*alert),
+            Alert::When(matcher) => u32::from(matcher.matches(event)),
+        };
+        for (bit, shift) in (1..16).zip(&self.raise) {
+            flags |= u32::from(shift.when.matches(event)) << bit;
+        }
+        for (bit, shift) in (16..31).zip(&self.lower) {
+            flags |= u32::from(shift.when.matches(event)) << bit;
+        }
+        flags
+    }
+
+    /// Severity of a finding whose events have these flags: `any` is their union, `all` their
+    /// intersection.
+    pub(crate) fn severity(&self, level: Severity, any: u32, all: u32) -> Severity {
+        let raised = (1..16)
+            .zip(&self.raise)
+            .filter(|(bit, _)| any >> bit & 1 == 1);
+        if let Some(highest) = raised.map(|(_, shift)| shift.level).max() {
+            return highest.max(level);
+        }
+        let lowered = (16..31)
+            .zip(&self.lower)
+            .filter(|(bit, _)| all >> bit & 1 == 1);
+        let lowest = lowered.map(|(_, shift)| shift.level).min();
+        lowest.map_or(level, |lowest| lowest.min(level))
+    }
+
+    /// Fields kept of each event, most important first: what the finding is made of.
+    pub(crate) fn kept_fields(&self) -> Vec<String> {
+        let own = match &self.kind {
+            Kind::Single { fields, .. } => fields.clone(),
+            Kind::Window {
+                group_by, counted, ..
+            } => {
+                let mut fields = group_by.clone();
+                if let Counted::Values(values) = counted {
+                    fields.extend(values.iter().cloned());
+                }
+                fields
+            }
+        };
+        let always = [
+            field::ACTOR,
+            field::OPERATION,
+            field::SERVICE,
+            field::SOURCE_IP,
+            field::EXTERNAL_DOMAIN,
+            field::TARGET,
+            field::MAILBOX,
+            field::OBJECT_NAME,
+        ];
+        let all = std::iter::once(self.entity.clone())
+            .chain(own)
+            .chain(always.map(str::to_owned))
+            .chain(self.message.fields().map(str::to_owned))
+            .chain(self.distinct.iter().cloned())
+            .chain(self.incident.iter().cloned())
+            .chain([field::OBJECT.to_owned(), field::URL.to_owned()])
+            .chain(self.matched.iter().cloned());
+        let mut kept: Vec<String> = Vec::new();
+        for field in all {
+            if !kept.contains(&field) {
+                kept.push(field);
+            }
+        }
+        kept
+    }
+}

@@ -1,0 +1,152 @@
+//! The rule set: all rules, compiled once and shared by all tenants.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Finding, Product};
+use uuid::Uuid;
+
+use super::build::{Built, build};
+use super::error::{Place, RuleError};
+use super::index::Index;
+use super::load::{SourceFile, embedded, folder};
+use super::pattern::Pattern;
+use super::rule::Rule;
+use super::rule_file::RuleFile;
+use crate::engine::period;
+use crate::native;
+use crate::options::DetectorsOptions;
+
+/// Most rules in a set.
+const RULES_MAX: usize = 10_000;
+
+/// A stock rule that cannot match anything here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub file: String,
+    /// Title of the rule.
+    pub title: String,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// All rules, compiled.
+#[derive(Debug)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    skipped: Vec<Skipped>,
+    index: Index,
+    places: HashMap<Uuid, usize>,
+}
+
+impl RuleSet {
+    /// The rules that the options ask for: the built-in ones, those of `rules_dir` over them,
+    /// less the disabled ones. Without detectors, none.
+    pub fn load(options: &DetectorsOptions) -> Result<Self, RuleError> {
+        if !options.enabled {
+            return Self::from_files(&[], &[], &[]);
+        }
+        let overlay = match &options.rules_dir {
+            Some(dir) => folder(dir)?,
+            None => Vec::new(),
+        };
+        Self::from_files(&embedded(), &overlay, &options.disabled)
+    }
+
+    /// Rules of some files; a file of `overlay` that has the id of a rule in `files` replaces
+    /// that file. `disabled` are detection names or patterns.
+    pub fn from_files(
+        files: &[SourceFile],
+        overlay: &[SourceFile],
+        disabled: &[String],
+    ) -> Result<Self, RuleError> {
+        let parse = |file: &SourceFile| RuleFile::parse(&file.name, &file.text);
+        let mut parsed: Vec<RuleFile> = files.iter().map(parse).collect::<Result<_, _>>()?;
+        let overlay: Vec<RuleFile> = overlay.iter().map(parse).collect::<Result<_, _>>()?;
+        let replacing: HashSet<Uuid> = ids(&overlay).collect();
+        parsed.retain(|file| file.documents.iter().all(|d| !replacing.contains(&d.id)));
+        parsed.extend(overlay);
+        check_ids(&parsed)?;
+        let Built { mut rules, skipped } = build(&parsed)?;
+        let disabled: Vec<Pattern> = disabled.iter().map(|name| Pattern::new(name)).collect();
+        rules.retain(|rule| {
+            let name = rule.facts.detection.to_lowercase();
+            !disabled.iter().any(|pattern| pattern.matches(&name))
+        });
+        rules.sort_by(|a, b| {
+            (&a.facts.detection, a.facts.id).cmp(&(&b.facts.detection, b.facts.id))
+        });
+        let interests = rules.iter().map(|rule| rule.interest.clone());
+        let index = Index::new(interests.chain(native::REGISTRY.iter().map(|n| (n.interest)())));
+        let places = rules.iter().map(|rule| rule.facts.id).zip(0..).collect();
+        Ok(Self {
+            rules,
+            skipped,
+            index,
+            places,
+        })
+    }
+
+    /// The rules, by name.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Stock rules that were left out, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The rule of an id.
+    pub fn rule(&self, id: Uuid) -> Option<&Rule> {
+        self.places
+            .get(&id)
+            .and_then(|place| self.rules.get(*place))
+    }
+
+    /// Whether some detector wants a record with these operations. Cheap: asked for every record.
+    pub fn wants(&self, product: Product, operations: &[Cow<'_, str>]) -> bool {
+        self.index.wants(product, operations)
+    }
+
+    /// When a finding is over: events later than this no longer belong to it.
+    pub fn expiry(&self, finding: &Finding) -> DateTime<Utc> {
+        match self.rule(finding.rule.id) {
+            Some(rule) => period::expiry(rule, finding),
+            None => finding.last_time,
+        }
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+fn ids(files: &[RuleFile]) -> impl Iterator<Item = Uuid> {
+    files
+        .iter()
+        .flat_map(|file| file.documents.iter().map(|document| document.id))
+}
+
+fn check_ids(files: &[RuleFile]) -> Result<(), RuleError> {
+    let mut known: HashMap<Uuid, &str> = HashMap::new();
+    for file in files {
+        for document in &file.documents {
+            let place = Place {
+                file: &file.name,
+                document: document.number,
+            };
+            if let Some(other) = known.insert(document.id, &file.name) {
+                let problem = format!("{} is also the id of a rule in {other}", document.id);
+                return Err(place.error("id", problem, "give each rule its own id"));
+            }
+            if known.len() > RULES_MAX {
+                let problem = format!("there are more than {RULES_MAX} rules");
+                return Err(place.error("", problem, "remove some"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! The `message` of a rule: text with `{field}`, `{count}`, `{count:field}`, `{threshold}` and
+//! `{window}`.
+
+/// A piece of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// As it stands.
+    Text(String),
+    /// The distinct values of a field: the first three, and how many more.
+    Field(String),
+    /// Number of events.
+    Count,
+    /// Number of distinct values of a field.
+    CountOf(String),
+    /// Threshold of the tier reached.
+    Threshold,
+    /// Length of the window of the tier reached.
+    Window,
+}
+
+/// A message taken apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Template(pub(crate) Vec<Piece>);
+
+impl Template {
+    /// Takes a message apart; says what is wrong with its braces.
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let Some((name, after)) = after.split_once('}') else {
+                return Err("a brace `{` is not closed".to_owned());
+            };
+            if !before.is_empty() {
+                pieces.push(Piece::Text(before.to_owned()));
+            }
+            pieces.push(Self::piece(name)?);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.to_owned()));
+        }
+        Ok(Self(pieces))
+    }
+
+    fn piece(name: &str) -> Result<Piece, String> {
+        Ok(match name {
+            "" => return Err("braces `{}` are empty".to_owned()),
+            "count" => Piece::Count,
+            "threshold" => Piece::Threshold,
+            "window" => Piece::Window,
+            _ => match name.strip_prefix("count:") {
+                Some(field) => Piece::CountOf(field.to_owned()),
+                None => Piece::Field(name.to_owned()),
+            },
+        })
+    }
+
+    /// Fields it names.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Field(name) | Piece::CountOf(name) => Some(name.as_str()),
+            Piece::Text(_) | Piece::Count | Piece::Threshold | Piece::Window => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_taken_apart_at_its_braces() {
+        let template = Template::new("{actor} shared {count:object} files").unwrap();
+        assert_eq!(template.fields().collect::<Vec<_>>(), ["actor", "object"]);
+        assert_eq!(template.0.len(), 4);
+        assert!(Template::new("{actor").is_err());
+        assert!(Template::new("{}").is_err());
+    }
+}

@@ -1,0 +1,404 @@
+//! The emitter: sends the requests of a batch, does what each reply asks for, waits for receipts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use exfilwatch_model::{Clock, Envelope};
+use tokio::sync::Semaphore;
+
+use super::ack::{Acks, Lost, Pending};
+use super::client::{Client, Reply};
+use super::envelope::{Piece, pieces};
+use super::progress::{Fate, Progress};
+use super::reply::{Action, INDEX, Rest, channel_help, decide, words};
+use super::request::{body, runs};
+use crate::contract::{Delivered, EmitError, Emitter, Refusal};
+use crate::environment::Environment;
+use crate::error::BuildError;
+use crate::options::{Ack, SplunkHecOptions};
+
+/// Most requests sent and not yet acknowledged.
+const OUTSTANDING_MAX: usize = 1_000;
+/// Most times a batch goes to a new channel before an operator is asked.
+const CHANNELS_MAX: u32 = 3;
+/// How long a receiver near its capacity is sent to more slowly.
+const SLOW_DOWN: Duration = Duration::from_secs(30);
+
+/// Splunk HTTP Event Collector; see the module.
+#[derive(Debug)]
+pub struct SplunkHec {
+    name: String,
+    options: SplunkHecOptions,
+    client: Client,
+    acks: Acks,
+    outstanding: Semaphore,
+    progress: Progress,
+    gzip: AtomicBool,
+    warned_no_ack: AtomicBool,
+}
+
+/// A batch on its way.
+struct Batch<'a> {
+    pieces: Vec<Piece>,
+    fates: Vec<Fate>,
+    /// Pieces that go without `fields`.
+    plain: BTreeSet<usize>,
+    /// Items refused for good, with the reason.
+    refused: BTreeMap<usize, String>,
+    /// Sends that wait for their acknowledgement, with their pieces.
+    pending: Vec<(Pending<'a>, Vec<usize>)>,
+    /// Runs of pieces still to be sent.
+    queue: VecDeque<Vec<usize>>,
+    slow_down: bool,
+    channels: u32,
+}
+
+impl SplunkHec {
+    /// `name` is `splunk_hec.NAME`. Reads the token; makes no call. The clock is only for dates in
+    /// `Retry-After`: waiting for acknowledgements goes by real time, as the receiver does.
+    pub fn new(
+        name: &str,
+        options: &SplunkHecOptions,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
+        check(name, options)?;
+        Ok(Self {
+            name: name.to_owned(),
+            client: Client::new(name, options, environment, clock)?,
+            acks: Acks::new(
+                Duration::from_secs(options.ack_timeout_seconds),
+                Duration::from_secs(options.ack_poll_seconds_max),
+            ),
+            outstanding: Semaphore::new(OUTSTANDING_MAX),
+            progress: Progress::default(),
+            gzip: AtomicBool::new(options.gzip),
+            warned_no_ack: AtomicBool::new(false),
+            options: options.clone(),
+        })
+    }
+
+    fn encode(&self, batch: &[Envelope]) -> Batch<'_> {
+        let mut all = Vec::with_capacity(batch.len());
+        let mut refused = BTreeMap::new();
+        for (item, envelope) in batch.iter().enumerate() {
+            match pieces(item, envelope, &self.options) {
+                Ok(pieces) => {
+                    let largest = pieces.iter().map(|piece| piece.bytes.len()).max();
+                    let largest = largest.unwrap_or(0);
+                    if largest > self.options.event_bytes_max {
+                        let max = self.options.event_bytes_max;
+                        let why = format!("event of {largest} bytes, event_bytes_max is {max}");
+                        refused.insert(item, why);
+                    } else {
+                        all.extend(pieces);
+                    }
+                }
+                Err(error) => {
+                    refused.insert(item, format!("not the JSON it should be: {error}"));
+                }
+            }
+        }
+        let recalled = self.progress.recall(batch, all.len());
+        let fates = recalled.unwrap_or_else(|| vec![Fate::Open; all.len()]);
+        let queue = self.runs(&all, &fates);
+        Batch {
+            pieces: all,
+            fates,
+            plain: BTreeSet::new(),
+            refused,
+            pending: vec![],
+            queue,
+            slow_down: false,
+            channels: 0,
+        }
+    }
+
+    fn runs(&self, pieces: &[Piece], fates: &[Fate]) -> VecDeque<Vec<usize>> {
+        let open: Vec<(usize, usize)> = pieces
+            .iter()
+            .zip(fates)
+            .enumerate()
+            .filter(|(_, (_, fate))| **fate == Fate::Open)
+            .map(|(at, (piece, _))| (at, piece.bytes.len()))
+            .collect();
+        let sizes: Vec<usize> = open.iter().map(|(_, size)| *size).collect();
+        let limits = (self.options.batch_events_max, self.options.batch_bytes_max);
+        runs(&sizes, limits.0, limits.1)
+            .into_iter()
+            .filter_map(|run| open.get(run))
+            .map(|run| run.iter().map(|(at, _)| *at).collect())
+            .collect()
+    }
+
+    /// Sends everything in the queue. Each round takes pieces out of it, halves a run, or is one of
+    /// a counted few.
+    async fn send_all<'a>(&'a self, batch: &mut Batch<'a>) -> Result<(), EmitError> {
+        while let Some(run) = batch.queue.pop_front() {
+            let channel = self.acks.channel();
+            let gzip = self.gzip.load(Ordering::Relaxed);
+            let events: Vec<_> = run.iter().filter_map(|at| batch.event(*at)).collect();
+            let reply = self.client.send(body(events.iter(), gzip), channel).await?;
+            let note = |batch: &mut Batch<'a>, ack, taken: &[usize]| {
+                self.note_taken(batch, channel, ack, taken)
+            };
+            match decide(reply.status, &reply.body) {
+                Action::Taken { ack, slow_down } => {
+                    batch.slow_down |= slow_down;
+                    note(batch, ack, &run)?;
+                }
+                Action::Prefix { taken, ack, rest } => match run.split_at_checked(taken) {
+                    Some((prefix, [bad, suffix @ ..])) => {
+                        if !prefix.is_empty() {
+                            note(batch, ack, prefix)?;
+                        }
+                        batch.deal_with(*bad, suffix, rest, &reply)?;
+                    }
+                    // It names an event that was not sent: its numbers mean nothing.
+                    Some((_, [])) | None => batch.halve(run, &reply),
+                },
+                Action::Halve => batch.halve(run, &reply),
+                Action::Uncompressed if gzip => {
+                    tracing::warn!(
+                        emitter = self.name,
+                        "the receiver takes no gzip: switched off"
+                    );
+                    self.gzip.store(false, Ordering::Relaxed);
+                    batch.queue.push_front(run);
+                }
+                Action::Uncompressed => batch.refuse_all(&run, &reply),
+                Action::NewChannel => {
+                    self.acks.give_up(channel);
+                    batch.channels += 1;
+                    if batch.channels > CHANNELS_MAX {
+                        return Err(hold(&reply, channel_help()));
+                    }
+                    batch.queue.push_front(run);
+                }
+                Action::RefuseAll => batch.refuse_all(&run, &reply),
+                Action::Retry => return Err(retry(&reply)),
+                Action::Hold(help) => {
+                    self.client.forget_token();
+                    return Err(hold(&reply, help));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pieces the reply says are taken: for good, or once acknowledged.
+    fn note_taken<'a>(
+        &'a self,
+        batch: &mut Batch<'a>,
+        channel: uuid::Uuid,
+        ack: Option<u64>,
+        taken: &[usize],
+    ) -> Result<(), EmitError> {
+        let waits = match (self.options.ack, ack) {
+            (Ack::Off, _) | (Ack::Auto, None) => None,
+            (Ack::On, None) => {
+                if !self.warned_no_ack.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        emitter = self.name,
+                        "ack = \"on\", but the token has no indexer acknowledgement: enable it in \
+                         Splunk; until then the reply to a send is the receipt"
+                    );
+                }
+                None
+            }
+            (Ack::Auto | Ack::On, Some(id)) => self.acks.register(channel, id).map_err(lost)?,
+        };
+        match waits {
+            Some(pending) => batch.pending.push((pending, taken.to_vec())),
+            None => batch.mark(taken),
+        }
+        Ok(())
+    }
+
+    async fn await_acks(&self, batch: &mut Batch<'_>) -> Result<(), EmitError> {
+        let mut outcome = Ok(());
+        for (pending, pieces) in std::mem::take(&mut batch.pending) {
+            match self.acks.wait(&pending, &self.client).await {
+                Ok(()) => batch.mark(&pieces),
+                Err(why) => outcome = Err(lost(why)),
+            }
+        }
+        outcome
+    }
+}
+
+impl Batch<'_> {
+    fn event(&self, at: usize) -> Option<bytes::Bytes> {
+        let piece = self.pieces.get(at)?;
+        Some(if self.plain.contains(&at) {
+            piece.plain()
+        } else {
+            piece.bytes.clone()
+        })
+    }
+
+    fn mark(&mut self, taken: &[usize]) {
+        for at in taken {
+            if let Some(fate) = self.fates.get_mut(*at) {
+                *fate = Fate::Taken;
+            }
+        }
+    }
+
+    fn refuse(&mut self, at: usize, reply: &Reply) {
+        if let Some(piece) = self.pieces.get(at) {
+            let why = format!("the receiver refuses it: {}", answer(reply));
+            self.refused.entry(piece.item).or_insert(why);
+        }
+    }
+
+    fn refuse_all(&mut self, run: &[usize], reply: &Reply) {
+        for at in run {
+            self.refuse(*at, reply);
+        }
+    }
+
+    /// Sends each half by itself; a single event that is still refused is quarantined.
+    fn halve(&mut self, mut run: Vec<usize>, reply: &Reply) {
+        if run.len() > 1 {
+            let second = run.split_off(run.len() / 2);
+            self.queue.push_front(second);
+            self.queue.push_front(run);
+        } else {
+            self.refuse_all(&run, reply);
+        }
+    }
+
+    /// The event at which the receiver stopped, and those after it.
+    fn deal_with(
+        &mut self,
+        bad: usize,
+        suffix: &[usize],
+        rest: Rest,
+        reply: &Reply,
+    ) -> Result<(), EmitError> {
+        let mut next = suffix.to_vec();
+        match rest {
+            Rest::HoldIndex => return Err(hold(reply, INDEX)),
+            Rest::Later => return Err(retry(reply)),
+            Rest::WithoutFields if self.plain.insert(bad) => next.insert(0, bad),
+            Rest::WithoutFields | Rest::Refuse => self.refuse(bad, reply),
+        }
+        if !next.is_empty() {
+            self.queue.push_front(next);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Emitter for SplunkHec {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn batch_max(&self) -> (usize, usize) {
+        (self.options.batch_events_max, self.options.batch_bytes_max)
+    }
+
+    async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError> {
+        let closed = |_| EmitError::Retry {
+            what: "the emitter is shutting down".to_owned(),
+            after: None,
+        };
+        let _slot = self.outstanding.acquire().await.map_err(closed)?;
+        let mut on_its_way = self.encode(batch);
+        let sent = self.send_all(&mut on_its_way).await;
+        // Also after a failure: what is confirmed is not sent again.
+        let acknowledged = self.await_acks(&mut on_its_way).await;
+        if let Err(error) = sent.and(acknowledged) {
+            self.progress.keep(batch, on_its_way.fates);
+            return Err(error);
+        }
+        let refused = on_its_way.refused.into_iter();
+        Ok(Delivered {
+            refused: refused
+                .map(|(index, reason)| Refusal { index, reason })
+                .collect(),
+            slow_down: on_its_way.slow_down.then_some(SLOW_DOWN),
+        })
+    }
+}
+
+fn answer(reply: &Reply) -> String {
+    format!("HTTP {}: {}", reply.status, words(&reply.body))
+}
+
+fn retry(reply: &Reply) -> EmitError {
+    EmitError::Retry {
+        what: format!("the receiver answered {}", answer(reply)),
+        after: reply.retry_after,
+    }
+}
+
+fn hold(reply: &Reply, help: &str) -> EmitError {
+    EmitError::Hold {
+        what: format!("the receiver answered {}", answer(reply)),
+        help: help.to_owned(),
+    }
+}
+
+fn lost(why: Lost) -> EmitError {
+    let what = match why {
+        Lost::TimedOut => "no acknowledgement in time: the batch goes out again on a new channel",
+        Lost::Channel => {
+            "another indexer answers on this channel: the batch goes out again on a new one"
+        }
+    };
+    EmitError::Retry {
+        what: what.to_owned(),
+        after: None,
+    }
+}
+
+/// Bounds of the options, so that nothing further needs to check them.
+fn check(name: &str, options: &SplunkHecOptions) -> Result<(), BuildError> {
+    let within = |member, value: u64, min: u64, max: u64| {
+        if (min..=max).contains(&value) {
+            Ok(())
+        } else {
+            let reason = format!("{value} is not between {min} and {max}");
+            Err(BuildError::option(name, member, reason))
+        }
+    };
+    within("ack_timeout_seconds", options.ack_timeout_seconds, 1, 600)?;
+    within("ack_poll_seconds_max", options.ack_poll_seconds_max, 1, 300)?;
+    within(
+        "connect_timeout_seconds",
+        options.connect_timeout_seconds,
+        1,
+        300,
+    )?;
+    within(
+        "request_timeout_seconds",
+        options.request_timeout_seconds,
+        1,
+        600,
+    )?;
+    within(
+        "batch_events_max",
+        options.batch_events_max as u64,
+        1,
+        100_000,
+    )?;
+    within(
+        "batch_bytes_max",
+        options.batch_bytes_max as u64,
+        10_000,
+        800_000_000,
+    )?;
+    within(
+        "event_bytes_max",
+        options.event_bytes_max as u64,
+        10_000,
+        800_000_000,
+    )
+}

@@ -1,0 +1,499 @@
+//! Splunk HEC over loopback: what arrives, and what each reply leads to.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::collector::{Answer, Call, Collector, code, code_at, success};
+use common::{event, finding, finding_envelope, google, heartbeat, office365};
+use exfilwatch_emitters::{
+    Ack, Delivered, EmitError, Emitter, Environment, Shape, SplunkHec, SplunkHecOptions,
+};
+use exfilwatch_model::{Envelope, Mode, SystemClock};
+
+fn options(url: &str) -> SplunkHecOptions {
+    let json = serde_json::json!({
+        "url": url,
+        "token": { "env": "HEC_TOKEN" },
+        "index": { "findings": "security", "events": "saas_{tenant}" },
+        "ack_timeout_seconds": 10,
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn emitter_with(options: &SplunkHecOptions) -> SplunkHec {
+    let environment = Environment::new(|name| (name == "HEC_TOKEN").then(|| "t0ken".to_owned()));
+    SplunkHec::new(
+        "splunk_hec.main",
+        options,
+        &environment,
+        Arc::new(SystemClock),
+    )
+    .unwrap()
+}
+
+fn emitter(collector: &Collector) -> SplunkHec {
+    emitter_with(&options(&collector.url))
+}
+
+fn batch(ids: &[&str]) -> Vec<Envelope> {
+    ids.iter().map(|id| office365(id)).collect()
+}
+
+fn refused(delivered: &Delivered) -> Vec<usize> {
+    delivered
+        .refused
+        .iter()
+        .map(|refusal| refusal.index)
+        .collect()
+}
+
+#[tokio::test]
+async fn what_a_collector_gets() {
+    let collector = Collector::scripted(vec![]).await;
+    let mut backfilled = finding();
+    backfilled.mode = Mode::Backfill;
+    let batch = [
+        office365("6f0d"),
+        google(),
+        finding_envelope(&finding()),
+        finding_envelope(&backfilled),
+        heartbeat(),
+    ];
+    let delivered = emitter(&collector).emit(&batch).await.unwrap();
+    assert_eq!(delivered, Delivered::default());
+    let calls = collector.calls();
+    let [call] = calls.as_slice() else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(call.path, "/services/collector/event");
+    assert_eq!(call.header("authorization"), Some("Splunk t0ken"));
+    assert_eq!(call.header("content-encoding"), Some("gzip"));
+    let channel = call.header("x-splunk-request-channel").unwrap();
+    assert!(channel.parse::<uuid::Uuid>().is_ok(), "{channel}");
+    assert!(
+        call.body.contains(common::OFFICE365),
+        "byte for byte: {}",
+        call.body
+    );
+    let heads: Vec<String> = call
+        .body
+        .split("{\"time\":1")
+        .skip(1)
+        .map(|text| text.split(",\"event\":").next().unwrap().to_owned())
+        .collect();
+    insta::assert_snapshot!(heads.join("\n"), @r#"
+    795486500.000,"host":"contoso","source":"exfilwatch","sourcetype":"o365:management:activity","index":"saas_contoso","fields":{"event_id":"6f0d","tenant":"contoso","connector":"office365","stream":"Audit.Exchange"}
+    795486500.000,"host":"contoso","source":"exfilwatch","sourcetype":"gws:reports:drive","index":"saas_contoso","fields":{"event_id":"2026-11-24T02:15:00.000Z/-72/drive","part":0,"tenant":"contoso","connector":"google_workspace","stream":"drive"}
+    795486500.000,"host":"contoso","source":"exfilwatch","sourcetype":"gws:reports:drive","index":"saas_contoso","fields":{"event_id":"2026-11-24T02:15:00.000Z/-72/drive","part":1,"tenant":"contoso","connector":"google_workspace","stream":"drive"}
+    795486800.123,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:finding","index":"security","fields":{"finding_uid":"f8d174e7-c68f-5aa4-9528-cf0699056aa8","rule_id":"5d6f2a4e-58a3-4f0b-9c3e-0d2f6b7a8c91","severity":"high","tenant":"contoso"}
+    795486560.000,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:finding","index":"security","fields":{"finding_uid":"f8d174e7-c68f-5aa4-9528-cf0699056aa8","rule_id":"5d6f2a4e-58a3-4f0b-9c3e-0d2f6b7a8c91","severity":"high","tenant":"contoso"}
+    795486800.000,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:internal","fields":{"name":"heartbeat","tenant":"contoso","connector":"office365","stream":"Audit.Exchange"}
+    "#);
+    let events = call.events();
+    assert_eq!(events[1]["event"]["event"]["name"], "change_user_access");
+    assert_eq!(events[2]["event"]["event"]["name"], "view");
+    assert!(events[2]["event"]["events"].is_null());
+}
+
+#[tokio::test]
+async fn the_vendors_shape_leaves_google_records_whole() {
+    let collector = Collector::scripted(vec![]).await;
+    let mut options = options(&collector.url);
+    options.shape = Shape::Vendor;
+    emitter_with(&options).emit(&[google()]).await.unwrap();
+    assert!(
+        collector.calls()[0]
+            .body
+            .ends_with(&format!("\"event\":{}}}", common::GOOGLE))
+    );
+}
+
+#[tokio::test]
+async fn a_hostile_record_stays_one_event_in_the_configured_index() {
+    let collector = Collector::scripted(vec![]).await;
+    let title = r#""},{"event":"x","index":"main"#;
+    let record = serde_json::json!({ "Id": title, "ObjectId": title, "index": "main" });
+    let mut envelope = event(
+        "contoso/office365/Audit.Exchange",
+        title,
+        &record.to_string(),
+    );
+    envelope.id = title.to_owned();
+    let broken = event(
+        "contoso/office365/Audit.Exchange",
+        "b",
+        r#"{"Id":"1"}},{"event":"x"}"#,
+    );
+    let delivered = emitter(&collector).emit(&[envelope, broken]).await.unwrap();
+    assert_eq!(refused(&delivered), [1]);
+    let events = collector.calls()[0].events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["index"], "saas_contoso");
+    assert_eq!(events[0]["event"], record);
+}
+
+#[tokio::test]
+async fn the_prefix_is_not_doubled_and_the_suffix_not_lost() {
+    let collector = Collector::scripted(vec![code_at(400, 6, 2)]).await;
+    let delivered = emitter(&collector)
+        .emit(&batch(&["a", "b", "c", "d", "e"]))
+        .await
+        .unwrap();
+    assert_eq!(refused(&delivered), [2]);
+    assert!(
+        delivered.refused[0].reason.contains("code 6"),
+        "{delivered:?}"
+    );
+    let ids: Vec<_> = collector.calls().iter().map(Call::ids).collect();
+    assert_eq!(ids, [vec!["a", "b", "c", "d", "e"], vec!["d", "e"]]);
+}
+
+#[tokio::test]
+async fn an_event_whose_fields_are_refused_goes_without_them_before_it_is_quarantined() {
+    let collector = Collector::scripted(vec![code_at(400, 15, 1), code_at(400, 15, 0)]).await;
+    let delivered = emitter(&collector)
+        .emit(&batch(&["a", "b", "c"]))
+        .await
+        .unwrap();
+    assert_eq!(refused(&delivered), [1]);
+    let calls = collector.calls();
+    assert_eq!(calls.len(), 3);
+    let without = &calls[1].events()[0];
+    assert!(without["fields"].is_null() && without["event"]["Operation"] == "New-InboxRule");
+    assert_eq!(calls[2].ids(), ["c"]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_halved_down_to_the_event_that_is() {
+    let collector = Collector::start(|call| {
+        if call.ids().contains(&"big".to_owned()) {
+            (413, "", "<html>Request Entity Too Large</html>".to_owned())
+        } else {
+            success()
+        }
+    })
+    .await;
+    let delivered = emitter(&collector)
+        .emit(&batch(&["a", "b", "big", "d"]))
+        .await
+        .unwrap();
+    assert_eq!(refused(&delivered), [2]);
+    let mut taken = Vec::new();
+    for call in collector
+        .calls()
+        .iter()
+        .filter(|call| !call.ids().contains(&"big".to_owned()))
+    {
+        taken.extend(call.ids());
+    }
+    assert_eq!(taken, ["a", "b", "d"]);
+}
+
+#[tokio::test]
+async fn a_missing_index_holds_the_batch_and_what_was_taken_is_not_sent_again() {
+    let collector = Collector::scripted(vec![code_at(400, 7, 3), code_at(503, 9, 1)]).await;
+    let (emitter, batch) = (emitter(&collector), batch(&["a", "b", "c", "d"]));
+    let error = emitter.emit(&batch).await.unwrap_err();
+    assert!(
+        matches!(&error, EmitError::Hold { help, .. } if help.contains("index")),
+        "{error:?}"
+    );
+    let error = emitter.emit(&batch).await.unwrap_err();
+    assert!(matches!(&error, EmitError::Retry { .. }), "{error:?}");
+    emitter.emit(&batch).await.unwrap();
+    let ids: Vec<_> = collector.calls().iter().map(Call::ids).collect();
+    assert_eq!(ids, [vec!["a", "b", "c", "d"], vec!["c", "d"], vec!["d"]]);
+}
+
+#[tokio::test]
+async fn a_resend_is_the_same_bytes() {
+    let busy = (503, "Retry-After: 7\r\n", String::new());
+    let collector = Collector::scripted(vec![busy]).await;
+    let (emitter, batch) = (emitter(&collector), batch(&["a", "b"]));
+    let error = emitter.emit(&batch).await.unwrap_err();
+    let wish = Some(Duration::from_secs(7));
+    assert!(
+        matches!(&error, EmitError::Retry { after, .. } if *after == wish),
+        "{error:?}"
+    );
+    emitter.emit(&batch).await.unwrap();
+    let calls = collector.calls();
+    assert_eq!(calls[0].body, calls[1].body);
+}
+
+#[tokio::test]
+async fn limits_count_uncompressed_bytes_and_a_too_large_event_is_refused() {
+    let collector = Collector::scripted(vec![]).await;
+    let mut options = options(&collector.url);
+    options.batch_bytes_max = 10_000;
+    options.event_bytes_max = 10_000;
+    let large = format!(r#"{{"Id":"x","Blob":"{}"}}"#, "y".repeat(10_000));
+    let mut items: Vec<Envelope> = (0..40).map(|n| office365(&n.to_string())).collect();
+    items.push(event("contoso/office365/Audit.Exchange", "x", &large));
+    let delivered = emitter_with(&options).emit(&items).await.unwrap();
+    assert_eq!(refused(&delivered), [40]);
+    let calls = collector.calls();
+    assert!(calls.len() > 1);
+    assert!(calls.iter().all(|call| call.body.len() <= 10_000));
+    let ids: Vec<String> = calls.iter().flat_map(Call::ids).collect();
+    assert_eq!(ids, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_receiver_near_its_capacity_slows_the_lane_down() {
+    let collector = Collector::scripted(vec![code(200, 24)]).await;
+    let delivered = emitter(&collector).emit(&batch(&["a"])).await.unwrap();
+    assert!(delivered.slow_down.is_some());
+    assert_eq!(collector.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn gzip_is_switched_off_where_it_is_not_understood() {
+    let html = (415, "", "<html>".to_owned());
+    let collector = Collector::scripted(vec![html]).await;
+    let ids: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    let batch: Vec<Envelope> = ids.iter().map(|id| office365(id)).collect();
+    let emitter = emitter(&collector);
+    emitter.emit(&batch).await.unwrap();
+    emitter.emit(&batch).await.unwrap();
+    let coded: Vec<bool> = collector
+        .calls()
+        .iter()
+        .map(|call| call.header("content-encoding").is_some())
+        .collect();
+    assert_eq!(coded, [true, false, false]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_hecs_is_no_receipt() {
+    let page = |status, header| (status, header, "<html>Sign in</html>".to_owned());
+    for answer in [
+        page(200, ""),
+        page(303, "Location: /en-US/account/login\r\n"),
+        page(404, ""),
+        code(404, 404),
+    ] {
+        let collector = Collector::scripted(vec![answer.clone()]).await;
+        let error = emitter(&collector).emit(&batch(&["a"])).await.unwrap_err();
+        let said = matches!(&error, EmitError::Hold { help, .. } if help.contains("URL"));
+        assert!(said, "{answer:?}: {error:?}");
+        assert_eq!(collector.calls().len(), 1, "a redirect is not followed");
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_means_try_again() {
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let emitter = emitter_with(&options(&format!("http://127.0.0.1:{port}")));
+    let error = emitter.emit(&batch(&["a"])).await.unwrap_err();
+    assert!(matches!(&error, EmitError::Retry { .. }), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_rotated_token_is_read_anew_after_a_refusal() {
+    let collector = Collector::start(|call| {
+        if call.header("authorization") == Some("Splunk token-1") {
+            success()
+        } else {
+            code(403, 4)
+        }
+    })
+    .await;
+    let reads = AtomicU64::new(0);
+    let environment =
+        Environment::new(move |_| Some(format!("token-{}", reads.fetch_add(1, Ordering::Relaxed))));
+    let clock = Arc::new(SystemClock);
+    let options = options(&collector.url);
+    let emitter = SplunkHec::new("splunk_hec.main", &options, &environment, clock).unwrap();
+    let error = emitter.emit(&batch(&["a"])).await.unwrap_err();
+    assert!(
+        matches!(&error, EmitError::Hold { help, .. } if help.contains("token")),
+        "{error:?}"
+    );
+    emitter.emit(&batch(&["a"])).await.unwrap();
+}
+
+/// Answers sends with ack ids, and the nth question by the function.
+async fn acking(mut acks: impl FnMut(u64, &Call) -> String + Send + 'static) -> Collector {
+    let (mut sends, mut questions) = (0_u64, 0_u64);
+    Collector::start(move |call| {
+        if call.path.starts_with("/services/collector/ack") {
+            questions += 1;
+            (200, "", acks(questions, call))
+        } else {
+            sends += 1;
+            let id = sends - 1;
+            (
+                200,
+                "",
+                format!(r#"{{"text":"Success","code":0,"ackId":{id}}}"#),
+            )
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_batch_is_delivered_when_it_is_acknowledged_and_not_before() {
+    let collector = acking(|question, call| {
+        assert_eq!(call.body, r#"{"acks":[0]}"#);
+        assert!(call.header("content-encoding").is_none());
+        format!(r#"{{"acks":{{"0":{}}}}}"#, question >= 2)
+    })
+    .await;
+    let mut options = options(&collector.url);
+    options.ack_poll_seconds_max = 1;
+    emitter_with(&options).emit(&batch(&["a"])).await.unwrap();
+    let calls = collector.calls();
+    let paths: Vec<&str> = calls
+        .iter()
+        .map(|call| call.path.split('?').next().unwrap())
+        .collect();
+    let ack = "/services/collector/ack";
+    assert_eq!(paths, ["/services/collector/event", ack, ack]);
+    let channel = calls[0].header("x-splunk-request-channel").unwrap();
+    assert!(calls[1].path.ends_with(&format!("?channel={channel}")));
+}
+
+#[tokio::test]
+async fn without_an_acknowledgement_the_batch_goes_out_again_on_a_new_channel() {
+    let collector = acking(|_, _| r#"{"acks":{"0":false}}"#.to_owned()).await;
+    let mut options = options(&collector.url);
+    options.ack_timeout_seconds = 1;
+    let emitter = emitter_with(&options);
+    for _ in 0..2 {
+        let error = emitter.emit(&batch(&["a"])).await.unwrap_err();
+        assert!(matches!(&error, EmitError::Retry { .. }), "{error:?}");
+    }
+    let calls = collector.calls();
+    let sends: Vec<&Call> = calls
+        .iter()
+        .filter(|call| !call.path.contains("/ack"))
+        .collect();
+    assert_eq!(sends.len(), 2);
+    assert_eq!(sends[0].body, sends[1].body);
+    let channel = |call: &Call| call.header("x-splunk-request-channel").unwrap().to_owned();
+    assert_ne!(channel(sends[0]), channel(sends[1]));
+}
+
+#[tokio::test]
+async fn acknowledgements_are_not_waited_for_where_they_are_off() {
+    let collector = acking(|_, _| panic!("asked")).await;
+    let mut options = options(&collector.url);
+    options.ack = Ack::Off;
+    emitter_with(&options).emit(&batch(&["a"])).await.unwrap();
+    assert_eq!(collector.calls().len(), 1);
+}
+
+/// What a collector indexed, by id.
+type Index = Arc<Mutex<BTreeMap<String, u32>>>;
+
+/// A collector that answers its first send with a code at the second of three events, indexing what
+/// the real one would, and takes everything after that.
+async fn stumbling(status: u16, code: u64, numbered: bool, index: Index) -> Collector {
+    let mut first = true;
+    Collector::start(move |call| -> Answer {
+        let ids = call.ids();
+        let stumbles = std::mem::take(&mut first);
+        let taken = match (stumbles, code) {
+            (false, _) | (true, 0 | 24 | 25) => ids.len(),
+            (true, 7 | 9) if numbered => 1,
+            (true, 6 | 12 | 13 | 15) => 1,
+            (true, _) => 0,
+        };
+        let mut index = index.lock().unwrap();
+        for id in ids.iter().take(taken) {
+            *index.entry(id.clone()).or_default() += 1;
+        }
+        match (stumbles, numbered, code) {
+            (false, _, _) => success(),
+            (true, true, 7) => code_at(status, code, 2),
+            (true, true, _) => code_at(status, code, 1),
+            (true, false, 413) => (413, "", String::new()),
+            (true, false, _) => (status, "", format!(r#"{{"text":"words","code":{code}}}"#)),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn after_every_code_each_event_is_indexed_once_or_quarantined() {
+    let table = [
+        (200, 0, false),
+        (403, 1, false),
+        (401, 2, false),
+        (401, 3, false),
+        (403, 4, false),
+        (400, 6, true),
+        (400, 7, true),
+        (500, 8, false),
+        (503, 9, false),
+        (503, 9, true),
+        (400, 10, false),
+        (400, 11, false),
+        (400, 12, true),
+        (400, 13, true),
+        (400, 15, true),
+        (400, 16, false),
+        (503, 18, false),
+        (503, 19, false),
+        (503, 20, false),
+        (400, 21, false),
+        (400, 22, false),
+        (503, 23, false),
+        (200, 24, false),
+        (200, 25, false),
+        (429, 26, false),
+        (429, 27, false),
+        (400, 28, false),
+        (413, 413, false),
+        (404, 404, false),
+        (418, 99, false),
+    ];
+    let mut rows = Vec::new();
+    for (status, code, numbered) in table {
+        let index = Index::default();
+        let collector = stumbling(status, code, numbered, index.clone()).await;
+        let (emitter, batch) = (emitter(&collector), batch(&["a", "b", "c"]));
+        let mut story = Vec::new();
+        let delivered = loop {
+            match emitter.emit(&batch).await {
+                Ok(delivered) => break delivered,
+                Err(EmitError::Retry { .. }) => story.push("retry"),
+                Err(EmitError::Hold { .. }) => story.push("hold"),
+                Err(other) => panic!("{other:?}"),
+            }
+            assert!(story.len() < 3, "code {code}: {story:?}");
+        };
+        let index = index.lock().unwrap().clone();
+        let refused = refused(&delivered);
+        for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
+            let indexed = index.get(id).copied().unwrap_or(0);
+            let expected = u32::from(!refused.contains(&at));
+            assert_eq!(
+                indexed, expected,
+                "code {code}: {id} of {index:?}, refused {refused:?}"
+            );
+        }
+        let sends = collector.calls().len();
+        let story = if story.is_empty() {
+            "-".to_owned()
+        } else {
+            story.join(", ")
+        };
+        let number = if numbered { " (numbered)" } else { "" };
+        rows.push(format!(
+            "{code:>3} {status}{number:<11} lane: {story:<5} sends: {sends} quarantined: {refused:?}"
+        ));
+    }
+    println!("{}", rows.join("\n"));
+}

@@ -1,0 +1,60 @@
+//! Error replies of Google's APIs, and of its token endpoint, which words them otherwise.
+
+use axum::response::Response;
+use serde_json::json;
+
+use crate::reply;
+
+/// `{"error":{code, message, errors:[…], status}}`.
+pub(super) fn api(
+    status: u16,
+    (domain, reason, name): (&str, &str, &str),
+    message: &str,
+) -> Response {
+    let body = json!({ "error": {
+        "code": status,
+        "message": message,
+        "errors": [{ "message": message, "domain": domain, "reason": reason }],
+        "status": name,
+    }});
+    reply::json(status, body.to_string())
+}
+
+/// 400, a parameter is wrong.
+pub(super) fn invalid(message: &str) -> Response {
+    api(400, ("global", "invalid", "INVALID_ARGUMENT"), message)
+}
+
+/// 401, the token is unknown or dead.
+pub(super) fn stale_token() -> Response {
+    let message = "Request had invalid authentication credentials. Expected OAuth 2 access token, \
+                   login cookie or other valid authentication credential.";
+    api(401, ("global", "authError", "UNAUTHENTICATED"), message)
+}
+
+/// 401, the subject may not read the logs: the token itself is good.
+pub(super) fn not_authorized() -> Response {
+    let message = "Access denied. You are not authorized to read activity records.";
+    api(401, ("global", "authError", "UNAUTHENTICATED"), message)
+}
+
+/// 403, the token lacks the scope.
+pub(super) fn insufficient_scope() -> Response {
+    let message = "Request had insufficient authentication scopes.";
+    api(
+        403,
+        ("global", "insufficientPermissions", "PERMISSION_DENIED"),
+        message,
+    )
+}
+
+/// The token endpoint's shape.
+pub(super) fn token(error: &str, description: &str) -> Response {
+    let body = json!({ "error": error, "error_description": description });
+    let status = if error == "unauthorized_client" {
+        401
+    } else {
+        400
+    };
+    reply::json(status, body.to_string())
+}

@@ -1,0 +1,165 @@
+//! Google: the token endpoint and `activities.list` of the Reports API, for every Workspace.
+//!
+//! Written from the vendor's documentation and from what clients report of the service (connectors
+//! facts, section 3). What an administrator could change (delegation, privileges) can be changed by
+//! tests through [`Google`].
+
+mod errors;
+mod reports;
+mod token;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::clock::VirtualClock;
+use crate::credentials::GoogleApp;
+use crate::world::World;
+
+/// The scope `activities.list` needs.
+pub const SCOPE_AUDIT: &str = "https://www.googleapis.com/auth/admin.reports.audit.readonly";
+
+/// Habits of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoogleOptions {
+    /// Requests a virtual minute and subject; 0 means no limit.
+    pub requests_per_minute: u32,
+    /// The same for requests with a filter.
+    pub filtered_requests_per_minute: u32,
+    /// Status of the quota error: 403 as a rule, 429 at times.
+    pub quota_status: u16,
+    /// Life of a token, virtual seconds.
+    pub token_lifetime_seconds: i64,
+    /// Life of a page token, virtual seconds.
+    pub page_token_lifetime_seconds: i64,
+    /// Every so manieth page is empty and still has a `nextPageToken`; 0 means never.
+    pub empty_page_every: u64,
+    /// Items a page at most, below what is asked for.
+    pub page_items_max: usize,
+}
+
+impl Default for GoogleOptions {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: 2_400,
+            filtered_requests_per_minute: 250,
+            quota_status: 403,
+            token_lifetime_seconds: 3_599,
+            page_token_lifetime_seconds: 86_400,
+            empty_page_every: 0,
+            page_items_max: 1_000,
+        }
+    }
+}
+
+/// The simulated service. Clones share one state.
+#[derive(Debug, Clone)]
+pub struct Google {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    world: Arc<World>,
+    clock: VirtualClock,
+    options: GoogleOptions,
+    app: GoogleApp,
+    state: Mutex<ServiceState>,
+}
+
+#[derive(Debug, Default)]
+struct ServiceState {
+    tokens: HashMap<String, Token>,
+    delegated: BTreeSet<String>,
+    revoked: BTreeSet<String>,
+    requests: HashMap<(usize, bool), (i64, u32)>,
+    pages: u64,
+    tokens_issued: u64,
+}
+
+/// An access token that was issued.
+#[derive(Debug, Clone)]
+struct Token {
+    tenant: usize,
+    subject: String,
+    scopes: BTreeSet<String>,
+    expires_ms: i64,
+}
+
+impl Google {
+    pub(crate) fn new(
+        world: Arc<World>,
+        clock: VirtualClock,
+        options: GoogleOptions,
+        app: GoogleApp,
+    ) -> Self {
+        let state = ServiceState {
+            delegated: BTreeSet::from([SCOPE_AUDIT.to_owned()]),
+            ..ServiceState::default()
+        };
+        let inner = Inner {
+            world,
+            clock,
+            options,
+            app,
+            state: Mutex::new(state),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// The routes, without faults; [`crate::Simulator`] adds those.
+    pub(crate) fn router(&self) -> Router {
+        Router::new()
+            .route("/token", post(token::token))
+            .route(
+                "/admin/reports/v1/activity/users/{user}/applications/{application}",
+                get(reports::list),
+            )
+            .with_state(self.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, ServiceState> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the scopes the service account is delegated, as the admin console does.
+    pub fn set_delegated_scopes(&self, scopes: &[&str]) {
+        self.state().delegated = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    }
+
+    /// Kills the refresh token of a subject; asking with it then gives `invalid_grant`.
+    pub fn revoke(&self, subject: &str) {
+        self.state().revoked.insert(subject.to_owned());
+    }
+
+    /// Forgets all access tokens: every call then gets 401 until it asks for a new one.
+    pub fn drop_tokens(&self) {
+        self.state().tokens.clear();
+    }
+
+    /// How many access tokens were issued.
+    pub fn tokens_issued(&self) -> u64 {
+        self.state().tokens_issued
+    }
+
+    /// Number of the tenant a subject belongs to, and whether the subject is its administrator.
+    fn membership(&self, subject: &str) -> Option<(usize, bool)> {
+        self.inner
+            .world
+            .tenants()
+            .iter()
+            .enumerate()
+            .find_map(|(number, tenant)| {
+                tenant.customer_id.as_ref()?;
+                let known = tenant.people.iter().any(|person| person.email == subject);
+                known.then(|| (number, tenant.admin().email == subject))
+            })
+    }
+}

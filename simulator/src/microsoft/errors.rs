@@ -1,0 +1,125 @@
+//! Error replies of the Management Activity API: `AF…` codes in their wrapper, and the odd ones.
+
+use axum::response::Response;
+use serde_json::json;
+
+use crate::reply;
+
+/// What can be wrong with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    RoleMissing,
+    MissingParameter(&'static str),
+    WrongType(String, &'static str),
+    TenantMismatch(String),
+    TenantUnknown(String),
+    TenantNotGuid,
+    ContentTypeInvalid,
+    NoSubscription,
+    SubscriptionDisabled,
+    AlreadyEnabled,
+    WindowTooWide,
+    WindowInvalid,
+    NextPageInvalid,
+    ContentUnknown(String),
+    ContentExpired(String),
+    ContentIdInvalid(String),
+    AuditingOff(String),
+}
+
+impl Problem {
+    fn parts(&self) -> (u16, &'static str, String) {
+        match self {
+            Self::RoleMissing => (
+                401,
+                "AF10001",
+                "The permission set () sent in the request does not include the expected permission \
+                 ActivityFeed.Read or ActivityFeed.ReadDlp."
+                    .into(),
+            ),
+            Self::MissingParameter(name) => (400, "AF20001", format!("Missing parameter: {name}.")),
+            Self::WrongType(value, expected) => {
+                (400, "AF20002", format!("Invalid parameter type: {value}. Expected type: {expected}"))
+            }
+            Self::TenantMismatch(tenant) => (
+                400,
+                "AF20010",
+                format!(
+                    "The tenant ID passed in the URL ({tenant}) does not match the tenant ID passed \
+                     in the access token."
+                ),
+            ),
+            Self::TenantUnknown(tenant) => (
+                400,
+                "AF20011",
+                format!("Specified tenant ID ({tenant}) does not exist in the system or has been deleted."),
+            ),
+            Self::TenantNotGuid => {
+                (400, "AF20013", "The tenant ID passed in the URL is not a valid GUID.".into())
+            }
+            Self::ContentTypeInvalid => {
+                (400, "AF20020", "The specified content type is not valid.".into())
+            }
+            Self::NoSubscription => (
+                400,
+                "AF20022",
+                "No subscription found for the specified content type.".into(),
+            ),
+            Self::SubscriptionDisabled => {
+                (400, "AF20023", "The subscription was disabled by tenant admin.".into())
+            }
+            Self::AlreadyEnabled => {
+                (400, "AF20024", "The subscription is already enabled. No property change.".into())
+            }
+            Self::WindowTooWide => (
+                400,
+                "AF20030",
+                "Start time and end time must both be specified (or both omitted) and must be less \
+                 than or equal to 24 hours apart, with the start time no more than 7 days in the past."
+                    .into(),
+            ),
+            Self::WindowInvalid => (
+                400,
+                "AF20055",
+                "Start time and end time must both be specified (or both omitted), in a valid format, \
+                 start before end, at most 24 hours apart and no more than 7 days in the past."
+                    .into(),
+            ),
+            Self::NextPageInvalid => (400, "AF20031", "Invalid nextPage Input.".into()),
+            Self::ContentUnknown(id) => {
+                (404, "AF20050", format!("The specified content ({id}) does not exist."))
+            }
+            Self::ContentExpired(id) => (
+                400,
+                "AF20051",
+                format!(
+                    "Content requested with the key {id} has already expired. Content older than 7 \
+                     days cannot be retrieved."
+                ),
+            ),
+            Self::ContentIdInvalid(id) => {
+                (400, "AF20052", format!("Content ID {id} in the URL is invalid."))
+            }
+            Self::AuditingOff(tenant) => (
+                400,
+                "Microsoft.Office.Compliance.Audit.DataServiceException",
+                format!("Tenant {tenant} does not exist."),
+            ),
+        }
+    }
+
+    /// The reply.
+    pub(super) fn response(&self) -> Response {
+        let (status, code, message) = self.parts();
+        let body = json!({ "error": { "code": code, "message": message } });
+        reply::json(status, body.to_string())
+    }
+}
+
+/// 401 as the gateway before the service words it: another shape than the service's own errors.
+pub(super) fn unauthorized() -> Response {
+    reply::json(
+        401,
+        r#"{"Message":"Authorization has been denied for this request."}"#,
+    )
+}

@@ -1,0 +1,304 @@
+//! The token endpoints: client secret, or an assertion signed with the registered certificate.
+//!
+//! Refusals carry `error`, `error_codes` and an AADSTS text with a trace id, as Microsoft's do.
+
+use std::collections::HashMap;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::HOST;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Microsoft, Service};
+use crate::jwt::{self, Assertion};
+use crate::reply;
+
+pub(super) const ISSUER: &str = "https://sts.simulator.invalid/";
+
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// How far the clocks may differ, seconds.
+const SKEW_SECONDS: i64 = 300;
+/// Longest life of an assertion, seconds.
+const ASSERTION_SECONDS_MAX: i64 = 86_400;
+/// Roots this service stands for besides its own address.
+const OWN_ROOTS: [&str; 2] = ["https://manage.office.com", "https://manage-gcc.office.com"];
+/// Roots of other clouds.
+const OTHER_CLOUDS: [&str; 2] = [
+    "https://manage.office365.us",
+    "https://manage.protection.apps.mil",
+];
+
+/// Version of the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+pub(super) async fn v1(
+    State(service): Service,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    service
+        .token(Version::V1, &tenant, &headers, &body)
+        .unwrap_or_else(|refusal| refusal)
+}
+
+pub(super) async fn v2(
+    State(service): Service,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    service
+        .token(Version::V2, &tenant, &headers, &body)
+        .unwrap_or_else(|refusal| refusal)
+}
+
+pub(super) async fn discovery(Path(tenant): Path<String>, headers: HeaderMap) -> Response {
+    let base = format!("http://{}/{tenant}", host(&headers));
+    let body = json!({
+        "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+        "jwks_uri": format!("{base}/discovery/v2.0/keys"),
+        "issuer": format!("{base}/v2.0"),
+        "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+        "response_types_supported": ["code", "id_token"],
+        "tenant_region_scope": "EU",
+        "cloud_instance_name": "microsoftonline.com",
+    });
+    reply::json(200, body.to_string())
+}
+
+fn host(headers: &HeaderMap) -> &str {
+    headers
+        .get(HOST)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("localhost")
+}
+
+/// An address without its scheme: in process the simulator may stand behind either.
+fn without_scheme(address: &str) -> &str {
+    address
+        .strip_prefix("https://")
+        .or(address.strip_prefix("http://"))
+        .unwrap_or(address)
+}
+
+/// The root a token is asked for, without `/.default` and without a last slash.
+fn asked_root(version: Version, form: &HashMap<String, String>) -> &str {
+    let text = match version {
+        Version::V1 => form.get("resource"),
+        Version::V2 => form.get("scope"),
+    };
+    let text = text.map_or("", String::as_str);
+    text.strip_suffix(".default")
+        .unwrap_or(text)
+        .trim_end_matches('/')
+}
+
+impl Microsoft {
+    fn token(
+        &self,
+        version: Version,
+        tenant: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Response, Response> {
+        let form: HashMap<String, String> =
+            url::form_urlencoded::parse(body).into_owned().collect();
+        let now = self.inner.clock.now_ms().div_euclid(1000);
+        let field = |name: &str| form.get(name).map_or("", String::as_str);
+        if field("grant_type") != "client_credentials" {
+            return Err(refuse(
+                400,
+                "unsupported_grant_type",
+                70003,
+                "The app requested an unsupported grant type.",
+            ));
+        }
+        let tid = self.resolve(tenant).ok_or_else(|| {
+            let text = format!(
+                "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID."
+            );
+            refuse(400, "invalid_request", 90002, &text)
+        })?;
+        self.check_client(field("client_id"), &form, headers, now)?;
+        let root = asked_root(version, &form);
+        if OTHER_CLOUDS.contains(&root) {
+            let text = "Confidential Client is not supported in Cross Cloud request.";
+            return Err(refuse(400, "invalid_request", 900_382, text));
+        }
+        if without_scheme(root) != host(headers) && !OWN_ROOTS.contains(&root) {
+            let text = format!("The resource principal named {root} was not found in the tenant.");
+            return Err(refuse(400, "invalid_resource", 500_011, &text));
+        }
+        Ok(self.issue(version, &tid, root, now))
+    }
+
+    /// Tenant id of a GUID or a domain in the path.
+    fn resolve(&self, tenant: &str) -> Option<String> {
+        let tenant = tenant.to_ascii_lowercase();
+        let found = self.inner.world.tenants().iter().find(|known| {
+            known.tenant_id.is_some_and(|id| id.to_string() == tenant)
+                || known.domain == tenant
+                || known.onmicrosoft == tenant
+        });
+        found
+            .and_then(|known| known.tenant_id)
+            .map(|id| id.to_string())
+    }
+
+    fn check_client(
+        &self,
+        client_id: &str,
+        form: &HashMap<String, String>,
+        headers: &HeaderMap,
+        now: i64,
+    ) -> Result<(), Response> {
+        if client_id != self.inner.app.client_id {
+            let text = format!(
+                "Application with identifier '{client_id}' was not found in the directory."
+            );
+            return Err(refuse(400, "unauthorized_client", 700_016, &text));
+        }
+        if let Some(assertion) = form.get("client_assertion") {
+            let kind = form.get("client_assertion_type").map_or("", String::as_str);
+            if kind != ASSERTION_TYPE {
+                return Err(invalid_client(50027, "JWT token is invalid or malformed."));
+            }
+            return self.check_assertion(assertion, headers, now);
+        }
+        let Some(secret) = form.get("client_secret") else {
+            let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
+            return Err(invalid_client(7_000_218, text));
+        };
+        let state = self.state();
+        if *secret != state.secret {
+            let text = "Invalid client secret provided. Ensure the secret being sent in the request is the \
+                        client secret value, not the client secret ID.";
+            return Err(invalid_client(7_000_215, text));
+        }
+        if state.secret_expired {
+            return Err(invalid_client(
+                7_000_222,
+                "The provided client secret keys are expired.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_assertion(&self, text: &str, headers: &HeaderMap, now: i64) -> Result<(), Response> {
+        let app = &self.inner.app;
+        let Some(assertion) = Assertion::parse(text) else {
+            return Err(invalid_client(50027, "JWT token is invalid or malformed."));
+        };
+        let thumbprint = match assertion.header_text("alg") {
+            "PS256" => assertion.header_text("x5t#S256") == app.thumbprint_sha256,
+            "RS256" => {
+                assertion.header_text("x5t") == app.thumbprint_sha1
+                    || assertion.header_text("x5t#S256") == app.thumbprint_sha256
+            }
+            _ => false,
+        };
+        if !thumbprint || !assertion.is_signed_by(&app.public_key_der) {
+            let text = "Client assertion failed signature validation.";
+            return Err(invalid_client(700_027, text));
+        }
+        let audience = assertion.claim("aud");
+        let own = [host(headers), "login.microsoftonline.com"];
+        let ours = without_scheme(audience)
+            .split_once('/')
+            .is_some_and(|(authority, _)| own.contains(&authority));
+        if !ours || !audience.ends_with("/token") {
+            return Err(invalid_client(
+                700_023,
+                "Client assertion audience claim does not match Realm issuer.",
+            ));
+        }
+        if assertion.claim("iss") != app.client_id || assertion.claim("sub") != app.client_id {
+            return Err(invalid_client(
+                700_021,
+                "Client assertion application identifier doesn't match 'client_id' parameter.",
+            ));
+        }
+        let expires = assertion.seconds("exp").unwrap_or(i64::MIN);
+        let starts = assertion.seconds("nbf").unwrap_or(now);
+        let in_time = now <= expires + SKEW_SECONDS && starts <= now + SKEW_SECONDS;
+        if !in_time || expires - starts > ASSERTION_SECONDS_MAX {
+            return Err(invalid_client(
+                700_024,
+                "Client assertion is not within its valid time range.",
+            ));
+        }
+        let fresh = self
+            .state()
+            .assertion_ids
+            .insert(assertion.claim("jti").to_owned());
+        if assertion.claim("jti").is_empty() || !fresh {
+            return Err(invalid_client(
+                50_013,
+                "Assertion failed: the 'jti' was used before or is missing.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn issue(&self, version: Version, tid: &str, root: &str, now: i64) -> Response {
+        let lifetime = self.inner.options.token_lifetime_seconds;
+        let mut state = self.state();
+        state.tokens_issued += 1;
+        let claims = json!({
+            "aud": root,
+            "iss": ISSUER,
+            "iat": now,
+            "nbf": now,
+            "exp": now + lifetime,
+            "appid": self.inner.app.client_id,
+            "tid": tid,
+            "roles": state.roles,
+            "ver": "1.0",
+        });
+        let token = jwt::unsigned(&claims, state.tokens_issued);
+        let body = match version {
+            Version::V1 => json!({
+                "token_type": "Bearer",
+                "expires_in": lifetime.to_string(),
+                "ext_expires_in": lifetime.to_string(),
+                "expires_on": (now + lifetime).to_string(),
+                "not_before": now.to_string(),
+                "resource": root,
+                "access_token": token,
+            }),
+            Version::V2 => json!({
+                "token_type": "Bearer",
+                "expires_in": lifetime,
+                "ext_expires_in": lifetime,
+                "access_token": token,
+            }),
+        };
+        reply::json(200, body.to_string())
+    }
+}
+
+fn invalid_client(code: u32, text: &str) -> Response {
+    refuse(401, "invalid_client", code, text)
+}
+
+fn refuse(status: u16, error: &str, code: u32, text: &str) -> Response {
+    let trace = Uuid::new_v4().to_string();
+    let description = format!("AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {trace}");
+    let body: Value = json!({
+        "error": error,
+        "error_description": description,
+        "error_codes": [code],
+        "trace_id": trace,
+        "correlation_id": trace,
+    });
+    reply::json(status, body.to_string())
+}

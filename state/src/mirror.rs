@@ -1,0 +1,75 @@
+//! The mirror: a small JSON file from which a lost store is made anew.
+//!
+//! It may be older than the store: low-waters, marks and starts only lead to reading or sending
+//! again. It holds nothing that cannot be had again by reading from the low-water.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Gap, StreamId};
+use serde::{Deserialize, Serialize};
+
+use crate::commit::{JobState, LaneMark, Position, Subscription, Watermark};
+use crate::contract::{StateError, StateStore};
+use crate::disk;
+use crate::layout::{FORMAT_VERSION, Family, Key};
+use crate::store::Store;
+use crate::table::Table;
+
+/// Name of the file in the state folder.
+pub const MIRROR_FILE: &str = "mirror.json";
+
+/// Content of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Format of the store it was written by.
+    pub format: u32,
+    /// When.
+    pub written_at: DateTime<Utc>,
+    /// End of the outbox then.
+    pub outbox_end: Position,
+    /// Per stream: everything before it is delivered or in the outbox.
+    pub low_waters: Vec<(StreamId, DateTime<Utc>)>,
+    /// Marks of the lanes.
+    pub lanes: Vec<LaneMark>,
+    /// The ledger of gaps.
+    pub gaps: Vec<Gap>,
+    /// Subscription starts.
+    pub subscriptions: Vec<Subscription>,
+    /// Jobs that are not over.
+    pub jobs: Vec<JobState>,
+    /// Watermarks of all jobs: an unfinished job starts again from its own.
+    pub watermarks: Vec<Watermark>,
+}
+
+impl Mirror {
+    /// What the store holds now.
+    pub(crate) fn of<T: Table>(store: &Store<T>, now: DateTime<Utc>) -> Result<Self, StateError> {
+        let mut jobs = store.jobs()?;
+        jobs.retain(|job| !job.finished);
+        Ok(Self {
+            format: FORMAT_VERSION,
+            written_at: now,
+            outbox_end: store.outbox_end()?,
+            low_waters: store.low_waters()?,
+            lanes: store.lanes()?,
+            gaps: store.gaps()?,
+            subscriptions: store.all(&Key::of(Family::Subscription))?,
+            jobs,
+            watermarks: store.all(&Key::of(Family::Watermark))?,
+        })
+    }
+
+    /// Puts the file in place of the old one.
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), StateError> {
+        let mut content = crate::layout::to_json("mirror", self)?;
+        content.push(b'\n');
+        disk::replace(&folder.join(MIRROR_FILE), &content)
+    }
+
+    /// Reads it. `None` when it is absent or does not read: then nothing is known.
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, StateError> {
+        let content = disk::read(&folder.join(MIRROR_FILE))?;
+        Ok(content.and_then(|content| serde_json::from_slice(&content).ok()))
+    }
+}

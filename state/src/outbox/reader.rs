@@ -1,0 +1,316 @@
+//! Readers of the outbox: from a position up to the published end, one kind, some tenants.
+//!
+//! A reader holds one frame in memory at most. Bodies of frames it does not want are not read. What
+//! cannot be read is reported as [`Damage`] and passed over, never silently.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use exfilwatch_model::{Envelope, Kind, TenantId};
+
+use super::frame::{self, Head};
+use super::segment::{self, Found, START, Segment};
+use crate::commit::Position;
+use crate::contract::StateError;
+
+/// Frames looked at in one call; then the reader returns what it has.
+const FRAMES_PER_CALL_MAX: usize = 4_096;
+
+/// Which frames a lane wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// What it carries.
+    pub kind: Kind,
+    /// Whose items; `None` takes every tenant's.
+    pub tenants: Option<BTreeSet<TenantId>>,
+}
+
+impl Filter {
+    fn wants(&self, head: &Head) -> bool {
+        self.kind == head.kind
+            && self
+                .tenants
+                .as_ref()
+                .is_none_or(|tenants| tenants.contains(&head.tenant))
+    }
+}
+
+/// An item that waits for delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The item.
+    pub envelope: Envelope,
+    /// Where the next one begins: the lane's mark once this item and all before it are confirmed.
+    pub after: Position,
+}
+
+/// A stretch of the outbox that could not be read: to be entered into the ledger as a loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// First byte that could not be read.
+    pub from: Position,
+    /// Where reading goes on.
+    pub until: Position,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What a call of [`OutboxReader::read`] gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Items, in order.
+    pub items: Vec<Pending>,
+    /// How far the reader has come, frames of others included. When nothing is in flight the
+    /// lane's mark may go there; below the end means that there is more to read.
+    pub next: Position,
+    /// What was passed over.
+    pub damage: Vec<Damage>,
+}
+
+/// One lane's view of the outbox.
+#[derive(Debug)]
+pub struct OutboxReader {
+    walk: FrameWalk,
+    filter: Filter,
+    current: Option<Current>,
+    position: Position,
+}
+
+/// The frame that is being handed out.
+#[derive(Debug)]
+struct Current {
+    head: Head,
+    rest: Bytes,
+    at: Position,
+    next_frame: Position,
+}
+
+impl OutboxReader {
+    /// A reader of the outbox in `folder` that begins at `from`.
+    pub fn new(folder: &Path, from: Position, filter: Filter) -> Self {
+        Self {
+            walk: FrameWalk::new(folder, from),
+            filter,
+            current: None,
+            position: from,
+        }
+    }
+
+    /// Where the next item begins.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Reads on, up to `end` (a published one), until it has `items_max` items or `bytes_max`
+    /// bytes of payload. Blocks on the disk only.
+    pub fn read(
+        &mut self,
+        end: Position,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<Delivery, StateError> {
+        let mut delivery = Delivery::default();
+        let mut bytes = 0;
+        for _ in 0..FRAMES_PER_CALL_MAX {
+            while delivery.items.len() < items_max.max(1) && bytes < bytes_max.max(1) {
+                let Some(pending) = self.next_of_current(&mut delivery.damage) else {
+                    break;
+                };
+                bytes += pending.envelope.payload.len();
+                delivery.items.push(pending);
+            }
+            if self.current.is_some() || !self.next_frame(end, &mut delivery.damage)? {
+                break;
+            }
+        }
+        delivery.next = self.position;
+        Ok(delivery)
+    }
+
+    /// The next item of the current frame; `None` when the frame is used up.
+    fn next_of_current(&mut self, damage: &mut Vec<Damage>) -> Option<Pending> {
+        let current = self.current.as_mut()?;
+        let at = current.at;
+        let Some(envelope) = frame::decode_item(&current.head, &mut current.rest) else {
+            damage.push(Damage {
+                from: at,
+                until: current.next_frame,
+                reason: "an item of a frame does not read".to_owned(),
+            });
+            self.position = current.next_frame;
+            self.current = None;
+            return None;
+        };
+        current.at.item = at.item.saturating_add(1);
+        let after = if current.rest.is_empty() {
+            current.next_frame
+        } else {
+            current.at
+        };
+        if current.rest.is_empty() {
+            self.current = None;
+        }
+        self.position = after;
+        Some(Pending { envelope, after })
+    }
+
+    /// Goes to the next frame. False at the end.
+    fn next_frame(&mut self, end: Position, damage: &mut Vec<Damage>) -> Result<bool, StateError> {
+        let skip = self.position.item;
+        let Some((at, head)) = self.walk.next(end, damage)? else {
+            self.position = self.walk.position();
+            return Ok(false);
+        };
+        let next_frame = self.walk.position();
+        self.position = next_frame;
+        if !self.filter.wants(&head) {
+            return Ok(true);
+        }
+        let Some(mut rest) = self.walk.body(at, &head)? else {
+            damage.push(Damage {
+                from: at,
+                until: next_frame,
+                reason: format!("{} items of a frame are damaged", head.items),
+            });
+            return Ok(true);
+        };
+        // A mark inside the frame: the items before it are confirmed.
+        let mut item = 0;
+        while item < skip && frame::skip_item(&mut rest).is_some() {
+            item += 1;
+        }
+        if !rest.is_empty() {
+            let at = Position { item, ..at };
+            self.position = at;
+            self.current = Some(Current {
+                head,
+                rest,
+                at,
+                next_frame,
+            });
+        }
+        Ok(true)
+    }
+}
+
+/// Walks over frame headers, from segment to segment.
+#[derive(Debug)]
+pub(crate) struct FrameWalk {
+    folder: PathBuf,
+    segment: Option<Segment>,
+    position: Position,
+}
+
+impl FrameWalk {
+    pub(crate) fn new(folder: &Path, from: Position) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            segment: None,
+            position: Position { item: 0, ..from },
+        }
+    }
+
+    /// Where the next frame begins.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next frame below `end`, and where it is.
+    pub(crate) fn next(
+        &mut self,
+        end: Position,
+        damage: &mut Vec<Damage>,
+    ) -> Result<Option<(Position, Head)>, StateError> {
+        while self.position < end {
+            if !self.open_segment(end, damage)? {
+                continue;
+            }
+            let Some(segment) = &self.segment else {
+                continue;
+            };
+            let at = self.position;
+            match segment.head(at.offset)? {
+                Found::Frame(head) => {
+                    self.position.offset += head.frame_bytes();
+                    return Ok(Some((at, head)));
+                }
+                Found::End if at.segment < end.segment => self.next_segment(end, None, damage)?,
+                Found::End => self.next_segment(end, Some("the segment ends too early"), damage)?,
+                Found::Damaged => {
+                    self.next_segment(end, Some("the header of a frame is damaged"), damage)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The body of a frame that [`FrameWalk::next`] gave last.
+    pub(crate) fn body(&self, at: Position, head: &Head) -> Result<Option<Bytes>, StateError> {
+        match &self.segment {
+            Some(segment) if segment.number == at.segment => segment.body(at.offset, head),
+            _ => Ok(None),
+        }
+    }
+
+    /// Opens the segment of the position. False when it had to go on to another one.
+    fn open_segment(
+        &mut self,
+        end: Position,
+        damage: &mut Vec<Damage>,
+    ) -> Result<bool, StateError> {
+        let open = self.segment.as_ref().map(|segment| segment.number);
+        if open == Some(self.position.segment) {
+            return Ok(true);
+        }
+        if self.position.segment == 0 {
+            // The beginning of everything: the first segment there is.
+            self.next_segment(end, None, damage)?;
+            return Ok(false);
+        }
+        match Segment::open(&self.folder, self.position.segment)? {
+            None => {
+                self.next_segment(end, Some("the segment is not there"), damage)?;
+                Ok(false)
+            }
+            Some(segment) if !segment.has_preamble()? => {
+                self.next_segment(end, Some("the file is not a segment"), damage)?;
+                Ok(false)
+            }
+            Some(segment) => {
+                self.segment = Some(segment);
+                self.position.offset = self.position.offset.max(START);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Goes on to the next segment there is, or to the end. With a reason the stretch is damage.
+    fn next_segment(
+        &mut self,
+        end: Position,
+        reason: Option<&str>,
+        damage: &mut Vec<Damage>,
+    ) -> Result<(), StateError> {
+        let from = self.position;
+        let next = segment::list(&self.folder)?
+            .into_iter()
+            .map(|(number, _)| number)
+            .find(|number| *number > from.segment && *number <= end.segment);
+        self.position = next.map_or(end, |segment| Position {
+            segment,
+            offset: START,
+            item: 0,
+        });
+        self.segment = None;
+        let skipped = from.segment > 0 && self.position.segment > from.segment + 1;
+        if let Some(reason) = reason.or(skipped.then_some("segments are not there")) {
+            damage.push(Damage {
+                from,
+                until: self.position,
+                reason: reason.to_owned(),
+            });
+        }
+        Ok(())
+    }
+}

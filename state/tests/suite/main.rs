@@ -1,0 +1,12 @@
+//! The promises of the state crate, kept by both stores and by the folder on disk.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may fail loudly"
+)]
+
+mod contract;
+mod crash;
+mod outbox;
+mod rebuild;
+mod support;

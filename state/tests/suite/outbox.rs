@@ -1,0 +1,294 @@
+//! The outbox through the state folder: what readers see, how segments end, what a tear costs.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use exfilwatch_model::Kind;
+use exfilwatch_state::{Commit, Filter, Options, Position, State};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::support::*;
+
+fn with_frames(frames: Vec<exfilwatch_state::Frame>) -> Commit {
+    Commit {
+        frames,
+        ..Commit::default()
+    }
+}
+
+fn small_segments() -> Options {
+    Options {
+        segment_bytes_max: 400,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn a_lane_reads_its_kind_and_tenants_in_order_and_comes_to_the_end() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let group = vec![
+        with_frames(vec![
+            frame(Kind::Events, "contoso", &["e1", "e2", "e3"]),
+            frame(Kind::Findings, "contoso", &["f1"]),
+        ]),
+        with_frames(vec![
+            frame(Kind::Events, "fabrikam", &["e4"]),
+            frame(Kind::Internal, "fabrikam", &["i1"]),
+        ]),
+    ];
+    let end = state.commit_group(group).unwrap().end;
+    assert_eq!(ids(&state, Kind::Events), ["e1", "e2", "e3", "e4"]);
+    assert_eq!(ids(&state, Kind::Findings), ["f1"]);
+    let filter = Filter {
+        kind: Kind::Events,
+        tenants: Some(BTreeSet::from([tenant("fabrikam")])),
+    };
+    let delivery = state
+        .reader(Position::default(), filter)
+        .read(end, 10, 1 << 20)
+        .unwrap();
+    let [only] = &delivery.items[..] else {
+        panic!("{delivery:?}")
+    };
+    assert_eq!(
+        only.envelope,
+        envelope(Kind::Events, "fabrikam", "e4", b"payload of e4")
+    );
+    assert_eq!(delivery.next, end);
+    let mut idle = state.reader(Position::default(), all_of(Kind::Signals));
+    assert_eq!(idle.read(end, 10, 1 << 20).unwrap().next, end);
+}
+
+#[test]
+fn a_reader_sees_nothing_behind_the_end_it_is_given() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let first = state.commit_group(vec![page(1, &["a"])]).unwrap().end;
+    state.commit_group(vec![page(2, &["b"])]).unwrap();
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    assert_eq!(reader.read(first, 10, 1 << 20).unwrap().items.len(), 1);
+    assert_eq!(reader.read(first, 10, 1 << 20).unwrap().items.len(), 0);
+    assert_eq!(
+        reader
+            .read(state.outbox_end(), 10, 1 << 20)
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn reading_goes_on_after_any_item() {
+    let folder = TempDir::new().unwrap();
+    let all = ["a", "b", "c", "d", "e", "f"];
+    let mut state = open_with(folder.path(), small_segments()).state;
+    for (number, ids) in all.chunks(2).enumerate() {
+        state.commit_group(vec![page(number as u32, ids)]).unwrap();
+    }
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let delivery = reader.read(state.outbox_end(), 100, 1 << 20).unwrap();
+    for (number, pending) in delivery.items.iter().enumerate() {
+        assert_eq!(
+            ids_from(&state, Kind::Events, pending.after),
+            all[number + 1..]
+        );
+    }
+}
+
+#[test]
+fn segments_roll_and_are_removed_when_every_lane_is_past_them() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open_with(folder.path(), small_segments()).state;
+    for number in 0..12 {
+        state.commit_group(vec![page(number, &["a", "b"])]).unwrap();
+    }
+    let before = segments(folder.path()).len();
+    assert!(before > 3, "{before}");
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let half = reader.read(state.outbox_end(), 12, 1 << 20).unwrap().next;
+    let mut retired = mark(Kind::Signals, Position::default());
+    retired.retired = true;
+    let lanes = vec![
+        mark(Kind::Events, half),
+        mark(Kind::Findings, state.outbox_end()),
+        retired,
+    ];
+    state
+        .commit_group(vec![Commit {
+            lanes,
+            ..Commit::default()
+        }])
+        .unwrap();
+    let usage = state.outbox_usage().unwrap();
+    assert_eq!(usage.lanes.len(), 2);
+    for (of, bytes) in usage.lanes {
+        assert_eq!(bytes > 0, of.kind == Kind::Events, "{of:?} {bytes}");
+    }
+    let trimmed = state.trim_outbox().unwrap();
+    assert!(
+        trimmed.segments > 0 && trimmed.segments < before,
+        "{trimmed:?}"
+    );
+    assert_eq!(ids_from(&state, Kind::Events, half).len(), 12);
+    drop(state);
+    let state = open(folder.path());
+    assert_eq!(ids_from(&state, Kind::Events, half).len(), 12);
+}
+
+#[test]
+fn a_frame_of_many_bytes_is_cut_into_several() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let items = (0..50)
+        .map(|n| {
+            envelope(
+                Kind::Events,
+                "contoso",
+                &format!("{n:02}"),
+                &[b'x'; 100_000],
+            )
+        })
+        .collect();
+    let big = exfilwatch_state::Frame {
+        kind: Kind::Events,
+        tenant: tenant("contoso"),
+        items,
+    };
+    state.commit_group(vec![with_frames(vec![big])]).unwrap();
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let first = reader.read(state.outbox_end(), 1000, 250_000).unwrap();
+    assert_eq!(first.items.len(), 3, "the bytes bound a read");
+    assert_eq!(ids(&state, Kind::Events).len(), 50);
+    let last = first.items.last().unwrap().after;
+    assert_eq!(ids_from(&state, Kind::Events, last).len(), 47);
+}
+
+#[test]
+fn what_lies_behind_the_committed_end_is_cut_at_every_byte_of_a_torn_frame() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    state.commit_group(vec![page(1, &["kept"])]).unwrap();
+    let kept = state.outbox_end();
+    drop(state);
+    let path = segments(folder.path()).pop().unwrap();
+    let good = fs::read(&path).unwrap();
+    let frame = &good[16..];
+    for torn in 0..=frame.len() {
+        let tail = [&good[..], &frame[..torn]].concat();
+        fs::write(&path, tail).unwrap();
+        let mut state = open(folder.path());
+        assert_eq!(state.outbox_end(), kept);
+        assert_eq!(ids(&state, Kind::Events), ["kept"]);
+        assert_eq!(fs::metadata(&path).unwrap().len(), kept.offset);
+        if torn == frame.len() {
+            state.commit_group(vec![page(2, &["next"])]).unwrap();
+            assert_eq!(ids(&state, Kind::Events), ["kept", "next"]);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_lost_committed_bytes_is_reported_and_work_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    state.commit_group(vec![page(1, &["a"])]).unwrap();
+    let whole = state.outbox_end();
+    state.commit_group(vec![page(2, &["lost"])]).unwrap();
+    drop(state);
+    let path = segments(folder.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..whole.offset as usize + 9]).unwrap();
+    let opened = open_with(folder.path(), Options::default());
+    assert!(opened.outbox_damage.is_some());
+    let mut state = opened.state;
+    state.commit_group(vec![page(3, &["b"])]).unwrap();
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let delivery = reader.read(state.outbox_end(), 10, 1 << 20).unwrap();
+    let read: Vec<_> = delivery
+        .items
+        .iter()
+        .map(|i| i.envelope.id.as_str())
+        .collect();
+    assert_eq!(read, ["a", "b"]);
+    assert_eq!(delivery.damage.len(), 1);
+    assert_eq!(delivery.next, state.outbox_end());
+}
+
+#[test]
+fn a_damaged_frame_costs_its_own_items_and_says_so() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    for id in ["a", "b", "c"] {
+        state.commit_group(vec![page(1, &[id])]).unwrap();
+    }
+    let path = segments(folder.path()).pop().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes
+        .windows(12)
+        .position(|w| w == b"payload of b")
+        .unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let delivery = reader.read(state.outbox_end(), 10, 1 << 20).unwrap();
+    let read: Vec<_> = delivery
+        .items
+        .iter()
+        .map(|i| i.envelope.id.as_str())
+        .collect();
+    assert_eq!(read, ["a", "c"]);
+    assert_eq!(delivery.damage.len(), 1);
+}
+
+#[test]
+fn a_segment_that_was_taken_away_is_damage_not_silence() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open_with(folder.path(), small_segments()).state;
+    for number in 0..12 {
+        state.commit_group(vec![page(number, &["a", "b"])]).unwrap();
+    }
+    fs::remove_file(&segments(folder.path())[1]).unwrap();
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let delivery = reader.read(state.outbox_end(), 100, 1 << 20).unwrap();
+    assert!(delivery.items.len() < 24);
+    assert_eq!(delivery.damage.len(), 1);
+    assert_eq!(delivery.next, state.outbox_end());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn any_frames_come_back_whole_and_in_order(
+        groups in prop::collection::vec(
+            prop::collection::vec((0..4usize, 0..2usize, 0..5usize), 0..5), 1..6),
+        segment_bytes_max in 100..2000u64,
+    ) {
+        let folder = TempDir::new().unwrap();
+        let options = Options { segment_bytes_max, sync: false, ..Options::default() };
+        let mut state = open_with(folder.path(), options).state;
+        let mut expected: Vec<Vec<String>> = vec![vec![]; 4];
+        let mut number = 0;
+        for group in groups {
+            let mut frames = vec![];
+            for (kind, tenant, count) in group {
+                let names: Vec<String> = (0..count).map(|n| format!("{number}-{n}")).collect();
+                number += 1;
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                frames.push(frame(Kind::ALL[kind], ["a", "b"][tenant], &names));
+                expected[kind].extend(names.iter().map(|n| (*n).to_owned()));
+            }
+            state.commit_group(vec![with_frames(frames)]).unwrap();
+        }
+        for (kind, expected) in Kind::ALL.into_iter().zip(&expected) {
+            prop_assert_eq!(&ids(&state, kind), expected);
+        }
+        drop(state);
+        let opened = State::open(folder.path(), now(), Options::default()).unwrap();
+        for (kind, expected) in Kind::ALL.into_iter().zip(&expected) {
+            prop_assert_eq!(&ids(&opened.state, kind), expected);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `cargo xtask bench`: the floors, `replay` and `forward` over one file, in one run.
+//!
+//! Each step is a process of its own and costs what the system says it did; rounds alternate, so
+//! that a busy machine is unfair to all steps alike. That the program found what was planted is
+//! checked too: a step that does not do its work would be a fast one.
+
+mod floors;
+mod records;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+pub(crate) use floors::Floor;
+
+use crate::measure::{self, Cost, median};
+use crate::workspace;
+use table::{Report, Row};
+
+/// How many times as fast as the tree of `serde_json::Value` each step is to be, in CPU seconds.
+const REPLAY_AIM: f64 = 4.0;
+const FORWARD_AIM: f64 = 1.0;
+
+/// Arguments of the benchmark.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Records in the file.
+    #[arg(long, default_value_t = 500_000)]
+    records: usize,
+    /// Alternating rounds; the medians are printed.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Puts the table into docs/PERFORMANCE.md.
+    #[arg(long)]
+    write: bool,
+}
+
+/// A step of the benchmark.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Floor(Floor),
+    Replay,
+    Forward,
+}
+
+impl Step {
+    fn all() -> Vec<Self> {
+        Floor::ALL
+            .into_iter()
+            .map(Self::Floor)
+            .chain([Self::Replay, Self::Forward])
+            .collect()
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Floor(floor) => floor.title(),
+            Self::Replay => "`replay`",
+            Self::Forward => "`forward` into a null receiver, store on",
+        }
+    }
+
+    fn aim(self) -> Option<f64> {
+        match self {
+            Self::Floor(_) => None,
+            Self::Replay => Some(REPLAY_AIM),
+            Self::Forward => Some(FORWARD_AIM),
+        }
+    }
+}
+
+/// Where everything is.
+struct Bench {
+    folder: PathBuf,
+    file: PathBuf,
+    binary: PathBuf,
+    itself: PathBuf,
+}
+
+/// Measures and prints.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(arguments.rounds > 0, "at least one round is needed");
+    ensure!(
+        arguments.records >= records::SET,
+        "at least {} records are needed",
+        records::SET
+    );
+    let folder = workspace::target()?.join("bench");
+    let bench = Bench {
+        file: records::file(&folder, arguments.records)?,
+        binary: workspace::release_binary()?,
+        itself: std::env::current_exe()?,
+        folder,
+    };
+    let steps = Step::all();
+    let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); steps.len()];
+    for round in 1..=arguments.rounds {
+        for (step, costs) in steps.iter().zip(&mut costs) {
+            let cost = bench.measure(*step)?;
+            println!(
+                "round {round}: {}: {:.2} s CPU, {:.2} s, {:.0} MB",
+                step.title(),
+                cost.cpu_seconds,
+                cost.wall_seconds,
+                cost.peak_bytes as f64 / 1e6
+            );
+            costs.push(cost);
+        }
+    }
+    bench.check_findings(arguments.records)?;
+    let syncs = bench.forward_syncs()?;
+    let rows = steps.iter().zip(&costs).map(|(step, costs)| Row {
+        title: step.title(),
+        cost: median(costs),
+        syncs: if matches!(step, Step::Forward) {
+            syncs
+        } else {
+            None
+        },
+        aim: step.aim(),
+    });
+    let report = Report {
+        records: arguments.records,
+        bytes: bench.file.metadata()?.len(),
+        rounds: arguments.rounds,
+        machine: machine(),
+        load: load(),
+        rows: rows.collect(),
+    };
+    let markdown = report.markdown();
+    println!("\n{markdown}");
+    if arguments.write {
+        let path = workspace::root().join("docs/PERFORMANCE.md");
+        let document = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        std::fs::write(&path, table::placed(&document, &markdown)?)?;
+    }
+    Ok(())
+}
+
+/// Runs one floor in this process: what the benchmark starts itself for.
+pub(crate) fn run_floor(floor: Floor, file: &Path) -> Result<()> {
+    println!("{}", floors::run(floor, file)?);
+    Ok(())
+}
+
+impl Bench {
+    fn measure(&self, step: Step) -> Result<Cost> {
+        let mut command = match step {
+            Step::Floor(floor) => self.floor(floor)?,
+            Step::Replay => self.replay(),
+            Step::Forward => self.forward()?,
+        };
+        let printed = File::create(self.printed())?;
+        measure::cost(command.stdout(printed))
+            .with_context(|| format!("measuring {}", step.title()))
+    }
+
+    /// What the last step printed.
+    fn printed(&self) -> PathBuf {
+        self.folder.join("printed.txt")
+    }
+
+    fn floor(&self, floor: Floor) -> Result<Command> {
+        use clap::ValueEnum;
+        let value = floor.to_possible_value().context("a floor has a name")?;
+        let mut command = Command::new(&self.itself);
+        command
+            .args(["part", "floor", value.get_name()])
+            .arg(&self.file);
+        Ok(command)
+    }
+
+    fn replay(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("replay").arg(&self.file).args([
+            "--output",
+            "ndjson",
+            "--internal-domain",
+            records::DOMAIN,
+            "--quiet",
+        ]);
+        command
+    }
+
+    /// `forward` into a new store.
+    fn forward(&self) -> Result<Command> {
+        let state = self.folder.join("state");
+        if state.exists() {
+            std::fs::remove_dir_all(&state)?;
+        }
+        let config = self.folder.join("exfilwatch.toml");
+        std::fs::write(
+            &config,
+            format!(
+                "[tenants.default]\ninternal_domains = [\"{}\"]\n\n\
+                 [emitters.null.bench]\nsend = [\"findings\", \"events\"]\n",
+                records::DOMAIN
+            ),
+        )?;
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("forward")
+            .arg(&self.file)
+            .arg("--config")
+            .arg(config);
+        command.arg("--state").arg(state).arg("--quiet");
+        Ok(command)
+    }
+
+    fn forward_syncs(&self) -> Result<Option<u64>> {
+        let command = self.forward()?;
+        let syncs = measure::syncs(&command, &self.folder)?;
+        if syncs.is_none() {
+            println!("fsyncs were not counted: strace is absent, or may not trace here");
+        }
+        Ok(syncs)
+    }
+
+    /// Runs `replay` once more and counts what it found.
+    fn check_findings(&self, records: usize) -> Result<()> {
+        let mut command = self.replay();
+        workspace::succeed(
+            command
+                .stdout(File::create(self.printed())?)
+                .stderr(Stdio::inherit()),
+        )?;
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for line in BufReader::new(File::open(self.printed())?).lines() {
+            let finding: serde_json::Value = serde_json::from_str(&line?)?;
+            let detection = finding["unmapped"]["exfilwatch"]["detection"].as_str();
+            *found
+                .entry(detection.unwrap_or("unnamed").to_owned())
+                .or_default() += 1;
+        }
+        println!("findings of replay: {found:?}");
+        let attacks = (records + records::SET / 2 - records::DETECTIONS.len()) / records::SET;
+        for detection in records::DETECTIONS {
+            let count = found.get(detection).copied().unwrap_or_default();
+            ensure!(
+                count >= attacks,
+                "replay has {count} findings of {detection}, but {attacks} attacks were planted"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn machine() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| {
+                line.strip_prefix(name)?
+                    .split_once(": ")
+                    .map(|(_, value)| value)
+            })
+            .unwrap_or("unknown processor")
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cores} cores of {}", field("model name"))
+}
+
+/// The load average of the last minute.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("unknown").to_owned()
+}

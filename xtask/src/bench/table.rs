@@ -1,0 +1,154 @@
+//! The table of a benchmark, and its place in docs/PERFORMANCE.md.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+
+use super::floors::Floor;
+use crate::measure::Cost;
+
+/// Between these two lines of docs/PERFORMANCE.md stands the table.
+const BEGIN: &str = "<!-- cargo xtask bench: begin -->";
+const END: &str = "<!-- cargo xtask bench: end -->";
+
+/// One measured step.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) title: &'static str,
+    pub(crate) cost: Cost,
+    pub(crate) syncs: Option<u64>,
+    /// At least so many times as fast as the tree of `serde_json::Value`, in CPU seconds.
+    pub(crate) aim: Option<f64>,
+}
+
+/// What was measured, on what.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) records: usize,
+    pub(crate) bytes: u64,
+    pub(crate) rounds: usize,
+    pub(crate) machine: String,
+    pub(crate) load: String,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Report {
+    /// CPU seconds of the floor that everything is compared with.
+    fn reference(&self) -> f64 {
+        let title = Floor::Value.title();
+        let row = self.rows.iter().find(|row| row.title == title);
+        row.map_or(f64::NAN, |row| row.cost.cpu_seconds)
+    }
+
+    /// The table in Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::new();
+        let megabytes = self.bytes as f64 / 1e6;
+        // Writing to a String cannot fail.
+        _ = writeln!(
+            text,
+            "{} records, {megabytes:.0} MB, {:.0} bytes each; medians of {} alternating rounds; {}; \
+             load {}.\n",
+            self.records,
+            self.bytes as f64 / self.records as f64,
+            self.rounds,
+            self.machine,
+            self.load
+        );
+        text.push_str(
+            "| step | CPU s | k records per CPU s | MB per CPU s | times as fast as `Value` | \
+             aim | wall s | fsyncs | peak MB |\n|---|---|---|---|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let cpu = row.cost.cpu_seconds;
+            _ = writeln!(
+                text,
+                "| {} | {cpu:.2} | {:.0} | {:.0} | {:.2} | {} | {:.2} | {} | {:.0} |",
+                row.title,
+                self.records as f64 / cpu / 1e3,
+                megabytes / cpu,
+                self.reference() / cpu,
+                row.aim.map_or_else(
+                    || "-".to_owned(),
+                    |aim| format!("{aim:.0}: {}", self.verdict(cpu, aim))
+                ),
+                row.cost.wall_seconds,
+                row.syncs
+                    .map_or_else(|| "-".to_owned(), |syncs| syncs.to_string()),
+                row.cost.peak_bytes as f64 / 1e6,
+            );
+        }
+        text
+    }
+
+    fn verdict(&self, cpu_seconds: f64, aim: f64) -> &'static str {
+        if self.reference() / cpu_seconds >= aim {
+            "met"
+        } else {
+            "missed"
+        }
+    }
+}
+
+/// The document with the table in its place.
+pub(crate) fn placed(document: &str, table: &str) -> Result<String> {
+    let missing = || format!("the lines {BEGIN:?} and {END:?} do not stand in the document");
+    let (before, rest) = document.split_once(BEGIN).with_context(missing)?;
+    let (_, after) = rest.split_once(END).with_context(missing)?;
+    Ok(format!(
+        "{before}{BEGIN}\n{}\n{END}{after}",
+        table.trim_end()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(title: &'static str, cpu_seconds: f64, aim: Option<f64>) -> Row {
+        let cost = Cost {
+            cpu_seconds,
+            wall_seconds: 1.0,
+            peak_bytes: 42_000_000,
+        };
+        Row {
+            title,
+            cost,
+            syncs: aim.map(|_| 7),
+            aim,
+        }
+    }
+
+    #[test]
+    fn steps_are_compared_with_the_tree_of_values() {
+        let report = Report {
+            records: 1_000,
+            bytes: 2_000_000,
+            rounds: 3,
+            machine: "a machine".to_owned(),
+            load: "0.5".to_owned(),
+            rows: vec![
+                row(Floor::Value.title(), 8.0, None),
+                row("fast", 1.0, Some(4.0)),
+                row("slow", 4.0, Some(4.0)),
+            ],
+        };
+        let table = report.markdown();
+        assert!(
+            table.contains("| fast | 1.00 | 1 | 2 | 8.00 | 4: met | 1.00 | 7 | 42 |"),
+            "{table}"
+        );
+        assert!(
+            table.contains("| slow | 4.00 | 0 | 0 | 2.00 | 4: missed |"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn the_table_takes_its_place_and_only_that() {
+        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let want = format!("before\n{BEGIN}\nnew\n{END}\nafter\n");
+        assert_eq!(placed(&document, "new\n").unwrap(), want);
+        assert!(placed("no lines", "new").is_err());
+    }
+}
