@@ -161,6 +161,16 @@ pub trait Connector: Send + Sync + Debug {
         Schedule::OFFICE365
     }
 
+    /// How long to wait between two polls of a stream.
+    fn poll_interval(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// How many items of this connector are fetched at the same time, over all its streams.
+    fn fetch_concurrency(&self) -> usize {
+        4
+    }
+
     /// The cursor from which `list` covers `window` (until now where `window` ends later).
     fn first_cursor(&self, stream: &StreamId, window: Window) -> Cursor;
 

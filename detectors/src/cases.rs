@@ -3,7 +3,6 @@
 //! A case exercises reader and rule together. The reader lives elsewhere, so it comes in as a
 //! closure.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -142,30 +141,28 @@ fn difference(expect: &Expectation, found: &[Finding]) -> Option<String> {
     if is_as_expected {
         return None;
     }
-    let mut text = format!("expected {} findings", expect.findings);
-    // Writing to a string cannot fail.
-    if let Some(severity) = expect.severity {
-        let _ = write!(text, ", severity {}", severity.as_str());
-    }
-    if let Some(alert) = expect.alert {
-        let _ = write!(text, ", alert {alert}");
-    }
-    if let Some(entity) = &expect.entity {
-        let _ = write!(text, ", entity {entity}");
-    }
-    if let Some(count) = expect.count {
-        let _ = write!(text, ", count {count}");
-    }
-    let _ = write!(text, "; found {}", found.len());
-    for finding in found {
-        let _ = write!(
-            text,
-            ", [severity {}, alert {}, entity {}, count {}]",
-            finding.severity.as_str(),
-            finding.alert,
-            finding.entity,
-            finding.count
-        );
-    }
-    Some(text)
+    let expected = [
+        Some(format!("{} findings", expect.findings)),
+        expect.severity.map(|s| format!("severity {}", s.as_str())),
+        expect.alert.map(|alert| format!("alert {alert}")),
+        expect
+            .entity
+            .as_ref()
+            .map(|entity| format!("entity {entity}")),
+        expect.count.map(|count| format!("count {count}")),
+    ];
+    let expected: Vec<String> = expected.into_iter().flatten().collect();
+    let got: Vec<String> = found.iter().map(shown).collect();
+    let (expected, got) = (expected.join(", "), got.join("; "));
+    Some(format!("expected {expected}; found {}: {got}", found.len()))
+}
+
+fn shown(finding: &Finding) -> String {
+    format!(
+        "severity {}, alert {}, entity {}, count {}",
+        finding.severity.as_str(),
+        finding.alert,
+        finding.entity,
+        finding.count
+    )
 }

@@ -37,24 +37,19 @@ pub fn revise(
             send: Some(finding),
         };
     };
-    match reason(previous, &finding) {
-        Some(reason) => sent(previous, finding, expires, reason),
-        None => {
-            let mut state = previous.clone();
-            state.last_time = state.last_time.max(finding.last_time);
-            state.expires = state.expires.max(expires);
-            Revision { state, send: None }
-        }
+    if let Some(reason) = reason(previous, &finding) {
+        return sent(previous, finding, expires, reason);
     }
+    let mut state = previous.clone();
+    state.last_time = state.last_time.max(finding.last_time);
+    state.expires = state.expires.max(expires);
+    Revision { state, send: None }
 }
 
-/// The last word on a finding whose time is over ([`crate::Engine::close`]). It is sent only where
-/// it says more than what was sent before. The state may be forgotten afterwards.
-pub fn close(previous: Option<&FindingState>, finding: Finding) -> Option<Finding> {
-    let Some(previous) = previous else {
-        // Nothing of it was ever sent: say all of it now.
-        return Some(finding);
-    };
+/// The last word on a finding whose time is over ([`crate::Engine::close`]), from the state the
+/// table has of it. It is sent only where it says more than what was sent before. The state may be
+/// forgotten afterwards.
+pub fn close(previous: &FindingState, finding: Finding) -> Option<Finding> {
     let is_more = finding.count > previous.count || is_worse(previous, &finding);
     is_more.then(|| numbered(finding, previous.revision, UpdateReason::Closed))
 }
@@ -185,4 +180,21 @@ fn network(address: &str) -> Option<String> {
             format!("{a:x}:{b:x}:{c:x}::/48")
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_grouped_by_network() {
+        for (address, expected) in [
+            ("203.0.113.9", Some("203.0.113.0/24")),
+            ("::ffff:203.0.113.9", Some("203.0.113.0/24")),
+            ("2001:db8:1:2::3", Some("2001:db8:1::/48")),
+            ("unknown", None),
+        ] {
+            assert_eq!(network(address).as_deref(), expected, "{address}");
+        }
+    }
 }

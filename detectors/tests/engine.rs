@@ -4,8 +4,7 @@
 mod common;
 
 use common::{Share, at, engine, rules, shares};
-use exfilwatch_detectors::updates::{self, Revision};
-use exfilwatch_model::{Event, Product, Severity, UpdateReason};
+use exfilwatch_model::{Event, Product, Severity};
 
 #[test]
 fn a_record_gives_one_finding_with_all_that_an_analyst_needs() {
@@ -329,51 +328,4 @@ fn only_what_may_match_is_wanted() {
     assert!(wants(Product::GoogleWorkspace, "alerttriggered"));
     assert!(!wants(Product::GoogleWorkspace, "view"));
     assert!(!wants(Product::M365, "change_user_access"));
-}
-
-#[test]
-fn a_finding_is_sent_again_only_when_there_is_something_to_say() {
-    let rules = rules();
-    let mut engine = engine();
-    let mut state = None;
-    let mut page = |engine: &mut exfilwatch_detectors::Engine, events: &[Event]| {
-        events.iter().for_each(|event| engine.observe(event));
-        let found = engine.collect(at("2026-05-01T12:00:00Z"));
-        let burst = found
-            .into_iter()
-            .find(|f| f.rule.detection == "test.burst")?;
-        let expires = rules.expiry(&burst);
-        let Revision { state: next, send } = updates::revise(state.as_ref(), burst, expires);
-        state = Some(next);
-        send.map(|f| (f.revision, f.update_reason, f.count))
-    };
-    let targets: Vec<String> = (0..20).map(|i| format!("t{i}@x.example")).collect();
-    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-    let events = shares("u", "2026-05-01T10:00:00Z", 60, &targets);
-    assert_eq!(page(&mut engine, &events[..2]), None, "below the threshold");
-    assert_eq!(page(&mut engine, &events[..3]), Some((1, None, 3)));
-    assert_eq!(
-        page(&mut engine, &events[3..4]),
-        None,
-        "one more is no news"
-    );
-    let doubled = Some(UpdateReason::CountDoubled);
-    assert_eq!(page(&mut engine, &events[4..6]), Some((2, doubled, 6)));
-    let domain = Share::new("d", "2026-05-01T10:30:00Z")
-        .to("a@new.example", 0)
-        .event();
-    let reason = Some(UpdateReason::NewExternalDomain);
-    assert_eq!(page(&mut engine, &[domain]), Some((3, reason, 7)));
-    let mut network = Share::new("i", "2026-05-01T10:31:00Z")
-        .to("b@x.example", 0)
-        .event();
-    network.set("source_ip", "198.51.100.7");
-    let reason = Some(UpdateReason::NewSourceNetwork);
-    assert_eq!(page(&mut engine, &[network.clone()]), Some((4, reason, 8)));
-    network.record_id = "i2".into();
-    network.set("source_ip", "198.51.100.99");
-    assert_eq!(page(&mut engine, &[network]), None, "the same network");
-    let later = shares("e", "2026-05-01T13:00:00Z", 60, &targets[..3]);
-    let reason = Some(UpdateReason::NewEpisode);
-    assert_eq!(page(&mut engine, &later[..1]), Some((5, reason, 10)));
 }

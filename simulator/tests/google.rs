@@ -277,7 +277,7 @@ async fn a_subject_without_the_privilege_is_told_so_and_a_dead_token_is_not_conf
     assert_eq!(reply.status, 401);
     assert!(!reply.text().contains("activity records"));
     let token = google_token(&simulator).await;
-    simulator.clock().advance(Duration::from_secs(3600));
+    simulator.clock().advance(Duration::from_hours(1));
     assert_eq!(get(&router, DRIVE, &token).await.status, 401);
     simulator.google().set_delegated_scopes(&[]);
     let reply = google_ask(&simulator, &google_claims(&simulator)).await;
@@ -304,6 +304,6 @@ async fn above_the_quota_the_reply_is_403_and_filters_have_a_quota_of_their_own(
         (403, "rateLimitExceeded")
     );
     assert_eq!(reply.json()["error"]["errors"][0]["domain"], "usageLimits");
-    simulator.clock().advance(Duration::from_secs(60));
+    simulator.clock().advance(Duration::from_mins(1));
     assert_eq!(get(&router, DRIVE, &token).await.status, 200);
 }

@@ -6,11 +6,14 @@
 pub mod auth;
 pub mod body;
 pub mod client;
+pub mod jwt;
 pub mod limit;
+pub mod oauth;
 pub mod pages;
 pub mod retry;
 pub mod secret;
 pub mod split;
+pub mod surroundings;
 pub mod transport;
 pub mod url_guard;
 pub mod wire;

@@ -7,69 +7,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
+use exfilwatch_model::SecretSource;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 
 /// Largest secret file, in bytes: a service account's key has about 2.4 KiB.
 pub const SECRET_BYTES_MAX: u64 = 256 << 10;
-
-/// Where a secret is: `{ file = "…" }` or `{ env = "…" }`. There is no literal form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SecretSource {
-    /// A file that only its owner may read.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
-}
-
-/// The derived form would repeat a literal secret in its error; this one names only the shape.
-impl<'de> Deserialize<'de> for SecretSource {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Shape;
-        impl<'de> serde::de::Visitor<'de> for Shape {
-            type Value = SecretSource;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("{ file = \"…\" } or { env = \"…\" }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretSource, E> {
-                Err(E::custom(
-                    "a secret is not written into the configuration: use { file = \"…\" } or { env = \"…\" }",
-                ))
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<SecretSource, A::Error> {
-                use serde::de::Error;
-                let source = match map.next_key::<String>()?.as_deref() {
-                    Some("file") => SecretSource::File(map.next_value()?),
-                    Some("env") => SecretSource::Env(map.next_value()?),
-                    Some(other) => return Err(Error::unknown_field(other, &["file", "env"])),
-                    None => return Err(Error::custom("expected file or env")),
-                };
-                if map.next_key::<String>()?.is_some() {
-                    return Err(Error::custom("give either file or env, not both"));
-                }
-                Ok(source)
-            }
-        }
-        from.deserialize_any(Shape)
-    }
-}
-
-impl fmt::Display for SecretSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Env(name) => write!(f, "environment variable {name}"),
-        }
-    }
-}
 
 /// The process's environment. The application reads it in one place and hands it in.
 pub trait Environment: Send + Sync {
@@ -120,7 +62,10 @@ pub struct Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({})", self.source)
+        match &self.source {
+            SecretSource::File(path) => write!(f, "Secret(file {})", path.display()),
+            SecretSource::Env(name) => write!(f, "Secret(environment variable {name})"),
+        }
     }
 }
 
@@ -131,11 +76,6 @@ impl Secret {
             source,
             environment,
         }
-    }
-
-    /// Where the secret is.
-    pub fn source(&self) -> &SecretSource {
-        &self.source
     }
 
     /// Reads it; white space around it is dropped (a file ends in a line break).

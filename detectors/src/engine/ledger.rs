@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::entry::{Entry, EntryId};
+use super::stored::{KIND_ENTRY, KIND_WATERMARK, Stored, entry_id, entry_key};
 use crate::contract::{Counters, StateChange};
 
 /// Length of a hop, in milliseconds.
@@ -17,10 +18,6 @@ pub(crate) const HOP_MS: i64 = 3_600_000;
 pub(crate) const HOP_ENTRIES_MAX: u32 = 10_000;
 /// Most entries of a detector (about 300 bytes each); the oldest hop goes.
 const ENTRIES_MAX: usize = 250_000;
-
-const KIND_ENTRY: u8 = b'e';
-const KIND_WATERMARK: u8 = b'w';
-const FORMAT: u8 = 1;
 
 /// The memory of a detector.
 #[derive(Debug, Default)]
@@ -296,76 +293,128 @@ impl Ledger {
     }
 }
 
-/// An entry in the store.
-struct Stored<'a> {
-    fingerprint: u32,
-    value: u64,
-    flags: u32,
-    key: &'a str,
-    packed: &'a [u8],
-}
-
-impl<'a> Stored<'a> {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(32 + self.key.len() + self.packed.len());
-        bytes.push(FORMAT);
-        bytes.extend_from_slice(&self.fingerprint.to_le_bytes());
-        bytes.extend_from_slice(&self.value.to_le_bytes());
-        bytes.extend_from_slice(&self.flags.to_le_bytes());
-        bytes.extend_from_slice(
-            &u16::try_from(self.key.len())
-                .unwrap_or_default()
-                .to_le_bytes(),
-        );
-        bytes.extend_from_slice(self.key.as_bytes());
-        bytes.extend_from_slice(self.packed);
-        debug_assert!(
-            bytes.len() <= 4_096,
-            "a value of the store is at most 4 KiB"
-        );
-        bytes
-    }
-
-    fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let (format, rest) = bytes.split_first()?;
-        if *format != FORMAT {
-            return None;
-        }
-        let (fingerprint, rest) = rest.split_first_chunk()?;
-        let (value, rest) = rest.split_first_chunk()?;
-        let (flags, rest) = rest.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (key, packed) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        Some(Self {
-            fingerprint: u32::from_le_bytes(*fingerprint),
-            value: u64::from_le_bytes(*value),
-            flags: u32::from_le_bytes(*flags),
-            key: std::str::from_utf8(key).ok()?,
-            packed,
-        })
-    }
-}
-
 fn hop_of(time_ms: i64) -> i64 {
     time_ms.div_euclid(HOP_MS).saturating_mul(HOP_MS)
 }
 
-/// `e`, event time, hash, part: in the store entries lie by time.
-fn entry_key(id: EntryId) -> Vec<u8> {
-    let mut key = Vec::with_capacity(21);
-    key.push(KIND_ENTRY);
-    key.extend_from_slice(&(id.time_ms.cast_unsigned() ^ (1 << 63)).to_be_bytes());
-    key.extend_from_slice(&id.hash.to_be_bytes());
-    key.extend_from_slice(&id.part.to_be_bytes());
-    key
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Layout;
+    use chrono::DateTime;
+    use exfilwatch_model::{Event, Product};
 
-fn entry_id(bytes: &[u8]) -> Option<EntryId> {
-    let (time, rest) = bytes.split_first_chunk::<8>()?;
-    let (hash, part) = rest.split_first_chunk::<8>()?;
-    Some(EntryId {
-        time_ms: (u64::from_be_bytes(*time) ^ (1 << 63)).cast_signed(),
-        hash: u64::from_be_bytes(*hash),
-        part: u32::from_be_bytes(part.try_into().ok()?),
-    })
+    fn entry(record: &str, time_ms: i64, text: &str) -> (EntryId, Entry) {
+        let time = DateTime::from_timestamp_millis(time_ms).unwrap();
+        let mut event = Event::new(Product::M365, record.into(), 0, time, bytes::Bytes::new());
+        event.set("a", text);
+        let layout = Layout::new(vec!["a".into()], 0);
+        (EntryId::new("k", &event), Entry::new(&event, &layout, 0, 0))
+    }
+
+    fn texts(ledger: &Ledger) -> Vec<(i64, String)> {
+        let entries = ledger.entries("k", i64::MIN, i64::MAX);
+        let text = |e: &Entry| e.view().unwrap().field(0).unwrap_or_default().to_owned();
+        entries
+            .iter()
+            .map(|(id, entry)| (id.time_ms, text(entry)))
+            .collect()
+    }
+
+    #[test]
+    fn of_two_versions_of_one_event_the_same_stays_in_either_order() {
+        let versions = [entry("r", 5, "b"), entry("r", 5, "a"), entry("r", 9, "a")];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut ledger = Ledger::new(0);
+            for i in order {
+                let (id, entry) = versions[i].clone();
+                ledger.insert("k", id, entry);
+            }
+            assert_eq!(texts(&ledger), [(5, "a".to_owned())], "{order:?}");
+            assert_eq!(ledger.counters().entries, 1);
+        }
+    }
+
+    #[test]
+    fn the_same_event_again_changes_nothing() {
+        let mut ledger = Ledger::new(0);
+        let (id, one) = entry("r", 5, "a");
+        assert!(ledger.insert("k", id, one.clone()));
+        assert_eq!(ledger.drain().len(), 1);
+        assert!(!ledger.insert("k", id, one));
+        assert!(ledger.drain().is_empty());
+    }
+
+    #[test]
+    fn the_earliest_of_an_hour_stay_whatever_the_order() {
+        let most = i64::from(HOP_ENTRIES_MAX);
+        let all: Vec<_> = (0..most + 50)
+            .map(|i| entry(&format!("r{i}"), i * 300, ""))
+            .collect();
+        let (mut forward, mut backward) = (Ledger::new(0), Ledger::new(0));
+        for (id, entry) in &all {
+            forward.insert("k", *id, entry.clone());
+        }
+        for (id, entry) in all.iter().rev() {
+            backward.insert("k", *id, entry.clone());
+        }
+        assert_eq!(texts(&forward), texts(&backward));
+        assert_eq!(
+            texts(&forward).last().map(|(time, _)| *time),
+            Some((most - 1) * 300)
+        );
+        assert_eq!(forward.counters().capped_entries, 50);
+        let stored = |ledger: &mut Ledger| {
+            ledger
+                .drain()
+                .into_iter()
+                .filter(|change| change.value.is_some())
+                .count()
+        };
+        assert_eq!(stored(&mut forward), usize::try_from(most).unwrap());
+        assert_eq!(stored(&mut backward), usize::try_from(most).unwrap());
+    }
+
+    #[test]
+    fn the_oldest_hop_goes_when_there_are_too_many() {
+        let mut ledger = Ledger::new(0);
+        for i in 0..=ENTRIES_MAX {
+            let time_ms = i64::try_from(i).unwrap() * 1_000;
+            let (id, entry) = entry(&format!("r{i}"), time_ms, "");
+            ledger.insert("k", id, entry);
+        }
+        assert_eq!(ledger.counters().shed_entries, 3_600);
+        assert_eq!(texts(&ledger).first().map(|(time, _)| *time), Some(HOP_MS));
+    }
+
+    #[test]
+    fn entries_of_another_form_of_the_rule_are_let_go_and_counted() {
+        let mut old = Ledger::new(1);
+        let (id, one) = entry("r", 5, "a");
+        old.insert("k", id, one);
+        old.evict(7, 0);
+        let stored = old.drain();
+        let (mut same, mut changed) = (Ledger::new(1), Ledger::new(2));
+        for StateChange { key, value } in &stored {
+            same.restore(key, value.as_deref().unwrap()).unwrap();
+            changed.restore(key, value.as_deref().unwrap()).unwrap();
+        }
+        assert_eq!(texts(&same), texts(&old));
+        assert_eq!(same.watermark_ms(), Some(7));
+        assert!(
+            same.drain().is_empty(),
+            "what was restored is in the store already"
+        );
+        assert_eq!(
+            (
+                changed.counters().entries,
+                changed.counters().outdated_entries
+            ),
+            (0, 1)
+        );
+        assert!(changed.drain().iter().all(|change| change.value.is_none()));
+        assert!(same.restore(b"e", b"").is_err());
+        assert!(same.restore(b"x", b"").is_err());
+        assert!(same.restore(&stored[0].key, &[1, 2]).is_err());
+    }
 }

@@ -10,6 +10,7 @@ pub(crate) mod period;
 mod quotes;
 pub(crate) mod sigma;
 mod single;
+mod stored;
 mod window;
 
 use std::borrow::Cow;

@@ -11,7 +11,7 @@ use rsigma_parser::SigmaRule;
 
 /// A compiled Sigma detection.
 #[derive(Debug)]
-pub struct Matcher(CompiledRule);
+pub struct Matcher(Box<CompiledRule>);
 
 impl Matcher {
     /// Compiles a rule; the error says what in its detection cannot be used.
@@ -19,7 +19,7 @@ impl Matcher {
         let mut bare = rule.clone();
         bare.custom_attributes.clear();
         rsigma_eval::compile_rule(&bare)
-            .map(Self)
+            .map(|compiled| Self(Box::new(compiled)))
             .map_err(|error| error.to_string())
     }
 

@@ -143,17 +143,19 @@ impl Detector for Single {
             .ledger
             .watermark_ms()
             .map_or(i64::MIN, |known_ms| period::final_before_ms(rule, known_ms));
-        let mut keys: Vec<_> = self
-            .ledger
-            .touched(done_ms, before_ms)
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect();
-        keys.dedup();
-        out.extend(
-            keys.iter()
-                .filter_map(|key| self.finding(rule, key, fetched_at)),
-        );
+        let mut keys: Vec<_> = self.ledger.touched(done_ms, before_ms);
+        keys.dedup_by(|(one, _), (other, _)| one == other);
+        for (key, _) in keys {
+            // Hops are coarser than the watermark: a key is closed when its last event is passed.
+            let last_ms = self
+                .ledger
+                .entries(&key, i64::MIN, i64::MAX)
+                .last()
+                .map(|(id, _)| id.time_ms);
+            if last_ms.is_some_and(|last_ms| (done_ms..before_ms).contains(&last_ms)) {
+                out.extend(self.finding(rule, &key, fetched_at));
+            }
+        }
     }
 
     fn evict(&mut self, watermark: DateTime<Utc>) {

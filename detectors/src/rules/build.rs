@@ -138,6 +138,10 @@ fn is_base(document: &Document, referenced: &HashSet<&str>) -> bool {
 }
 
 fn compiled(place: Place<'_>, rule: &SigmaRule) -> Result<Matcher, RuleError> {
+    if let Some(name) = interest::missing_selection(rule) {
+        let problem = format!("no selection is named {name:?}");
+        return Err(place.error("detection.condition", problem, "name one that is there"));
+    }
     Matcher::new(rule)
         .map_err(|problem| place.error("detection", problem, "see the Sigma specification"))
 }

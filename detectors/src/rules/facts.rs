@@ -6,6 +6,7 @@ use rsigma_parser::{CorrelationRule, SigmaRule};
 use super::rule_file::{Document, RuleFile};
 
 /// What Sigma says of either sort of rule.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Metadata<'a> {
     title: &'a str,
     description: Option<&'a str>,

@@ -45,6 +45,29 @@ pub(crate) fn positive_fields(rule: &SigmaRule) -> Vec<String> {
     fields
 }
 
+/// A selection that a condition names and that is not there, if any: it would never match.
+pub(crate) fn missing_selection(rule: &SigmaRule) -> Option<String> {
+    let conditions = rule.detection.conditions.iter();
+    conditions
+        .map(|condition| missing(condition, &rule.detection))
+        .find_map(|missing| missing)
+}
+
+fn missing(condition: &ConditionExpr, all: &Detections) -> Option<String> {
+    match condition {
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
+            parts.iter().find_map(|part| missing(part, all))
+        }
+        ConditionExpr::Not(part) => missing(part, all),
+        ConditionExpr::Identifier(name) => (!all.named.contains_key(name)).then(|| name.clone()),
+        ConditionExpr::Selector { pattern, .. } => {
+            let mut names = all.named.keys();
+            let is_there = names.any(|name| pattern.matches_detection_name(name));
+            (!is_there).then(|| pattern.to_string())
+        }
+    }
+}
+
 fn visit_positive(condition: &ConditionExpr, all: &Detections, fields: &mut Vec<String>) {
     match condition {
         ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
@@ -112,9 +135,8 @@ fn of_condition(condition: &ConditionExpr, all: &Detections) -> Option<Vec<Strin
                 .map(|(_, detection)| of_detection(detection));
             match quantifier {
                 Quantifier::All => narrowest(named),
-                Quantifier::Any => union(named),
                 Quantifier::Count(0) => None,
-                Quantifier::Count(_) => union(named),
+                Quantifier::Any | Quantifier::Count(_) => union(named),
             }
         }
     }

@@ -196,11 +196,20 @@ fn read_own(place: Place<'_>, own: Mapping) -> Result<OwnKeys, RuleError> {
         one.insert(key.clone(), value.clone());
         if let Err(error) = yaml_serde::from_value::<OwnKeys>(Value::Mapping(one)) {
             let key = key.as_str().unwrap_or_default();
-            return Err(place.error(key, error.to_string(), "see docs of the rule format"));
+            return Err(place.error(
+                key,
+                error.to_string(),
+                "compare with a built-in rule (rules show)",
+            ));
         }
     }
-    yaml_serde::from_value(Value::Mapping(own))
-        .map_err(|error| place.error("", error.to_string(), "see docs of the rule format"))
+    yaml_serde::from_value(Value::Mapping(own)).map_err(|error| {
+        place.error(
+            "",
+            error.to_string(),
+            "compare with a built-in rule (rules show)",
+        )
+    })
 }
 
 /// Detection name of a stock Sigma rule, which has none: `sigma.` and its title.

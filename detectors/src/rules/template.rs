@@ -46,6 +46,9 @@ impl Template {
     fn piece(name: &str) -> Result<Piece, String> {
         Ok(match name {
             "" => return Err("braces `{}` are empty".to_owned()),
+            _ if name.contains(|c: char| c == '{' || c.is_whitespace()) => {
+                return Err(format!("{name:?} is no field name"));
+            }
             "count" => Piece::Count,
             "threshold" => Piece::Threshold,
             "window" => Piece::Window,

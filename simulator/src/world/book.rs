@@ -249,8 +249,8 @@ pub(crate) fn qualifier(rng: &mut StdRng) -> String {
 
 /// One of a non-empty list.
 #[allow(clippy::indexing_slicing)] // The callers' lists are constants that are not empty.
-pub(crate) fn one_of<'t, T>(list: &'t [T], rng: &mut StdRng) -> &'t T {
-    &list[rng.random_range(0..list.len())]
+pub(crate) fn one_of<T: Copy>(list: &[T], rng: &mut StdRng) -> T {
+    list[rng.random_range(0..list.len())]
 }
 
 /// `2026-05-23T17:35:00`: Microsoft's time, UTC without saying so.

@@ -73,7 +73,7 @@ fn directory_change(book: &mut Book<'_>, at: i64, rng: &mut StdRng, admin: &Pers
         "Update group.",
         "Reset user password.",
     ];
-    let operation = *one_of(&OPERATIONS, rng);
+    let operation = one_of(&OPERATIONS, rng);
     let target = book.tenant.anyone(rng).email.clone();
     let modified: Value = json!([
         { "Name": "Department", "NewValue": "[\"Sales\"]", "OldValue": "[\"Support\"]" },
@@ -100,7 +100,7 @@ pub(crate) fn general(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     let kind = rng.random_range(0..10);
     let (operation, workload, record_type) = match kind {
         0..7 => (
-            *one_of(&["MessageSent", "MemberAdded", "TeamsSessionStarted"], rng),
+            one_of(&["MessageSent", "MemberAdded", "TeamsSessionStarted"], rng),
             "MicrosoftTeams",
             25,
         ),

@@ -174,7 +174,7 @@ pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng, share_all
 
 fn access(actor: &Person, file: &File, rng: &mut StdRng) -> Vec<Value> {
     const NAMES: [&str; 5] = ["view", "view", "edit", "download", "access_item_content"];
-    let name = *one_of(&NAMES, rng);
+    let name = one_of(&NAMES, rng);
     vec![event(
         ("access", name, true),
         Vec::new(),
@@ -267,7 +267,7 @@ fn outside_share(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     let tenant = book.tenant;
     let actor = tenant.person(rng.random_range(FIRST_QUIET_PERSON..tenant.people.len()));
     let file = &File::of(actor, rng.random_range(0..500));
-    let domain = *one_of(&PARTNER_DOMAINS, rng);
+    let domain = one_of(&PARTNER_DOMAINS, rng);
     let count = rng.random_range(1..=2_usize);
     let addresses: Vec<String> = ["buyer", "legal"]
         .iter()

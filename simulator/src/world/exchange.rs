@@ -107,7 +107,7 @@ fn provisioning(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
         "Set-User",
         "Install-DefaultSharingPolicy",
     ];
-    let operation = *one_of(&OPERATIONS, rng);
+    let operation = one_of(&OPERATIONS, rng);
     let organization = book.tenant.onmicrosoft.clone();
     let mailbox = book.tenant.anyone(rng).local.clone();
     let object = format!(
@@ -195,7 +195,7 @@ fn mail_sent(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     ];
     let person = book.tenant.anyone(rng);
     let organization = book.tenant.onmicrosoft.clone();
-    let subject = *one_of(&SUBJECTS, rng);
+    let subject = one_of(&SUBJECTS, rng);
     book.office365(
         CONTENT,
         at,

@@ -134,7 +134,7 @@ pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
                 ("FileDownloaded", 6),
                 ("PageViewed", 4),
             ];
-            let operation = *one_of(&OPERATIONS, rng);
+            let operation = one_of(&OPERATIONS, rng);
             let members = file_members(operation, actor, &document, rng);
             book.office365(CONTENT, at, rng, members);
         }

@@ -65,7 +65,7 @@ fn write(
 
 /// A login: its qualifier is a constant of the user, and a challenge shares time and qualifier.
 fn login(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
-    let name = *one_of(
+    let name = one_of(
         &["login_success", "login_success", "login_failure", "logout"],
         rng,
     );
@@ -99,9 +99,10 @@ fn login(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
 
 fn token(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
     let bytes = rng.random_range(100..90_000).to_string();
+    let name = one_of(&["activity", "activity", "authorize"], rng);
     let events = vec![event(
         "auth",
-        one_of(&["activity", "activity", "authorize"], rng),
+        name,
         vec![
             text("client_id", "407408718192.apps.googleusercontent.com"),
             text("app_name", "Planner"),
