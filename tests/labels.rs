@@ -61,7 +61,9 @@ impl Label {
     }
 
     fn lacking(&self) -> Option<&'static str> {
-        LACKING.into_iter().find(|name| self.config.contains_key(*name))
+        LACKING
+            .into_iter()
+            .find(|name| self.config.contains_key(*name))
     }
 }
 
@@ -88,7 +90,9 @@ fn lines(folder: &Path, name: &str) -> Vec<String> {
     } else {
         let packed = std::fs::File::open(folder.join(format!("{name}.ndjson.gz"))).unwrap();
         let mut text = String::new();
-        flate2::read::MultiGzDecoder::new(packed).read_to_string(&mut text).unwrap();
+        flate2::read::MultiGzDecoder::new(packed)
+            .read_to_string(&mut text)
+            .unwrap();
         text
     };
     text.lines().map(str::to_owned).collect()
@@ -145,7 +149,10 @@ fn judge(
         .collect();
     let expected = label.expect.iter().map(|name| (name, true));
     let absent = label.expect_absent.iter().map(|name| (name, false));
-    for (name, expected) in expected.chain(absent).filter(|(name, _)| known.contains(*name)) {
+    for (name, expected) in expected
+        .chain(absent)
+        .filter(|(name, _)| known.contains(*name))
+    {
         if raised.contains(name.as_str()) == expected {
             *judgement.right.entry(name.clone()).or_default() += 1;
             continue;
@@ -153,7 +160,9 @@ fn judge(
         let verb = if expected { "not raised" } else { "raised" };
         let told = format!("{file}, \"{}\" ({}): {name} {verb}", label.test, label.id);
         match label.lacking() {
-            Some(setting) => judgement.not_judged.push(format!("{told}; it needs {setting}")),
+            Some(setting) => judgement
+                .not_judged
+                .push(format!("{told}; it needs {setting}")),
             None => judgement.wrong.push(told),
         }
     }
@@ -176,11 +185,16 @@ fn judge_groups(
     for ((name, group), ids) in groups {
         let of_group = findings.iter().filter(|finding| {
             finding.rule.detection == name
-                && finding.event_ids.iter().any(|id| ids.contains(&id.as_str()))
+                && finding
+                    .event_ids
+                    .iter()
+                    .any(|id| ids.contains(&id.as_str()))
         });
         let count = of_group.count();
         if count != 1 {
-            judgement.wrong.push(format!("{name}: {count} findings for the group {group}"));
+            judgement
+                .wrong
+                .push(format!("{name}: {count} findings for the group {group}"));
         }
     }
 }
@@ -190,8 +204,11 @@ fn the_labelled_records_raise_what_they_must_and_nothing_they_must_not() {
     let Some(folder) = samples() else { return };
     let rules = RuleSet::load(&DetectorsOptions::default()).unwrap_or_else(|e| panic!("{e}"));
     let rules = Arc::new(rules);
-    let known: BTreeSet<String> =
-        rules.rules().iter().map(|rule| rule.facts.detection.clone()).collect();
+    let known: BTreeSet<String> = rules
+        .rules()
+        .iter()
+        .map(|rule| rule.facts.detection.clone())
+        .collect();
     let mut judgement = Judgement::default();
     for (file, is_office365) in SAMPLES {
         let records = lines(&folder, file);
@@ -212,7 +229,10 @@ fn the_labelled_records_raise_what_they_must_and_nothing_they_must_not() {
     for (name, count) in &judgement.right {
         println!("judged by labels: {name}, {count} right");
     }
-    for name in known.iter().filter(|name| !judgement.right.contains_key(*name)) {
+    for name in known
+        .iter()
+        .filter(|name| !judgement.right.contains_key(*name))
+    {
         println!("judged only by rule cases and scripted attacks: {name}");
     }
     for told in &judgement.not_judged {
@@ -238,18 +258,34 @@ fn the_real_logs_give_the_same_findings_in_any_order_and_when_read_twice() {
         let told = |findings: Vec<Finding>| {
             let mut told: Vec<_> = findings
                 .into_iter()
-                .map(|f| (f.uid, f.rule.detection, f.count, f.severity, f.alert, f.event_ids))
+                .map(|f| {
+                    (
+                        f.uid,
+                        f.rule.detection,
+                        f.count,
+                        f.severity,
+                        f.alert,
+                        f.event_ids,
+                    )
+                })
                 .collect();
             told.sort();
             told
         };
         let forward = told(findings(&rules, reader.as_ref(), records.iter()));
         let backward = told(findings(&rules, reader.as_ref(), records.iter().rev()));
-        let twice = told(findings(&rules, reader.as_ref(), records.iter().chain(&records)));
+        let twice = told(findings(
+            &rules,
+            reader.as_ref(),
+            records.iter().chain(&records),
+        ));
         assert_eq!(forward, backward, "{file}");
         assert_eq!(forward, twice, "{file}");
         for (_, detection, count, severity, alert, _) in &forward {
-            println!("{file}: {detection}, {count} events, {}, alert {alert}", severity.as_str());
+            println!(
+                "{file}: {detection}, {count} events, {}, alert {alert}",
+                severity.as_str()
+            );
         }
         assert!(!forward.is_empty(), "{file}");
     }

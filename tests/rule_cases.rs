@@ -54,7 +54,11 @@ fn every_detection_has_its_texts_and_cases_on_both_sides() {
     for rule in rules.rules() {
         let (finding, silent) = cases.entry(&rule.facts.detection).or_default();
         for case in &rule.tests {
-            *(if case.expect.findings > 0 { &mut *finding } else { &mut *silent }) += 1;
+            *(if case.expect.findings > 0 {
+                &mut *finding
+            } else {
+                &mut *silent
+            }) += 1;
         }
     }
     assert!(!cases.is_empty());
@@ -68,8 +72,19 @@ fn every_detection_has_its_texts_and_cases_on_both_sides() {
 fn every_triage_text_names_five_checks() {
     for rule in rules().rules() {
         let triage = &rule.facts.triage;
-        for part in ["What happened:", "Why it matters:", "Check:", "1.", "5.", "Contain:"] {
-            assert!(triage.contains(part), "{}: {part} is missing", rule.facts.detection);
+        for part in [
+            "What happened:",
+            "Why it matters:",
+            "Check:",
+            "1.",
+            "5.",
+            "Contain:",
+        ] {
+            assert!(
+                triage.contains(part),
+                "{}: {part} is missing",
+                rule.facts.detection
+            );
         }
     }
 }

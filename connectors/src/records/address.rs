@@ -55,12 +55,12 @@ fn pieces(text: &str) -> Vec<(&str, bool)> {
     if distinguished {
         return vec![(text, false)];
     }
-    let quotes = text.matches('"').count().is_multiple_of(2);
+    let balanced = text.matches('"').count().is_multiple_of(2);
     let mut pieces = Vec::new();
     let (mut start, mut quoted, mut bracket, mut comma) = (0, false, false, false);
     for (at, character) in text.char_indices() {
         match character {
-            '"' if quotes => quoted = !quoted,
+            '"' if balanced => quoted = !quoted,
             '[' | '<' if !quoted => bracket = true,
             ']' | '>' if !quoted => bracket = false,
             ';' | ',' if !quoted && !bracket => {

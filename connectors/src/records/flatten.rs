@@ -20,13 +20,6 @@ impl Flattener {
         Self { left: VALUES_MAX }
     }
 
-    /// All members of an object, each under its own name.
-    pub(crate) fn members(&mut self, event: &mut Event, map: &Map<String, Value>) {
-        for (name, value) in map {
-            self.add(event, name, value, 0);
-        }
-    }
-
     /// One member and what is in it.
     pub(crate) fn member(&mut self, event: &mut Event, name: &str, value: &Value) {
         self.add(event, name, value, 0);
@@ -124,7 +117,10 @@ mod tests {
             DateTime::UNIX_EPOCH,
             Bytes::new(),
         );
-        Flattener::new().members(&mut event, value.as_object().unwrap());
+        let mut flattener = Flattener::new();
+        for (name, value) in value.as_object().unwrap() {
+            flattener.member(&mut event, name, value);
+        }
         event
     }
 

@@ -74,7 +74,7 @@ impl<'a> Scan<'a> {
                 return self.broken("the end of a string");
             };
             let plain = rest.get(..length).unwrap_or_default();
-            if plain.iter().fold(false, |bad, byte| bad | (*byte < 0x20)) {
+            if plain.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20 {
                 return self.broken("no control character in a string");
             }
             self.at += length + 1;

@@ -97,7 +97,8 @@ struct Change {
     roles: Vec<String>,
     old_visibility: Option<String>,
     visibility: Option<String>,
-    visibility_change: Option<String>,
+    /// The vendor's word on it: `external`, `internal` or `none`.
+    verdict: Option<String>,
     membership: Option<String>,
 }
 
@@ -122,7 +123,7 @@ impl Change {
         Self {
             old_visibility: value("old_value").or_else(|| one("old_visibility")),
             visibility: value("new_value").or_else(|| one("visibility")),
-            visibility_change: one("visibility_change"),
+            verdict: one("visibility_change"),
             membership: one("membership_change_type"),
             kind,
             new,
@@ -209,7 +210,7 @@ impl Change {
     }
 
     fn says_external(&self) -> bool {
-        self.visibility_change.as_deref() == Some("external")
+        self.verdict.as_deref() == Some("external")
     }
 
     /// Whether the document is open to people outside who could not open it before.
@@ -220,7 +221,7 @@ impl Change {
         if target.is_some_and(|party| !party.class.is_external() && reading.domains_are_known) {
             return false;
         }
-        match self.visibility_change.as_deref() {
+        match self.verdict.as_deref() {
             Some("external") => true,
             Some(_) => false,
             None => {

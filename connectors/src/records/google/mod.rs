@@ -128,7 +128,7 @@ impl RecordReader for GoogleRecords {
             for (member, value) in element {
                 match member.as_str() {
                     "parameters" | "sensitiveParameters" => {
-                        parameters::fill(&mut event, member, value)
+                        parameters::fill(&mut event, member, value);
                     }
                     _ => flattener.member(&mut event, &format!("event.{member}"), value),
                 }
@@ -149,7 +149,6 @@ impl RecordReader for GoogleRecords {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn no_object(error: json::Broken) -> NormaliseError {
     NormaliseError::NotAnObject(error.to_string())
 }

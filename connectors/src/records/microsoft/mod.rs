@@ -123,7 +123,6 @@ impl RecordReader for Microsoft365Records {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn no_object(error: json::Broken) -> NormaliseError {
     NormaliseError::NotAnObject(error.to_string())
 }

@@ -44,127 +44,131 @@ fn told(events: &[Event]) -> Vec<String> {
         .collect()
 }
 
+const EVIL: &str = "smtp:x@evil.example";
+
+/// Cmdlet, parameter, value, and what the event says.
+const PATHS_TOLD: &[(&str, &str, &str, &str)] = &[
+    (
+        "Set-Mailbox",
+        "ForwardingSmtpAddress",
+        EVIL,
+        "smtp_address external x@evil.example",
+    ),
+    (
+        "Set-Mailbox",
+        "forwardingsmtpaddress",
+        "SMTP:x@contoso.example",
+        "smtp_address internal x@contoso.example",
+    ),
+    (
+        "Set-Mailbox",
+        "ForwardingAddress",
+        "EUR.PROD/Hosted/contoso.onmicrosoft.com/Bob",
+        "recipient_object unknown bob",
+    ),
+    (
+        "Set-Mailbox",
+        "ForwardingAddress",
+        "x@evil.example",
+        "recipient_object external x@evil.example",
+    ),
+    (
+        "Set-MailPublicFolder",
+        "ForwardingAddress",
+        "Bob",
+        "recipient_object unknown bob",
+    ),
+    (
+        "New-InboxRule",
+        "ForwardTo",
+        "Bob [SMTP:bob@evil.example]",
+        "inbox_rule external bob@evil.example",
+    ),
+    (
+        "New-InboxRule",
+        "ForwardTo",
+        "Bob [EX:/o=ExchangeLabs/cn=Recipients/cn=bob]",
+        "inbox_rule internal bob",
+    ),
+    (
+        "Set-InboxRule",
+        "ForwardAsAttachmentTo",
+        "x@evil.example",
+        "inbox_rule external x@evil.example",
+    ),
+    (
+        "Set-InboxRule",
+        "RedirectTo",
+        "x@evil.example",
+        "inbox_rule external x@evil.example",
+    ),
+    (
+        "New-TransportRule",
+        "BlindCopyTo",
+        "x@evil.example",
+        "transport_rule external x@evil.example",
+    ),
+    (
+        "Set-TransportRule",
+        "CopyTo",
+        "x@evil.example",
+        "transport_rule external x@evil.example",
+    ),
+    (
+        "New-TransportRule",
+        "RedirectMessageTo",
+        "x@evil.example",
+        "transport_rule external x@evil.example",
+    ),
+    (
+        "New-TransportRule",
+        "AddToRecipients",
+        "x@evil.example",
+        "transport_rule external x@evil.example",
+    ),
+    (
+        "New-JournalRule",
+        "JournalEmailAddress",
+        "x@evil.example",
+        "journal_rule external x@evil.example",
+    ),
+    (
+        "Set-TransportConfig",
+        "JournalingReportNdrTo",
+        "x@evil.example",
+        "transport_config external x@evil.example",
+    ),
+    (
+        "New-OutboundConnector",
+        "SmartHosts",
+        "mx.evil.example",
+        "outbound_connector external mx.evil.example",
+    ),
+    (
+        "Add-UnifiedGroupLinks",
+        "Links",
+        "x@evil.example",
+        "group_member external x@evil.example",
+    ),
+    (
+        "Add-DistributionGroupMember",
+        "Member",
+        "bob_evil.example#EXT#@contoso.onmicrosoft.com",
+        "group_member external bob@evil.example",
+    ),
+    (
+        "Set-Mailbox",
+        "GrantSendOnBehalfTo",
+        "x@evil.example",
+        "- - -",
+    ),
+];
+
 #[test]
 fn every_path_that_names_a_destination_is_told() {
-    let evil = "smtp:x@evil.example";
-    for (operation, parameter, value, expected) in [
-        (
-            "Set-Mailbox",
-            "ForwardingSmtpAddress",
-            evil,
-            "smtp_address external x@evil.example",
-        ),
-        (
-            "Set-Mailbox",
-            "forwardingsmtpaddress",
-            "SMTP:x@contoso.example",
-            "smtp_address internal x@contoso.example",
-        ),
-        (
-            "Set-Mailbox",
-            "ForwardingAddress",
-            "EUR.PROD/Hosted/contoso.onmicrosoft.com/Bob",
-            "recipient_object unknown bob",
-        ),
-        (
-            "Set-Mailbox",
-            "ForwardingAddress",
-            "x@evil.example",
-            "recipient_object external x@evil.example",
-        ),
-        (
-            "Set-MailPublicFolder",
-            "ForwardingAddress",
-            "Bob",
-            "recipient_object unknown bob",
-        ),
-        (
-            "New-InboxRule",
-            "ForwardTo",
-            "Bob [SMTP:bob@evil.example]",
-            "inbox_rule external bob@evil.example",
-        ),
-        (
-            "New-InboxRule",
-            "ForwardTo",
-            "Bob [EX:/o=ExchangeLabs/cn=Recipients/cn=bob]",
-            "inbox_rule internal bob",
-        ),
-        (
-            "Set-InboxRule",
-            "ForwardAsAttachmentTo",
-            "x@evil.example",
-            "inbox_rule external x@evil.example",
-        ),
-        (
-            "Set-InboxRule",
-            "RedirectTo",
-            "x@evil.example",
-            "inbox_rule external x@evil.example",
-        ),
-        (
-            "New-TransportRule",
-            "BlindCopyTo",
-            "x@evil.example",
-            "transport_rule external x@evil.example",
-        ),
-        (
-            "Set-TransportRule",
-            "CopyTo",
-            "x@evil.example",
-            "transport_rule external x@evil.example",
-        ),
-        (
-            "New-TransportRule",
-            "RedirectMessageTo",
-            "x@evil.example",
-            "transport_rule external x@evil.example",
-        ),
-        (
-            "New-TransportRule",
-            "AddToRecipients",
-            "x@evil.example",
-            "transport_rule external x@evil.example",
-        ),
-        (
-            "New-JournalRule",
-            "JournalEmailAddress",
-            "x@evil.example",
-            "journal_rule external x@evil.example",
-        ),
-        (
-            "Set-TransportConfig",
-            "JournalingReportNdrTo",
-            "x@evil.example",
-            "transport_config external x@evil.example",
-        ),
-        (
-            "New-OutboundConnector",
-            "SmartHosts",
-            "mx.evil.example",
-            "outbound_connector external mx.evil.example",
-        ),
-        (
-            "Add-UnifiedGroupLinks",
-            "Links",
-            "x@evil.example",
-            "group_member external x@evil.example",
-        ),
-        (
-            "Add-DistributionGroupMember",
-            "Member",
-            "bob_evil.example#EXT#@contoso.onmicrosoft.com",
-            "group_member external bob@evil.example",
-        ),
-        (
-            "Set-Mailbox",
-            "GrantSendOnBehalfTo",
-            "x@evil.example",
-            "- - -",
-        ),
-    ] {
+    for (operation, parameter, value, expected) in PATHS_TOLD {
         let events = read(&cmdlet_record(operation, "alice", &[(parameter, value)]));
-        assert_eq!(told(&events), [expected], "{operation} {parameter}");
+        assert_eq!(told(&events), [*expected], "{operation} {parameter}");
     }
 }
 
