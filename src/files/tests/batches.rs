@@ -67,7 +67,7 @@ fn a_page_on_one_line_is_cut_into_batches_too() {
 #[test]
 fn no_two_batches_end_at_the_same_offset() {
     let good = o365(1);
-    let text = format!("{good}\n[{good}\n{good}");
+    let text = format!("{good}\n{{\"items\":[{good}\n{good}");
     let limits = BatchLimits {
         records_max: 1,
         bytes_max: usize::MAX,
