@@ -217,12 +217,14 @@ impl Params {
 fn escape(c: char) -> String {
     match c {
         '"' | '\\' | ']' => format!("\\{c}"),
-        // The backslash of the text form is itself escaped.
-        c if invisible(c) => c
-            .encode_utf16(&mut [0; 2])
-            .iter()
-            .map(|unit| format!("\\\\u{unit:04X}"))
-            .collect(),
+        c if invisible(c) => {
+            let mut text = String::new();
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // The backslash of the text form is itself escaped.
+                text.extend(format!("\\\\u{unit:04X}").chars());
+            }
+            text
+        }
         c => c.to_string(),
     }
 }
