@@ -54,14 +54,13 @@ pub fn close(previous: &FindingState, finding: Finding) -> Option<Finding> {
     is_more.then(|| numbered(finding, previous.revision, UpdateReason::Closed))
 }
 
-/// The states whose time is over: to be forgotten once their last word is said.
+/// The states whose time is over: to be forgotten once their last word is said. One that is over
+/// at the very watermark waits for the next.
 pub fn close_due<'a>(
     states: impl IntoIterator<Item = &'a FindingState>,
     watermark: DateTime<Utc>,
 ) -> Vec<Uuid> {
-    let due = states
-        .into_iter()
-        .filter(|state| state.expires <= watermark);
+    let due = states.into_iter().filter(|state| state.expires < watermark);
     due.map(|state| state.uid).collect()
 }
 

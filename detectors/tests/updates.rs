@@ -139,7 +139,7 @@ fn a_state_is_due_when_its_time_is_over() {
     let finding = burst();
     let expires = rules().expiry(&finding);
     let state = revise(None, finding, expires).state;
-    let before = expires - chrono::TimeDelta::seconds(1);
-    assert!(close_due([&state], before).is_empty());
-    assert_eq!(close_due([&state], expires), [state.uid]);
+    let after = expires + chrono::TimeDelta::seconds(1);
+    assert!(close_due([&state], expires).is_empty());
+    assert_eq!(close_due([&state], after), [state.uid]);
 }

@@ -11,7 +11,9 @@ const SECRET_BYTES_MAX: usize = 64 << 10;
 
 /// Reads environment variables; only the application knows the real ones. Cheap to clone.
 #[derive(Clone)]
-pub struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Environment(Arc<Variable>);
+
+type Variable = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Environment {
     /// `variable` gives the value of a variable, or `None` where it is not set.

@@ -1,5 +1,7 @@
 //! Why an emitter cannot be built. Always the operator's to mend: exit code 2.
 
+use std::fmt::Display;
+
 use crate::environment::SecretError;
 
 /// Why an emitter cannot be built.
@@ -37,7 +39,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    pub(crate) fn option(emitter: &str, member: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn option(emitter: &str, member: &'static str, reason: &dyn Display) -> Self {
         Self::Option {
             emitter: emitter.to_owned(),
             member,

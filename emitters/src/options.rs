@@ -13,6 +13,7 @@ use url::Url;
 
 /// One configured emitter, by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful in a run")]
 pub enum EmitterOptions {
     /// `[emitters.splunk_hec.NAME]`
     SplunkHec(SplunkHecOptions),

@@ -69,7 +69,7 @@ impl fmt::Display for Input {
 }
 
 /// How large a batch may become. The batches of the same content under the same limits are the
-/// same batches, so a reader that was interrupted may skip as many as it had finished.
+/// same batches, so a reader that was interrupted may skip those up to the offset it had finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// Most records, malformed ones counted.
@@ -94,7 +94,8 @@ pub struct FileBatch {
     pub records: Vec<(Product, RawRecord)>,
     /// What is no record, and why.
     pub malformed: Vec<Malformed>,
-    /// Bytes of the decoded text up to the end of the batch's last record; never falls.
+    /// Bytes of the decoded text up to the end of the batch's last record; grows with each batch
+    /// (only the last one, where it holds no records, may end where the one before did).
     pub offset: u64,
     /// Whether the file ends here. A file that can be read to its end has exactly one such batch,
     /// be it an empty one.
@@ -206,8 +207,11 @@ impl FileReader {
                     return batch;
                 }
             };
-            let full =
-                count >= self.limits.records_max || bytes + placed.size() > self.limits.bytes_max;
+            // A piece without bytes of its own (an array that is never closed) stays in the batch
+            // before it, so that no two batches end at the same offset.
+            let full = end > batch.offset
+                && (count >= self.limits.records_max
+                    || bytes + placed.size() > self.limits.bytes_max);
             if full && count > 0 {
                 self.next = Some((placed, end));
                 return batch;

@@ -16,7 +16,7 @@ use crate::contract::{Counters, StateChange};
 pub(crate) const HOP_MS: i64 = 3_600_000;
 /// Most entries of one key within a hop; the earliest stay.
 pub(crate) const HOP_ENTRIES_MAX: u32 = 10_000;
-/// Most entries of a detector (about 300 bytes each); the oldest hop goes.
+/// Most entries of a detector (about 400 bytes each); the oldest hop goes.
 const ENTRIES_MAX: usize = 250_000;
 
 /// The memory of a detector.

@@ -12,8 +12,10 @@ use serde_json::value::RawValue;
 
 use super::entry::hash_of;
 
-/// Most bytes of records a detector holds.
-const QUOTES_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of records a detector holds until findings are collected: those of a page.
+const OPEN_BYTES_MAX: usize = 4 << 20;
+/// Most bytes it holds from page to page.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 
 /// Records at hand, by id.
 #[derive(Debug, Default)]
@@ -34,7 +36,16 @@ impl Quotes {
         self.bytes += raw.len();
         self.records.insert(id, Bytes::copy_from_slice(raw));
         self.order.push_back(id);
-        while self.bytes > QUOTES_BYTES_MAX
+        self.hold(OPEN_BYTES_MAX);
+    }
+
+    /// The findings of a page are told: keeps the newest records.
+    pub(crate) fn close_page(&mut self) {
+        self.hold(KEPT_BYTES_MAX);
+    }
+
+    fn hold(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max
             && let Some(oldest) = self.order.pop_front()
         {
             self.bytes -= self
@@ -63,7 +74,12 @@ mod tests {
         for i in 0..100 {
             quotes.put(&i.to_string(), &record);
         }
-        assert!(quotes.bytes <= QUOTES_BYTES_MAX);
+        assert!(
+            quotes.get("0").is_some(),
+            "all records of a page are at hand"
+        );
+        quotes.close_page();
+        assert!(quotes.bytes <= KEPT_BYTES_MAX);
         assert!(quotes.get("0").is_none());
         assert!(quotes.get("99").is_some());
         quotes.put("long", &Bytes::from(vec![b'1'; EVIDENCE_BYTES_MAX + 1]));

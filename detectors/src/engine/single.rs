@@ -123,14 +123,14 @@ impl Detector for Single {
 
     fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
         let dirty = std::mem::take(&mut self.dirty);
-        let Some(rule) = self.rules.rules().get(self.place) else {
-            return;
-        };
-        out.extend(
-            dirty
-                .iter()
-                .filter_map(|key| self.finding(rule, key, fetched_at)),
-        );
+        if let Some(rule) = self.rules.rules().get(self.place) {
+            out.extend(
+                dirty
+                    .iter()
+                    .filter_map(|key| self.finding(rule, key, fetched_at)),
+            );
+        }
+        self.quotes.close_page();
     }
 
     fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {

@@ -310,6 +310,7 @@ impl Detector for Windows {
                 out.extend(self.finding(&parts, (key, *number), fetched_at));
             }
         }
+        self.quotes.close_page();
     }
 
     fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {

@@ -8,6 +8,7 @@
 mod document;
 mod project;
 mod shrink;
+mod subjects;
 
 pub use document::Document;
 pub use shrink::Part;

@@ -217,12 +217,14 @@ impl Params {
 fn escape(c: char) -> String {
     match c {
         '"' | '\\' | ']' => format!("\\{c}"),
-        // The backslash of the text form is itself escaped.
-        c if invisible(c) => c
-            .encode_utf16(&mut [0; 2])
-            .iter()
-            .map(|unit| format!("\\\\u{unit:04X}"))
-            .collect(),
+        c if invisible(c) => {
+            let mut text = String::new();
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // The backslash of the text form is itself escaped.
+                text.extend(format!("\\\\u{unit:04X}").chars());
+            }
+            text
+        }
         c => c.to_string(),
     }
 }
@@ -232,4 +234,59 @@ fn invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Undoes the escapes of RFC 5424 section 6.3.3.
+    fn unescaped(written: &str) -> String {
+        let mut text = String::new();
+        let mut chars = written.chars();
+        while let Some(c) = chars.next() {
+            text.push(if c == '\\' { chars.next().unwrap() } else { c });
+        }
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn a_parameter_reads_back_as_it_was_with_hidden_characters_shown(text in any::<String>()) {
+            let mut params = Params::new();
+            params.add("user", &text);
+            let data = params.finish();
+            prop_assert!(!data.chars().any(invisible));
+            if text.is_empty() {
+                prop_assert_eq!(data, "[exfilwatch@32473]");
+            } else {
+                let written = data.strip_prefix("[exfilwatch@32473 user=\"").unwrap();
+                let written = written.strip_suffix("\"]").unwrap();
+                prop_assert!(written.len() <= PARAM_BYTES_MAX);
+                let shown: String = text.chars().map(|c| unescaped(&escape(c))).collect();
+                prop_assert!(shown.starts_with(&unescaped(written)));
+            }
+        }
+    }
+
+    #[test]
+    fn hidden_characters_are_shown_and_quotes_escaped() {
+        let mut params = Params::new();
+        params.add("user", "a\n\"]\\\u{202e}ü");
+        assert_eq!(
+            params.finish(),
+            r#"[exfilwatch@32473 user="a\\u000A\"\]\\\\u202Eü"]"#
+        );
+    }
+
+    #[test]
+    fn header_fields_are_printable_and_short() {
+        assert_eq!(header_field("a b\nü", 255), "a_b__");
+        assert_eq!(header_field("", 255), "-");
+        assert_eq!(
+            header_field(&"x".repeat(100), APP_NAME_MAX).len(),
+            APP_NAME_MAX
+        );
+    }
 }

@@ -56,12 +56,21 @@ pub(crate) fn ascii_json(json: &str) -> String {
             '\t' | '\n' | '\r' => line.push(' '),
             _ => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    line.extend(format!("\\u{unit:04x}").chars());
+                    push_escape(*unit, &mut line);
                 }
             }
         }
     }
     line
+}
+
+/// `\uXXXX`.
+fn push_escape(unit: u16, line: &mut String) {
+    line.push_str("\\u");
+    for shift in [12, 8, 4, 0] {
+        let digit = u32::from(unit >> shift) & 0xf;
+        line.push(char::from_digit(digit, 16).unwrap_or('0'));
+    }
 }
 
 /// JSON on one line: line breaks between members become blanks. `json` must be valid, where a line

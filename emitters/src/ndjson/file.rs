@@ -35,7 +35,7 @@ pub struct Ndjson {
 impl Ndjson {
     /// `name` is `ndjson.NAME`. The folder must exist; the file is made with the first batch.
     pub fn new(name: &str, options: &NdjsonOptions) -> Result<Self, BuildError> {
-        let unusable = |reason: String| BuildError::option(name, "path", reason);
+        let unusable = |reason: String| BuildError::option(name, "path", &reason);
         let path = options.path.to_str();
         let path = path.ok_or_else(|| unusable("the name is not UTF-8".to_owned()))?;
         let folder = folder(&options.path);

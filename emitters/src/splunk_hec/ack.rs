@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     fn acks() -> Acks {
-        Acks::new(Duration::from_secs(300), Duration::from_secs(10))
+        Acks::new(Duration::from_mins(5), Duration::from_secs(10))
     }
 
     fn reply(status: u16, body: &str) -> Reply {

@@ -3,6 +3,7 @@
 //! Redirects are off (the token goes to the configured origin only), every call has a time-out,
 //! replies are read up to a bound, and the address guard stands in the resolver.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use crate::tls;
 /// Longest reply read, in bytes; an answer to 1,000 ack ids takes 15 KiB.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Longest wait a receiver may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 /// Name of the channel header.
 const CHANNEL: &str = "x-splunk-request-channel";
 
@@ -59,7 +60,7 @@ impl Client {
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
-        let base = base_url(&options.url).map_err(|why| BuildError::option(name, "url", why))?;
+        let base = base_url(&options.url).map_err(|why| BuildError::option(name, "url", &why))?;
         if base.scheme() == "http" && !is_loopback(&base) {
             tracing::warn!(
                 emitter = name,
@@ -183,12 +184,11 @@ fn failed(url: &Url, error: reqwest::Error) -> EmitError {
 /// Seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = DateTime::parse_from_rfc2822(text).ok()?;
-            (date.to_utc() - now).to_std().unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTime::parse_from_rfc2822(text).ok()?;
+        (date.to_utc() - now).to_std().unwrap_or_default()
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
@@ -203,11 +203,10 @@ fn http_client(name: &str, options: &SplunkHecOptions) -> Result<reqwest::Client
         .no_proxy();
     if let Some(proxy) = &options.proxy {
         let proxy = Proxy::all(proxy.clone());
-        builder = builder.proxy(proxy.map_err(|e| BuildError::option(name, "proxy", e))?);
+        builder = builder.proxy(proxy.map_err(|e| BuildError::option(name, "proxy", &e))?);
     }
     if let Some(path) = &options.ca_file {
-        let unusable =
-            |error: &dyn ToString| BuildError::option(name, "ca_file", error.to_string());
+        let unusable = |error: &dyn Display| BuildError::option(name, "ca_file", error);
         let certificates = tls::authorities(path).map_err(|error| unusable(&error))?;
         let certificates = certificates.iter().map(|der| Certificate::from_der(der));
         let certificates: Vec<_> = certificates
@@ -216,7 +215,7 @@ fn http_client(name: &str, options: &SplunkHecOptions) -> Result<reqwest::Client
         builder = builder.tls_certs_merge(certificates);
     }
     let client = builder.build();
-    client.map_err(|error| BuildError::option(name, "url", tls::chain(&error)))
+    client.map_err(|error| BuildError::option(name, "url", &tls::chain(&error)))
 }
 
 /// The configured URL without the endpoint's own path, checked.

@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use exfilwatch_model::{Clock, Envelope};
 use tokio::sync::Semaphore;
 
-use super::ack::{Acks, Lost, Pending};
-use super::client::{Client, Reply};
+use super::ack::{Acks, Lost};
+use super::batch::{Batch, hold, retry};
+use super::client::Client;
 use super::envelope::{Piece, pieces};
 use super::progress::{Fate, Progress};
-use super::reply::{Action, INDEX, Rest, channel_help, decide, words};
+use super::reply::{Action, CHANNEL, decide};
 use super::request::{body, runs};
 use crate::contract::{Delivered, EmitError, Emitter, Refusal};
 use crate::environment::Environment;
@@ -24,8 +25,8 @@ use crate::options::{Ack, SplunkHecOptions};
 const OUTSTANDING_MAX: usize = 1_000;
 /// Most times a batch goes to a new channel before an operator is asked.
 const CHANNELS_MAX: u32 = 3;
-/// How long a receiver near its capacity is sent to more slowly.
-const SLOW_DOWN: Duration = Duration::from_secs(30);
+/// Pause after a batch when the receiver nears its capacity.
+const SLOW_DOWN: Duration = Duration::from_secs(2);
 
 /// Splunk HTTP Event Collector; see the module.
 #[derive(Debug)]
@@ -38,22 +39,6 @@ pub struct SplunkHec {
     progress: Progress,
     gzip: AtomicBool,
     warned_no_ack: AtomicBool,
-}
-
-/// A batch on its way.
-struct Batch<'a> {
-    pieces: Vec<Piece>,
-    fates: Vec<Fate>,
-    /// Pieces that go without `fields`.
-    plain: BTreeSet<usize>,
-    /// Items refused for good, with the reason.
-    refused: BTreeMap<usize, String>,
-    /// Sends that wait for their acknowledgement, with their pieces.
-    pending: Vec<(Pending<'a>, Vec<usize>)>,
-    /// Runs of pieces still to be sent.
-    queue: VecDeque<Vec<usize>>,
-    slow_down: bool,
-    channels: u32,
 }
 
 impl SplunkHec {
@@ -169,16 +154,15 @@ impl SplunkHec {
                     self.gzip.store(false, Ordering::Relaxed);
                     batch.queue.push_front(run);
                 }
-                Action::Uncompressed => batch.refuse_all(&run, &reply),
                 Action::NewChannel => {
                     self.acks.give_up(channel);
                     batch.channels += 1;
                     if batch.channels > CHANNELS_MAX {
-                        return Err(hold(&reply, channel_help()));
+                        return Err(hold(&reply, CHANNEL));
                     }
                     batch.queue.push_front(run);
                 }
-                Action::RefuseAll => batch.refuse_all(&run, &reply),
+                Action::RefuseAll | Action::Uncompressed => batch.refuse_all(&run, &reply),
                 Action::Retry => return Err(retry(&reply)),
                 Action::Hold(help) => {
                     self.client.forget_token();
@@ -230,70 +214,6 @@ impl SplunkHec {
     }
 }
 
-impl Batch<'_> {
-    fn event(&self, at: usize) -> Option<bytes::Bytes> {
-        let piece = self.pieces.get(at)?;
-        Some(if self.plain.contains(&at) {
-            piece.plain()
-        } else {
-            piece.bytes.clone()
-        })
-    }
-
-    fn mark(&mut self, taken: &[usize]) {
-        for at in taken {
-            if let Some(fate) = self.fates.get_mut(*at) {
-                *fate = Fate::Taken;
-            }
-        }
-    }
-
-    fn refuse(&mut self, at: usize, reply: &Reply) {
-        if let Some(piece) = self.pieces.get(at) {
-            let why = format!("the receiver refuses it: {}", answer(reply));
-            self.refused.entry(piece.item).or_insert(why);
-        }
-    }
-
-    fn refuse_all(&mut self, run: &[usize], reply: &Reply) {
-        for at in run {
-            self.refuse(*at, reply);
-        }
-    }
-
-    /// Sends each half by itself; a single event that is still refused is quarantined.
-    fn halve(&mut self, mut run: Vec<usize>, reply: &Reply) {
-        if run.len() > 1 {
-            let second = run.split_off(run.len() / 2);
-            self.queue.push_front(second);
-            self.queue.push_front(run);
-        } else {
-            self.refuse_all(&run, reply);
-        }
-    }
-
-    /// The event at which the receiver stopped, and those after it.
-    fn deal_with(
-        &mut self,
-        bad: usize,
-        suffix: &[usize],
-        rest: Rest,
-        reply: &Reply,
-    ) -> Result<(), EmitError> {
-        let mut next = suffix.to_vec();
-        match rest {
-            Rest::HoldIndex => return Err(hold(reply, INDEX)),
-            Rest::Later => return Err(retry(reply)),
-            Rest::WithoutFields if self.plain.insert(bad) => next.insert(0, bad),
-            Rest::WithoutFields | Rest::Refuse => self.refuse(bad, reply),
-        }
-        if !next.is_empty() {
-            self.queue.push_front(next);
-        }
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl Emitter for SplunkHec {
     fn name(&self) -> &str {
@@ -328,24 +248,6 @@ impl Emitter for SplunkHec {
     }
 }
 
-fn answer(reply: &Reply) -> String {
-    format!("HTTP {}: {}", reply.status, words(&reply.body))
-}
-
-fn retry(reply: &Reply) -> EmitError {
-    EmitError::Retry {
-        what: format!("the receiver answered {}", answer(reply)),
-        after: reply.retry_after,
-    }
-}
-
-fn hold(reply: &Reply, help: &str) -> EmitError {
-    EmitError::Hold {
-        what: format!("the receiver answered {}", answer(reply)),
-        help: help.to_owned(),
-    }
-}
-
 fn lost(why: Lost) -> EmitError {
     let what = match why {
         Lost::TimedOut => "no acknowledgement in time: the batch goes out again on a new channel",
@@ -366,7 +268,7 @@ fn check(name: &str, options: &SplunkHecOptions) -> Result<(), BuildError> {
             Ok(())
         } else {
             let reason = format!("{value} is not between {min} and {max}");
-            Err(BuildError::option(name, member, reason))
+            Err(BuildError::option(name, member, &reason))
         }
     };
     within("ack_timeout_seconds", options.ack_timeout_seconds, 1, 600)?;

@@ -7,6 +7,7 @@
 //! (`progress`), so that a resend does not double it.
 
 mod ack;
+mod batch;
 mod client;
 mod emitter;
 mod envelope;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::options::Shape;
@@ -33,11 +33,11 @@ pub(super) fn shape<'a>(
     feed: &str,
     shape: Shape,
 ) -> Result<Shaped<'a>, serde_json::Error> {
-    let raw: &RawValue = serde_json::from_slice(record)?;
-    let Members(members) = serde_json::from_str(raw.get())?;
+    let text = std::str::from_utf8(record).map_err(serde_json::Error::custom)?;
+    let Members(members) = serde_json::from_str(text)?;
     let whole = |sourcetype| Shaped {
         sourcetype,
-        events: vec![Cow::Borrowed(raw.get())],
+        events: vec![Cow::Borrowed(text.trim_ascii())],
     };
     let Some(application) = google_application(&members, feed) else {
         return Ok(whole(Cow::Borrowed(OFFICE365)));

@@ -68,7 +68,9 @@ const TOKEN: &str = "check the HEC token and that it is enabled in Splunk (Setti
                      HTTP Event Collector)";
 const NOT_HEC: &str = "check the URL: this address does not answer as a HEC does (usual port 8088, \
                        or 443 in Splunk Cloud)";
-const CHANNEL: &str = "a proxy on the way removes the header X-Splunk-Request-Channel: let it pass";
+/// What to say of a channel that stays unknown to the receiver.
+pub(super) const CHANNEL: &str =
+    "a proxy on the way removes the header X-Splunk-Request-Channel: let it pass";
 /// Also what a lane is told that waits for an index.
 pub(super) const INDEX: &str =
     "create the index in Splunk or allow it for the token, or change `index` in the configuration";
@@ -136,11 +138,6 @@ fn by_status(status: u16) -> Action {
     }
 }
 
-/// What to say of a channel that stays unknown to the receiver.
-pub(super) fn channel_help() -> &'static str {
-    CHANNEL
-}
-
 /// The words of the receiver, for messages: its `text`, or the start of what it said.
 pub(super) fn words(body: &[u8]) -> String {
     #[derive(Deserialize)]
@@ -176,54 +173,61 @@ mod tests {
         decide(status, body.to_string().as_bytes())
     }
 
+    /// Status, code, `invalid-event-number`.
+    const TABLE: &[(u16, u64, Option<usize>)] = &[
+        (200, 0, None),
+        (403, 1, None),
+        (401, 2, None),
+        (401, 3, None),
+        (403, 4, None),
+        (400, 5, None),
+        (400, 6, Some(2)),
+        (400, 6, None),
+        (400, 7, Some(2)),
+        (400, 7, None),
+        (500, 8, None),
+        (503, 9, None),
+        (503, 9, Some(1)),
+        (400, 10, None),
+        (400, 11, None),
+        (400, 12, Some(0)),
+        (400, 13, Some(1)),
+        (400, 14, None),
+        (400, 15, Some(1)),
+        (400, 16, None),
+        (200, 17, None),
+        (503, 18, None),
+        (503, 19, None),
+        (503, 20, None),
+        (400, 21, None),
+        (400, 22, None),
+        (503, 23, None),
+        (200, 24, None),
+        (200, 25, None),
+        (429, 26, None),
+        (429, 27, None),
+        (400, 28, None),
+        (400, 99, None),
+        (503, 99, None),
+        (413, 413, None),
+        (404, 404, None),
+    ];
+
     #[test]
     fn every_code_of_the_table_has_its_action() {
-        let table = [
-            (200, 0, None),
-            (403, 1, None),
-            (401, 2, None),
-            (401, 3, None),
-            (403, 4, None),
-            (400, 5, None),
-            (400, 6, Some(2)),
-            (400, 6, None),
-            (400, 7, Some(2)),
-            (400, 7, None),
-            (500, 8, None),
-            (503, 9, None),
-            (503, 9, Some(1)),
-            (400, 10, None),
-            (400, 11, None),
-            (400, 12, Some(0)),
-            (400, 13, Some(1)),
-            (400, 14, None),
-            (400, 15, Some(1)),
-            (400, 16, None),
-            (200, 17, None),
-            (503, 18, None),
-            (503, 19, None),
-            (503, 20, None),
-            (400, 21, None),
-            (400, 22, None),
-            (503, 23, None),
-            (200, 24, None),
-            (200, 25, None),
-            (429, 26, None),
-            (429, 27, None),
-            (400, 28, None),
-            (400, 99, None),
-            (503, 99, None),
-            (413, 413, None),
-            (404, 404, None),
-        ];
-        let rows = table.map(|(status, number, invalid)| {
-            let invalid_text = invalid.map_or(String::new(), |i| format!(" at {i}"));
-            let action = match code(status, number, invalid) {
-                Action::Hold(help) => format!("Hold: {}", help.split([':', ' ']).next().unwrap()),
-                action => format!("{action:?}"),
-            };
-            format!("{number:>3} {status}{invalid_text:<5} {action}")
-        });
+        let rows: Vec<String> = TABLE
+            .iter()
+            .map(|&(status, number, invalid)| {
+                let invalid_text = invalid.map_or(String::new(), |i| format!(" at {i}"));
+                let action = match code(status, number, invalid) {
+                    Action::Hold(help) => {
+                        format!("Hold: {}", help.split([':', ' ']).next().unwrap())
+                    }
+                    action => format!("{action:?}"),
+                };
+                format!("{number:>3} {status}{invalid_text:<5} {action}")
+            })
+            .collect();
         println!("{}", rows.join("\n"));
         insta::assert_snapshot!(rows.join("\n"), @r#"
       0 200      Taken { ack: None, slow_down: false }

@@ -60,16 +60,16 @@ enum Connection {
 impl Link {
     pub(super) fn new(name: &str, options: &SyslogOptions) -> Result<Self, BuildError> {
         let (host, port) = host_and_port(&options.address)
-            .ok_or_else(|| BuildError::option(name, "address", "write host:port"))?;
+            .ok_or_else(|| BuildError::option(name, "address", &"write host:port"))?;
         let transport = match options.transport {
             SyslogTransport::Udp => Transport::Udp,
             SyslogTransport::Tcp => Transport::Tcp,
             SyslogTransport::Tls => {
                 let config = stream::tls_config(options.ca_file.as_deref())
-                    .map_err(|error| BuildError::option(name, "ca_file", error))?;
+                    .map_err(|error| BuildError::option(name, "ca_file", &error))?;
                 let server = options.server_name.clone().unwrap_or_else(|| host.clone());
                 let server = ServerName::try_from(server)
-                    .map_err(|error| BuildError::option(name, "server_name", error))?;
+                    .map_err(|error| BuildError::option(name, "server_name", &error))?;
                 Transport::Tls(Arc::new(config), server)
             }
         };

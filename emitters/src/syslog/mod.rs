@@ -42,7 +42,7 @@ impl Syslog {
                 "{} is not between 2048 and 65000",
                 options.message_bytes_max
             );
-            return Err(BuildError::option(name, "message_bytes_max", reason));
+            return Err(BuildError::option(name, "message_bytes_max", &reason));
         }
         Ok(Self {
             link: Mutex::new(Link::new(name, options)?),

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod collector;
+pub(crate) mod hec;
 
 use std::collections::BTreeMap;
 
@@ -89,7 +90,7 @@ pub(crate) fn finding() -> Finding {
 /// A finding in which every text is long and hostile and every list is full.
 pub(crate) fn worst_finding() -> Finding {
     let mut finding = finding();
-    let nasty = "\u{0}\n\"\\]<134>1 ü\u{202e}😀".repeat(200);
+    let nasty = "\u{0}\n\"\\]<134>1 ü\u{202e}😀".repeat(60);
     finding.message.clone_from(&nasty);
     finding.rule.title.clone_from(&nasty);
     finding.rule.description.clone_from(&nasty);
@@ -100,7 +101,7 @@ pub(crate) fn worst_finding() -> Finding {
     finding.target = Some(nasty.clone());
     finding.external_domain = Some(nasty.clone());
     finding.event_ids = (0..1_000).map(|n| format!("event-{n}")).collect();
-    let many: Vec<String> = (0..100).map(|n| format!("{n}{nasty}")).collect();
+    let many: Vec<String> = (0..30).map(|n| format!("{n}{nasty}")).collect();
     for values in finding.values.values_mut() {
         values.clone_from(&many);
     }

@@ -63,8 +63,15 @@ proptest! {
     ) {
         let text = [front.as_bytes(), &bytes].concat();
         let length = text.len();
-        if let Ok(reader) = open(text, BatchLimits { records_max: 7, bytes_max: 100 }) {
-            let batches = reader.take(length + 2).count();
+        if let Ok(reader) = open(text, BatchLimits { records_max: 3, bytes_max: 40 }) {
+            let (mut batches, mut offset) = (0, 0);
+            for batch in reader.take(length + 2) {
+                batches += 1;
+                let Ok(batch) = batch else { continue };
+                prop_assert!(batch.offset > offset || batch.last);
+                prop_assert!((offset..=length as u64).contains(&batch.offset));
+                offset = batch.offset;
+            }
             prop_assert!(batches <= length + 1);
         }
     }

@@ -63,3 +63,20 @@ fn a_page_on_one_line_is_cut_into_batches_too() {
     );
     assert_eq!((read.records.len(), read.ends), (12, 1));
 }
+
+#[test]
+fn no_two_batches_end_at_the_same_offset() {
+    let good = o365(1);
+    let text = format!("{good}\n{{\"items\":[{good}\n{good}");
+    let limits = BatchLimits {
+        records_max: 1,
+        bytes_max: usize::MAX,
+    };
+    let batches: Vec<FileBatch> = open(text, limits).unwrap().map(Result::unwrap).collect();
+    let counts: Vec<(usize, usize)> = batches
+        .iter()
+        .map(|batch| (batch.records.len(), batch.malformed.len()))
+        .collect();
+    assert_eq!(counts, [(1, 0), (1, 1), (1, 0)]);
+    assert!(batches.is_sorted_by(|one, next| one.offset < next.offset));
+}

@@ -64,6 +64,7 @@ fn read_with(bytes: impl Into<Vec<u8>>, limits: BatchLimits) -> Content {
             }
         };
         assert!(batch.records.len() + batch.malformed.len() <= limits.records_max);
+        assert!(batch.offset > offset || batch.last, "the offset grows");
         assert!(batch.offset >= offset, "the offset never falls");
         offset = batch.offset;
         all.ends += usize::from(batch.last);

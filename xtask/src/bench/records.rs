@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Goes up when the content changes, so that an old file is not reused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Records from one planted attack to the next.
 pub(crate) const SET: usize = 20_000;
 /// Documents shared with one address in each attack.
@@ -170,14 +170,16 @@ impl Maker {
             "ClientExtensions",
             "GMGen",
             "SuiteServiceStorage",
+            "Management",
         ];
         let parameters = switches.map(|name| parameter(name, "True")).join(",");
         let identity = parameter("Identity", &object);
         let size = parameter("MaxSendSize", "1 GB (1,073,741,824 bytes)");
+        let quiet = parameter("WarningAction", "SilentlyContinue");
         self.cmdlet(
             "Set-Mailbox",
             &object,
-            &format!("{parameters},{size},{identity}"),
+            &format!("{parameters},{size},{quiet},{identity}"),
         )
     }
 
@@ -188,6 +190,8 @@ impl Maker {
             parameter("ProhibitSendReceiveQuota", "100 GB (107,374,182,400 bytes)"),
             parameter("RetainDeletedItemsFor", "14.00:00:00"),
             parameter("Force", "True"),
+            parameter("WarningAction", "SilentlyContinue"),
+            parameter("ErrorAction", "Stop"),
         ];
         self.cmdlet("Set-MailboxPlan", &object, &parameters.join(","))
     }

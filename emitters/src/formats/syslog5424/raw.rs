@@ -78,7 +78,9 @@ fn cut(value: &mut Value, text_max: usize, list_max: usize) {
         }
         Value::Array(list) => {
             list.truncate(list_max);
-            list.iter_mut().for_each(|v| cut(v, text_max, list_max));
+            for element in list {
+                cut(element, text_max, list_max);
+            }
         }
         Value::Object(members) => {
             for member in members.values_mut() {
