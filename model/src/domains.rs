@@ -8,65 +8,144 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// Domains at which anyone can open a mailbox.
+/// Domains at which anyone can open a mailbox, throwaway ones among them. Sorted.
 const FREE_MAIL: &[&str] = &[
+    "10minutemail.com",
     "126.com",
     "163.com",
+    "abv.bg",
     "aol.com",
+    "atomicmail.io",
+    "att.net",
+    "bk.ru",
+    "bluewin.ch",
+    "btinternet.com",
+    "centrum.cz",
+    "cock.li",
+    "comcast.net",
+    "cox.net",
+    "daum.net",
+    "duck.com",
+    "email.cz",
+    "emailondeck.com",
     "fastmail.com",
+    "foxmail.com",
+    "free.fr",
+    "freenet.de",
     "gmail.com",
     "gmx.at",
     "gmx.ch",
     "gmx.com",
     "gmx.de",
+    "gmx.es",
+    "gmx.fr",
     "gmx.net",
+    "gmx.us",
     "googlemail.com",
+    "guerrillamail.com",
+    "guerrillamail.info",
+    "hanmail.net",
     "hey.com",
+    "hotmail.be",
+    "hotmail.ca",
     "hotmail.co.uk",
     "hotmail.com",
     "hotmail.de",
+    "hotmail.es",
     "hotmail.fr",
     "hotmail.it",
+    "hotmail.nl",
+    "hotmail.se",
     "hushmail.com",
     "icloud.com",
     "inbox.com",
+    "inbox.ru",
+    "interia.pl",
     "laposte.net",
     "libero.it",
+    "list.ru",
+    "live.ca",
+    "live.co.uk",
     "live.com",
+    "live.com.au",
+    "live.de",
+    "live.fr",
+    "live.it",
     "live.nl",
     "mac.com",
     "mail.com",
     "mail.ru",
+    "mailbox.org",
+    "maildrop.cc",
+    "mailfence.com",
+    "mailinator.com",
     "me.com",
     "msn.com",
     "naver.com",
+    "o2.pl",
+    "onet.pl",
     "orange.fr",
     "outlook.com",
+    "outlook.com.br",
     "outlook.de",
+    "outlook.es",
     "outlook.fr",
+    "outlook.it",
+    "outlook.jp",
     "pm.me",
+    "posteo.de",
     "proton.me",
     "protonmail.ch",
     "protonmail.com",
     "qq.com",
+    "rambler.ru",
     "rediffmail.com",
+    "rocketmail.com",
+    "sbcglobal.net",
     "seznam.cz",
+    "sfr.fr",
+    "sharklasers.com",
+    "sina.com",
+    "sohu.com",
+    "startmail.com",
     "t-online.de",
+    "temp-mail.org",
+    "throwawaymail.com",
+    "trashmail.com",
     "tuta.io",
     "tutamail.com",
     "tutanota.com",
+    "tutanota.de",
+    "ukr.net",
+    "uol.com.br",
+    "verizon.net",
+    "virgilio.it",
+    "wanadoo.fr",
     "web.de",
     "wp.pl",
+    "ya.ru",
+    "yahoo.ca",
     "yahoo.co.in",
     "yahoo.co.jp",
     "yahoo.co.uk",
     "yahoo.com",
+    "yahoo.com.au",
+    "yahoo.com.br",
+    "yahoo.com.mx",
     "yahoo.de",
+    "yahoo.es",
     "yahoo.fr",
+    "yahoo.it",
+    "yandex.by",
     "yandex.com",
+    "yandex.kz",
     "yandex.ru",
+    "yeah.net",
     "ymail.com",
+    "yopmail.com",
     "zoho.com",
+    "zohomail.com",
+    "zohomail.eu",
 ];
 
 /// What someone outside (or inside) is.
@@ -200,7 +279,7 @@ impl Domains {
             PartyClass::Partner
         } else if domain.ends_with(".gserviceaccount.com") {
             PartyClass::ServiceAccount
-        } else if FREE_MAIL.contains(&domain) {
+        } else if is_free_mail(domain) {
             PartyClass::FreeMail
         } else {
             PartyClass::ForeignTenant
@@ -243,7 +322,9 @@ pub fn registrable(domain: &str) -> String {
 
 /// Whether anyone can have a mailbox at this domain.
 pub fn is_free_mail(domain: &str) -> bool {
-    FREE_MAIL.contains(&clean_domain(domain).as_str())
+    FREE_MAIL
+        .binary_search(&clean_domain(domain).as_str())
+        .is_ok()
 }
 
 /// Takes the wrapping off a login name. Gives the address in lower case, and whether it is a
@@ -347,6 +428,11 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_list_of_free_mail_is_sorted_for_the_search_in_it() {
+        assert!(FREE_MAIL.is_sorted());
     }
 
     #[test]

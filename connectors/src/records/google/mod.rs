@@ -72,18 +72,19 @@ impl RecordReader for GoogleRecords {
         };
         for part in json::members(bytes) {
             let (key, raw) = part.map_err(no_object)?;
-            if key == b"\"etag\"" {
+            let name = json::text(key);
+            if name.as_deref() == Some("etag") {
                 continue;
             }
             head.digest = head.digest.wrapping_add(json::digest(key, raw));
-            match key {
-                b"\"id\"" => {
+            match name.as_deref() {
+                Some("id") => {
                     let identity = Identity::read(raw);
                     head.time = identity.time.as_deref().and_then(time::instant);
                     head.id = identity.id().map(Cow::Owned);
                 }
-                b"\"events\"" => head.operations = names(raw),
-                b"\"actor\"" => head.actor = actor_of_head(raw),
+                Some("events") => head.operations = names(raw),
+                Some("actor") => head.actor = actor_of_head(raw),
                 _ => {}
             }
         }
@@ -233,9 +234,9 @@ fn actor_of_head(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     let mut other = None;
     for part in json::members(raw) {
         let (key, raw) = part.ok()?;
-        match key {
-            b"\"email\"" => return json::scalar(raw).filter(|email| !email.is_empty()),
-            b"\"key\"" | b"\"profileId\"" => other = other.or(json::scalar(raw)),
+        match json::text(key).as_deref() {
+            Some("email") => return json::scalar(raw).filter(|email| !email.is_empty()),
+            Some("key" | "profileId") => other = other.or(json::scalar(raw)),
             _ => {}
         }
     }
@@ -283,11 +284,11 @@ impl<'a> Identity<'a> {
         let mut identity = Self::default();
         for (key, raw) in json::members(raw).map_while(Result::ok) {
             let text = json::scalar(raw).filter(|text| !text.is_empty());
-            match key {
-                b"\"time\"" => identity.time = text,
-                b"\"uniqueQualifier\"" => identity.qualifier = text,
-                b"\"uniqQualifier\"" => identity.qualifier = identity.qualifier.or(text),
-                b"\"applicationName\"" => identity.application = text,
+            match json::text(key).as_deref() {
+                Some("time") => identity.time = text,
+                Some("uniqueQualifier") => identity.qualifier = text,
+                Some("uniqQualifier") => identity.qualifier = identity.qualifier.or(text),
+                Some("applicationName") => identity.application = text,
                 _ => {}
             }
         }

@@ -72,13 +72,13 @@ impl RecordReader for Microsoft365Records {
         for part in json::members(bytes) {
             let (key, raw) = part.map_err(no_object)?;
             head.digest = head.digest.wrapping_add(json::digest(key, raw));
-            match key {
-                b"\"Id\"" => head.id = json::scalar(raw).filter(|id| !id.is_empty()),
-                b"\"CreationTime\"" => {
+            match json::text(key).as_deref() {
+                Some("Id") => head.id = json::scalar(raw).filter(|id| !id.is_empty()),
+                Some("CreationTime") => {
                     head.time = json::text(raw).and_then(|text| time::instant(&text));
                 }
-                b"\"Operation\"" => head.operations = json::scalar(raw).into_iter().collect(),
-                b"\"UserId\"" => head.actor = json::scalar(raw).filter(|user| !user.is_empty()),
+                Some("Operation") => head.operations = json::scalar(raw).into_iter().collect(),
+                Some("UserId") => head.actor = json::scalar(raw).filter(|user| !user.is_empty()),
                 _ => {}
             }
         }
@@ -248,6 +248,7 @@ mod tests {
         let reader = Microsoft365Records::new(Arc::default());
         let record = RawRecord::new(r#"{"X":{"Operation":"no"},"Oper\u0061tion":"yes"}"#.into());
         assert_eq!(reader.operations(&record).unwrap(), ["yes"]);
+        assert_eq!(reader.head(&record).unwrap().operations, ["yes"]);
         assert!(
             reader
                 .operations(&RawRecord::new("{}".into()))
