@@ -114,6 +114,7 @@ async fn present(simulator: &Simulator, path: &str, assertion: &str) -> Reply {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines)] // One table of cases.
 async fn a_certificate_assertion_is_checked_whole() {
     let simulator = simulator(SimulatorOptions::default());
     let app = &simulator.credentials().microsoft;
