@@ -226,7 +226,11 @@ fn entry_line(key: &[u8], body: &[u8]) -> Result<Option<Line>, String> {
 }
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 0xF])
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }
 
 pub(crate) fn from_hex(hex: &str) -> Option<Vec<u8>> {

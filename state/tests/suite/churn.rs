@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use crate::support::*;
 
 const COMMITS: u32 = 50_000;
+/// Commits in a group, as under load: one batch of the store.
+const GROUP: usize = 5;
 /// Ten times what is live at the end, about 3 MB, and the space sled never gives back.
 const DISK_BYTES_MAX: u64 = 48 << 20;
 
@@ -79,21 +81,21 @@ fn the_disk_levels_off_and_blobs_stay_empty() {
     };
     let mut state = open_with(folder.path(), options).state;
     let mut before_last_tenth = 0;
-    for number in 0..COMMITS {
-        let mut group = vec![churn(number)];
-        if number % 100 == 0 {
+    for first in (0..COMMITS).step_by(GROUP) {
+        let mut group: Vec<_> = (first..).take(GROUP).map(churn).collect();
+        if first % 100 == 0 {
             group.push(Commit {
                 lanes: vec![mark(Kind::Events, state.outbox_end())],
                 ..Commit::default()
             });
         }
         state.commit_group(group).unwrap();
-        if number % 500 == 0 {
+        if first % 500 == 0 {
             state.trim_outbox().unwrap();
-            let until = now() + chrono::TimeDelta::seconds(i64::from(number) - 2_000);
+            let until = now() + chrono::TimeDelta::seconds(i64::from(first) - 2_000);
             state.store().forget_done(until).unwrap();
         }
-        if number == COMMITS / 10 * 9 {
+        if first == COMMITS / 10 * 9 {
             before_last_tenth = bytes_below(folder.path());
         }
     }
