@@ -163,7 +163,7 @@ pub trait Connector: Send + Sync + Debug {
 
     /// How long to wait between two polls of a stream.
     fn poll_interval(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 
     /// How many items of this connector are fetched at the same time, over all its streams.

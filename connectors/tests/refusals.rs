@@ -24,6 +24,8 @@ use exfilwatch_simulator::{
 use futures::StreamExt;
 use support::{Caller, Stage, at};
 
+type Expected = fn(&FetchError) -> bool;
+
 fn world() -> WorldOptions {
     let from = at("2026-03-03T06:00:00Z");
     WorldOptions {
@@ -75,7 +77,12 @@ async fn a_wrong_secret_is_a_matter_of_credentials_and_asked_about_once_not_per_
     assert_eq!(caller.errors.len(), 5);
     assert_eq!(stage.simulator.faults().calls(Endpoint::MicrosoftToken), 1);
     // Put right, it works without a new connector.
-    let secret = stage.simulator.credentials().microsoft.client_secret.clone();
+    let secret = stage
+        .simulator
+        .credentials()
+        .microsoft
+        .client_secret
+        .clone();
     stage.simulator.microsoft().set_secret(&secret);
     caller.poll().await;
     assert!(!caller.seen.is_empty());
@@ -99,7 +106,10 @@ async fn another_tenants_client_and_an_expired_secret_are_told_apart() {
         let mut caller = stage.office365(options);
         poll(&stage, &mut caller).await;
         let error = only_error(&caller);
-        assert!(error.to_string().contains(code) && help(error).contains(word), "{error:?}");
+        assert!(
+            error.to_string().contains(code) && help(error).contains(word),
+            "{error:?}"
+        );
     }
     stage.simulator.microsoft().expire_secret(true);
     let mut caller = stage.office365(stage.office365_options());
@@ -113,7 +123,11 @@ async fn a_certificate_signs_in_both_styles() {
     let app = &stage.simulator.credentials().microsoft;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.pem");
-    std::fs::write(&file, format!("{}\n{}", app.certificate_pem, app.private_key_pem)).unwrap();
+    std::fs::write(
+        &file,
+        format!("{}\n{}", app.certificate_pem, app.private_key_pem),
+    )
+    .unwrap();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -130,7 +144,11 @@ async fn a_certificate_signs_in_both_styles() {
             ..stage.office365_options()
         });
         poll(&stage, &mut caller).await;
-        assert!(caller.errors.is_empty(), "{assertion:?}: {:?}", caller.errors);
+        assert!(
+            caller.errors.is_empty(),
+            "{assertion:?}: {:?}",
+            caller.errors
+        );
         assert!(!caller.seen.is_empty());
     }
 }
@@ -155,7 +173,10 @@ async fn auditing_switched_off_is_said_and_passes_when_switched_on() {
     let mut caller = stage.office365(stage.office365_options());
     poll(&stage, &mut caller).await;
     let error = only_error(&caller);
-    assert!(matches!(error, FetchError::AuditingDisabled { .. }), "{error:?}");
+    assert!(
+        matches!(error, FetchError::AuditingDisabled { .. }),
+        "{error:?}"
+    );
     assert!(help(error).contains("UnifiedAuditLogIngestionEnabled"));
     stage.simulator.microsoft().set_auditing("contoso", true);
     caller.poll().await;
@@ -187,8 +208,13 @@ async fn ten_restarts_start_a_subscription_once_and_one_turned_off_is_a_gap() {
     for _ in 0..3 {
         caller.poll().await;
     }
-    assert!(caller.errors.iter().all(|(stream, e)| stream.ends_with("Audit.Exchange")
-        && matches!(e, FetchError::Retry { after: Some(_), .. })));
+    assert!(
+        caller
+            .errors
+            .iter()
+            .all(|(stream, e)| stream.ends_with("Audit.Exchange")
+                && matches!(e, FetchError::Retry { after: Some(_), .. }))
+    );
     assert_eq!(microsoft.start_calls("contoso", "Audit.Exchange"), 1);
     stage.pass(TimeDelta::minutes(16)).await;
     caller.errors.clear();
@@ -208,7 +234,12 @@ async fn eight_days_down_is_a_gap_and_not_an_error() {
     caller.poll().await;
     assert!(caller.errors.is_empty(), "{:?}", caller.errors);
     assert_eq!(caller.gaps.len(), 5);
-    assert!(caller.gaps.iter().all(|gap| gap.window.length() < TimeDelta::hours(26)));
+    assert!(
+        caller
+            .gaps
+            .iter()
+            .all(|gap| gap.window.length() < TimeDelta::hours(26))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +248,10 @@ async fn a_token_endpoint_down_for_ten_minutes_passes() {
     let start = world().until;
     let down = FaultRule::new(Endpoint::MicrosoftToken, Fault::Outage)
         .between(start, start + TimeDelta::minutes(10));
-    stage.faults(FaultScript { seed: 1, rules: vec![down] });
+    stage.faults(FaultScript {
+        seed: 1,
+        rules: vec![down],
+    });
     let mut caller = stage.office365(stage.office365_options());
     poll(&stage, &mut caller).await;
     assert!(matches!(only_error(&caller), FetchError::Retry { .. }));
@@ -228,16 +262,32 @@ async fn a_token_endpoint_down_for_ten_minutes_passes() {
 
 #[tokio::test(start_paused = true)]
 async fn blobs_that_cannot_be_read_end_in_their_documented_decision() {
-    let cases: [(Fault, fn(&FetchError) -> bool); 5] = [
-        (status(404, "AF20050"), |e| matches!(e, FetchError::Retry { .. })),
-        (status(400, "AF20051"), |e| matches!(e, FetchError::Gone { .. })),
-        (status(400, "AF20052"), |e| matches!(e, FetchError::Poison { .. })),
-        (Fault::Status { status: 200, body: r#"{"error":"x"}"#.into(), headers: vec![] }, |e| {
+    let cases: [(Fault, Expected); 5] = [
+        (status(404, "AF20050"), |e| {
             matches!(e, FetchError::Retry { .. })
         }),
-        (Fault::Status { status: 302, body: String::new(), headers: vec![("location".into(), "https://evil.test/x".into())] }, |e| {
-            matches!(e, FetchError::Retry { what, .. } if what.contains("evil.test"))
+        (status(400, "AF20051"), |e| {
+            matches!(e, FetchError::Gone { .. })
         }),
+        (status(400, "AF20052"), |e| {
+            matches!(e, FetchError::Poison { .. })
+        }),
+        (
+            Fault::Status {
+                status: 200,
+                body: r#"{"error":"x"}"#.into(),
+                headers: vec![],
+            },
+            |e| matches!(e, FetchError::Retry { .. }),
+        ),
+        (
+            Fault::Status {
+                status: 302,
+                body: String::new(),
+                headers: vec![("location".into(), "https://evil.test/x".into())],
+            },
+            |e| matches!(e, FetchError::Retry { what, .. } if what.contains("evil.test")),
+        ),
     ];
     for (fault, expected) in cases {
         let stage = stage();
@@ -248,10 +298,34 @@ async fn blobs_that_cannot_be_read_end_in_their_documented_decision() {
         }
         let item = caller.open.values().next().unwrap().clone();
         let shown = format!("{fault:?}");
-        stage.faults(FaultScript { seed: 1, rules: vec![FaultRule::new(Endpoint::Blob, fault)] });
+        stage.faults(FaultScript {
+            seed: 1,
+            rules: vec![FaultRule::new(Endpoint::Blob, fault)],
+        });
         let error = first_error(&*caller.connector, &item).await;
         assert!(expected(&error), "{shown}: {error:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_never_came_is_gone_once_it_has_expired() {
+    let stage = stage();
+    let mut caller = stage.office365(stage.office365_options());
+    caller.start(world().from);
+    for stream in caller.connector.streams() {
+        caller.list(&stream).await;
+    }
+    let item = caller.open.values().next().unwrap().clone();
+    let rule = FaultRule::new(Endpoint::Blob, status(404, "AF20050"));
+    stage.faults(FaultScript {
+        seed: 1,
+        rules: vec![rule],
+    });
+    let error = first_error(&*caller.connector, &item).await;
+    assert!(matches!(error, FetchError::Retry { .. }), "{error:?}");
+    stage.pass(TimeDelta::days(8)).await;
+    let error = first_error(&*caller.connector, &item).await;
+    assert!(matches!(error, FetchError::Gone { .. }), "{error:?}");
 }
 
 fn status(status: u16, code: &str) -> Fault {
@@ -287,8 +361,15 @@ async fn one_bad_record_between_good_ones_is_set_aside_alone() {
     let first = caller.open.keys().next().unwrap().clone();
     caller.open.retain(|key, _| *key == first);
     let body = r#"[{"Id":"a","CreationTime":"2026-03-03T10:00:00"},17,{"Id":"b"},"x",{"Id":"c"}]"#;
-    let fault = Fault::Status { status: 200, body: body.into(), headers: vec![] };
-    stage.faults(FaultScript { seed: 1, rules: vec![FaultRule::new(Endpoint::Blob, fault)] });
+    let fault = Fault::Status {
+        status: 200,
+        body: body.into(),
+        headers: vec![],
+    };
+    stage.faults(FaultScript {
+        seed: 1,
+        rules: vec![FaultRule::new(Endpoint::Blob, fault)],
+    });
     caller.fetch().await;
     assert_eq!(caller.seen.len(), 3);
     assert_eq!(caller.malformed.len(), 2);
@@ -302,7 +383,10 @@ async fn a_subject_without_privilege_or_delegation_is_told_what_to_do() {
     let mut caller = stage.google(stage.google_options());
     poll(&stage, &mut caller).await;
     let error = only_error(&caller);
-    assert!(matches!(error, FetchError::Auth { .. }) && help(error).contains("delegate"), "{error:?}");
+    assert!(
+        matches!(error, FetchError::Auth { .. }) && help(error).contains("delegate"),
+        "{error:?}"
+    );
     let other = stage.simulator.world().tenants()[0].person(3).email.clone();
     let fresh = self::stage();
     let mut caller = fresh.google(GoogleWorkspaceOptions {
@@ -321,7 +405,12 @@ async fn a_refresh_token_reads_until_it_is_revoked() {
     let options = GoogleWorkspaceOptions {
         service_account: None,
         refresh_token: Some(RefreshTokenOptions {
-            client_id: stage.simulator.credentials().google.installed_client_id.clone(),
+            client_id: stage
+                .simulator
+                .credentials()
+                .google
+                .installed_client_id
+                .clone(),
             client_secret: SecretSource::Env("GOOGLE_CLIENT_SECRET".into()),
             token: SecretSource::Env("GOOGLE_REFRESH".into()),
         }),
@@ -329,7 +418,11 @@ async fn a_refresh_token_reads_until_it_is_revoked() {
     };
     let mut caller = stage.google(options);
     poll(&stage, &mut caller).await;
-    assert!(caller.errors.is_empty() && !caller.seen.is_empty(), "{:?}", caller.errors);
+    assert!(
+        caller.errors.is_empty() && !caller.seen.is_empty(),
+        "{:?}",
+        caller.errors
+    );
     let admin = stage.simulator.world().tenants()[0].admin().email.clone();
     stage.simulator.google().revoke(&admin);
     stage.simulator.google().drop_tokens();
@@ -350,22 +443,49 @@ async fn options_that_cannot_work_are_refused_before_any_call() {
     };
     let cases = [
         (with(|o| o.tenant_id = None), "tenant_id"),
-        (with(|o| o.tenant_id = Some("contoso.example".into())), "GUID"),
-        (with(|o| o.publisher_identifier = Some("me".into())), "publisher_identifier"),
+        (
+            with(|o| o.tenant_id = Some("contoso.example".into())),
+            "GUID",
+        ),
+        (
+            with(|o| o.publisher_identifier = Some("me".into())),
+            "publisher_identifier",
+        ),
         (with(|o| o.client_secret = None), "certificate"),
-        (with(|o| o.client_secret = Some(SecretSource::Env("UNSET".into()))), "UNSET"),
-        (with(|o| o.client_secret = Some(SecretSource::File("/nowhere/x".into()))), "/nowhere/x"),
-        (with(|o| o.content_types = Some(vec!["Audit.Exchnge".into()])), "Audit.Exchange"),
+        (
+            with(|o| o.client_secret = Some(SecretSource::Env("UNSET".into()))),
+            "UNSET",
+        ),
+        (
+            with(|o| o.client_secret = Some(SecretSource::File("/nowhere/x".into()))),
+            "/nowhere/x",
+        ),
+        (
+            with(|o| o.content_types = Some(vec!["Audit.Exchnge".into()])),
+            "Audit.Exchange",
+        ),
         (with(|o| o.content_types = Some(vec![])), "content_types"),
-        (with(|o| o.api_root = Some("http://evil.test".parse().unwrap())), "api_root"),
-        (with(|o| o.login_root = Some("http://evil.test".parse().unwrap())), "login_root"),
-        (with(|o| o.requests_per_minute = Some(0)), "requests_per_minute"),
+        (
+            with(|o| o.api_root = Some("http://evil.test".parse().unwrap())),
+            "api_root",
+        ),
+        (
+            with(|o| o.login_root = Some("http://evil.test".parse().unwrap())),
+            "login_root",
+        ),
+        (
+            with(|o| o.requests_per_minute = Some(0)),
+            "requests_per_minute",
+        ),
     ];
     for (options, word) in cases {
-        let reader = Arc::new(Microsoft365Records::new(Arc::new(Domains::new::<&str>(&[], &[]))));
+        let reader = Arc::new(Microsoft365Records::new(Arc::new(Domains::new::<&str>(
+            &[],
+            &[],
+        ))));
         let built: Result<_, BuildError> =
             AnyOptions::Office365(Box::new(options)).build(reader, &stage.surroundings);
-        let error = built.err().expect(word).to_string();
+        let error = built.expect_err(word).to_string();
         assert!(error.contains(word), "{error}");
     }
     assert!(stage.transport.asked.lock().unwrap().is_empty());

@@ -23,8 +23,18 @@ fn world() -> WorldOptions {
 /// A share of the calls of each kind fails in each of the ways that pass.
 fn passing_faults(endpoints: &[Endpoint]) -> FaultScript {
     let faults = [
-        (0.03, Fault::Throttle { retry_after_seconds: Some(20) }),
-        (0.03, Fault::Throttle { retry_after_seconds: None }),
+        (
+            0.03,
+            Fault::Throttle {
+                retry_after_seconds: Some(20),
+            },
+        ),
+        (
+            0.03,
+            Fault::Throttle {
+                retry_after_seconds: None,
+            },
+        ),
         (0.03, Fault::Outage),
         (0.03, Fault::HtmlPage { status: 502 }),
         (0.03, Fault::Reset),
@@ -57,7 +67,12 @@ fn missing(stage: &Stage, caller: &Caller, kind: &str) -> (usize, Vec<String>) {
     let missing = due
         .iter()
         .filter(|record| !caller.seen.contains_key(&record.id))
-        .map(|record| format!("{} {} visible at {}", record.stream, record.id, record.visible_from_ms))
+        .map(|record| {
+            format!(
+                "{} {} visible at {}",
+                record.stream, record.id, record.visible_from_ms
+            )
+        })
         .collect();
     (due.len(), missing)
 }
@@ -90,7 +105,10 @@ async fn settle(stage: &Stage, caller: &mut Caller, retention: TimeDelta) {
 #[tokio::test(start_paused = true)]
 async fn every_office365_record_arrives_through_late_blobs_and_faults() {
     let start = world().from;
-    let options = SimulatorOptions { start: Some(start), ..SimulatorOptions::default() };
+    let options = SimulatorOptions {
+        start: Some(start),
+        ..SimulatorOptions::default()
+    };
     let stage = Stage::new(world(), options);
     stage.faults(passing_faults(&[Endpoint::ContentList, Endpoint::Blob]));
     let mut caller = stage.office365(stage.office365_options());
@@ -107,16 +125,26 @@ async fn every_office365_record_arrives_through_late_blobs_and_faults() {
     let microsoft = stage.simulator.microsoft();
     assert_eq!(microsoft.calls_without_publisher(), 0);
     for stream in caller.connector.streams() {
-        assert_eq!(microsoft.start_calls("contoso", stream.name()), 1, "{stream}");
+        assert_eq!(
+            microsoft.start_calls("contoso", stream.name()),
+            1,
+            "{stream}"
+        );
     }
     let tokens = microsoft.tokens_issued();
-    assert!((24..40).contains(&tokens), "{tokens} tokens in 24 busy hours");
+    assert!(
+        (24..40).contains(&tokens),
+        "{tokens} tokens in 24 busy hours"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_google_record_arrives_through_late_items_and_faults() {
     let start = world().from;
-    let mut options = SimulatorOptions { start: Some(start), ..SimulatorOptions::default() };
+    let mut options = SimulatorOptions {
+        start: Some(start),
+        ..SimulatorOptions::default()
+    };
     options.google.page_items_max = 20;
     options.google.empty_page_every = 7;
     let stage = Stage::new(world(), options);

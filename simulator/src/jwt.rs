@@ -49,9 +49,12 @@ impl<'t> Assertion<'t> {
             .unwrap_or_default()
     }
 
-    /// A time of the claims, Unix seconds.
+    /// A time of the claims, Unix seconds; some libraries write fractions.
     pub(crate) fn seconds(&self, name: &str) -> Option<i64> {
-        self.claims.get(name).and_then(Value::as_i64)
+        let claim = self.claims.get(name)?;
+        #[allow(clippy::cast_possible_truncation)] // Saturates; no time is that far away.
+        let whole = |seconds: f64| seconds as i64;
+        claim.as_i64().or_else(|| claim.as_f64().map(whole))
     }
 
     /// Whether the signature is the key's (PKCS#1 public key, DER); RS256 and PS256 only.

@@ -65,6 +65,9 @@ pub struct SimulatorOptions {
     pub faults: FaultScript,
     /// Ports for Microsoft, Google and HEC; 0 takes any.
     pub ports: [u16; 3],
+    /// Credentials of an earlier simulator, so that a client need not be told new ones; fresh ones
+    /// where none are given.
+    pub credentials: Option<Credentials>,
 }
 
 /// The simulated services, not yet listening.
@@ -82,7 +85,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Services for a world. Keys and secrets are made here.
+    /// Services for a world. Keys and secrets are made here, unless the options bring them.
     pub fn new(world: World, options: SimulatorOptions) -> Result<Self, SimulatorError> {
         let start = options.start.unwrap_or(world.options().until);
         let clock = if options.rate > 0.0 {
@@ -91,7 +94,10 @@ impl Simulator {
             VirtualClock::stopped(start)
         };
         let world = Arc::new(world);
-        let credentials = Credentials::generate()?;
+        let credentials = match options.credentials {
+            Some(credentials) => credentials,
+            None => Credentials::generate()?,
+        };
         let app = credentials.microsoft.clone();
         let microsoft = Microsoft::new(world.clone(), clock.clone(), options.microsoft, app);
         let app = credentials.google.clone();

@@ -246,7 +246,11 @@ async fn a_blob_is_404_before_it_is_ready_and_expired_after_seven_days() {
     world.delivery.unready_share = 1.0;
     world.delivery.relisted_share = 0.0;
     let world = exfilwatch_simulator::World::invent(world);
-    let simulator = Simulator::new(world, subscribed()).unwrap();
+    let options = SimulatorOptions {
+        credentials: Some(support::credentials()),
+        ..subscribed()
+    };
+    let simulator = Simulator::new(world, options).unwrap();
     let router = simulator.microsoft_router();
     simulator.clock().set(time("2026-03-03T12:00:00Z"));
     let token = microsoft_token(&simulator).await;

@@ -114,6 +114,7 @@ async fn present(simulator: &Simulator, path: &str, assertion: &str) -> Reply {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines)] // One table of cases.
 async fn a_certificate_assertion_is_checked_whole() {
     let simulator = simulator(SimulatorOptions::default());
     let app = &simulator.credentials().microsoft;
@@ -123,6 +124,8 @@ async fn a_certificate_assertion_is_checked_whole() {
         thumbprint(app, &SHA1_FOR_LEGACY_USE_ONLY),
     );
     let now = simulator.clock().now_ms() / 1000;
+    #[allow(clippy::cast_precision_loss)]
+    let now_seconds = now as f64;
     let claims = |jti: &str, change: (&str, Value)| {
         let mut claims = json!({
             "aud": format!("http://127.0.0.1:1{path}"), "iss": app.client_id, "sub": app.client_id,
@@ -134,6 +137,7 @@ async fn a_certificate_assertion_is_checked_whole() {
     let plain = |jti: &str| claims(jti, ("ver", json!(1)));
     let current = |head: &mut Header| head.x5t_s256 = Some(sha256.clone());
     let legacy = |head: &mut Header| head.x5t = Some(sha1.clone());
+    let padded = |head: &mut Header| head.x5t_s256 = Some(format!("{sha256}="));
     let bare = |_: &mut Header| ();
     let (pem, other) = (
         &app.private_key_pem,
@@ -145,6 +149,11 @@ async fn a_certificate_assertion_is_checked_whole() {
         (
             "legacy",
             sign(Algorithm::RS256, legacy, &plain("2"), pem),
+            0,
+        ),
+        (
+            "padded",
+            sign(Algorithm::PS256, padded, &plain("0"), pem),
             0,
         ),
         ("replayed", ps256(&plain("1")), 50_013),
@@ -179,6 +188,11 @@ async fn a_certificate_assertion_is_checked_whole() {
             700_021,
         ),
         ("no jti", ps256(&claims("9", ("jti", Value::Null))), 50_013),
+        (
+            "fraction",
+            ps256(&claims("10", ("exp", json!(300.5 + now_seconds)))),
+            0,
+        ),
         ("garbage", "a.b.c".to_owned(), 50_027),
     ] {
         let reply = present(&simulator, &path, &assertion).await;

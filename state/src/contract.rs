@@ -99,8 +99,20 @@ pub trait StateStore: Send + Sync + Debug {
     fn is_known(&self, stream: &StreamId, key: &str) -> Result<bool, StateError>;
     /// Forgets done items whose time has come. Returns how many.
     fn forget_done(&self, now: DateTime<Utc>) -> Result<usize, StateError>;
-    /// All fingerprints of a tenant, oldest day first.
-    fn seen(&self, tenant: &TenantId) -> Result<Vec<(NaiveDate, u64)>, StateError>;
+    /// Calls it with the fingerprints of a tenant, some of one day at a time, oldest day first.
+    fn each_seen(
+        &self,
+        tenant: &TenantId,
+        visit: &mut dyn FnMut(NaiveDate, &[u64]),
+    ) -> Result<(), StateError>;
+    /// All fingerprints of a tenant, oldest day first. For tests and small stores.
+    fn seen(&self, tenant: &TenantId) -> Result<Vec<(NaiveDate, u64)>, StateError> {
+        let mut seen = Vec::new();
+        self.each_seen(tenant, &mut |day, fingerprints| {
+            seen.extend(fingerprints.iter().map(|fingerprint| (day, *fingerprint)));
+        })?;
+        Ok(seen)
+    }
     /// Detector memory of a job and tenant.
     fn windows(&self, job: &JobId, tenant: &TenantId) -> Result<Vec<WindowChange>, StateError>;
     /// Forgets the detector memory and watermarks of a job that is over.

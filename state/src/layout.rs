@@ -91,11 +91,6 @@ impl Family {
         Self::ALL.into_iter().find(|f| f.as_str() == name)
     }
 
-    /// Whether the body is JSON text; the others are packed.
-    pub(crate) fn is_json(self) -> bool {
-        !matches!(self, Self::Seen | Self::Window)
-    }
-
     /// Most bytes of a body. Windows carry detector and key in front of the value.
     pub(crate) fn body_bytes_max(self) -> usize {
         match self {

@@ -6,6 +6,9 @@
 mod commit;
 mod contract;
 mod disk;
+mod export;
+mod import;
+mod inspect;
 mod layout;
 mod memory_store;
 mod mirror;
@@ -13,6 +16,7 @@ mod outbox;
 mod prepare;
 mod quarantine;
 mod rebuild;
+mod seen;
 mod sled_store;
 mod state;
 mod steps;
@@ -25,6 +29,9 @@ pub use commit::{
     SEEN_CHUNK_MAX, SeenChunk, Subscription, VALUE_BYTES_MAX, Watermark, WindowChange,
 };
 pub use contract::{StateError, StateStore};
+pub use export::Exported;
+pub use import::{Imported, import};
+pub use inspect::{FamilySummary, PROBLEMS_MAX, StateSummary, Verification};
 pub use layout::FORMAT_VERSION;
 pub use memory_store::{MemoryStore, MemoryTable};
 pub use mirror::{MIRROR_FILE, Mirror};
@@ -34,6 +41,7 @@ pub use outbox::{
 };
 pub use quarantine::QUARANTINE_BYTES_MAX;
 pub use rebuild::RebuildReport;
+pub use seen::{SEEN_DAYS, SEEN_ENTRIES_MAX, SeenBudget, SeenIndex, SeenPlan};
 pub use sled_store::{CACHE_BYTES, SledStore, SledTable};
 pub use state::{Committed, MIRROR_SECONDS, Opened, Options, State};
 #[doc(hidden)]

@@ -26,6 +26,8 @@ pub struct Mirror {
     pub format: u32,
     /// When.
     pub written_at: DateTime<Utc>,
+    /// Commits the store had taken then.
+    pub commits: u64,
     /// End of the outbox then.
     pub outbox_end: Position,
     /// Per stream: everything before it is delivered or in the outbox.
@@ -50,6 +52,7 @@ impl Mirror {
         Ok(Self {
             format: FORMAT_VERSION,
             written_at: now,
+            commits: store.commits()?,
             outbox_end: store.outbox_end()?,
             low_waters: store.low_waters()?,
             lanes: store.lanes()?,

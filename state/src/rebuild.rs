@@ -91,6 +91,8 @@ pub(crate) fn content(
     };
     let mut preparation = Preparation::new(table);
     if let Some(mirror) = mirror {
+        let commits = layout::meta(crate::store::COMMITS);
+        preparation.put_json(Family::Meta, commits, &mirror.commits)?;
         report.restarts.clone_from(&mirror.low_waters);
         report.jobs.clone_from(&mirror.jobs);
         for (stream, at) in &mirror.low_waters {

@@ -233,16 +233,30 @@ impl State {
 
     /// Removes the segments that no lane needs any more. To be called when all lanes have a mark.
     pub fn trim_outbox(&mut self) -> Result<Trimmed, StateError> {
-        if self.store.lanes_from()?.is_some() {
-            return Ok(Trimmed::default());
+        usage::trim(&self.outbox_folder(), self.needed_from()?)
+    }
+
+    /// The first position that some lane may still need.
+    pub(crate) fn needed_from(&self) -> Result<Position, StateError> {
+        if let Some(from) = self.store.lanes_from()? {
+            return Ok(from);
         }
         let marks = self.store.lanes()?;
-        let needed_from = marks
+        Ok(marks
             .iter()
             .filter(|mark| !mark.retired)
             .map(|mark| mark.position)
-            .fold(self.outbox.published(), Position::min);
-        usage::trim(&self.outbox_folder(), needed_from)
+            .fold(self.outbox.published(), Position::min))
+    }
+
+    /// The writer, for an import.
+    pub(crate) fn outbox_mut(&mut self) -> &mut OutboxWriter {
+        &mut self.outbox
+    }
+
+    /// End of what is appended, published or not.
+    pub(crate) fn appended_end(&self) -> Position {
+        self.outbox.end()
     }
 
     /// Writes the mirror.
@@ -310,40 +324,52 @@ fn open_store(
 ) -> Result<(SledStore, Option<RebuildReport>), StateError> {
     let path = folder.join(STORE_FOLDER);
     let open = || SledTable::open(&path, options.steps.clone(), options.sync).map(Store::over);
-    let read = |store: SledStore| {
-        let format = store.format()?;
-        if let Some(found) = format {
-            check_format(folder, found)?;
-        }
-        for family in Family::ALL {
-            store.each(&Key::of(family), |_, _| Ok(()))?;
-        }
-        Ok((store, format))
-    };
-    let (store, damaged) = match open().and_then(read) {
+    let was_there = path.join("db").exists();
+    let traces = rebuild::traces_of_a_store(folder)?;
+    let damaged = match open().and_then(|store| read_all(folder, store)) {
         Ok((store, Some(_))) => return Ok((store, None)),
-        Ok((store, None)) => (store, None),
-        Err(StateError::Corrupt { reason, .. }) => {
-            let moved_to = rebuild::move_aside(&path, now)?;
-            (open()?, Some((reason, moved_to)))
+        Ok((store, None)) if !traces => {
+            store.initialise(new_hash_key(options), Batch::new())?;
+            return Ok((store, None));
         }
+        // sled may take a file of garbage for an empty store.
+        Ok((_, None)) if was_there => Some("the store is empty".to_owned()),
+        Ok((_, None)) => None,
+        Err(StateError::Corrupt { reason, .. }) => Some(reason),
         Err(error) => return Err(error),
     };
-    let hash_key = options
-        .hash_key
-        .unwrap_or_else(|| Uuid::new_v4().into_bytes());
-    if damaged.is_none() && !rebuild::traces_of_a_store(folder)? {
-        store.initialise(hash_key, Batch::new())?;
-        return Ok((store, None));
-    }
+    let moved_to = match damaged {
+        Some(_) => Some(rebuild::move_aside(&path, now)?),
+        None => None,
+    };
+    let store = open()?;
     let (content, mut report) = rebuild::content(store.table(), folder)?;
-    store.initialise(hash_key, content)?;
-    match damaged {
-        Some((reason, moved_to)) => {
-            report.reason = reason;
-            report.moved_to = Some(moved_to);
-        }
-        None => "the store was not there".clone_into(&mut report.reason),
-    }
+    store.initialise(new_hash_key(options), content)?;
+    report.reason = damaged.unwrap_or_else(|| "the store was not there".to_owned());
+    report.moved_to = moved_to;
     Ok((store, Some(report)))
+}
+
+/// Reads every entry; returns the format too, which an empty store has not.
+fn read_all(folder: &Path, store: SledStore) -> Result<(SledStore, Option<u32>), StateError> {
+    let format = store.format()?;
+    if let Some(found) = format {
+        check_format(folder, found)?;
+    }
+    for family in Family::ALL {
+        store.each(&Key::of(family), |_, _| Ok(()))?;
+    }
+    // sled cuts its log where it does not read, and is then an older store.
+    let mirrored = Mirror::read(folder)?.map_or(0, |mirror| mirror.commits);
+    let commits = store.commits()?;
+    if format.is_some() && commits < mirrored {
+        return Err(store.corrupt(format!("it knows {commits} commits, its mirror {mirrored}")));
+    }
+    Ok((store, format))
+}
+
+fn new_hash_key(options: &Options) -> [u8; 16] {
+    options
+        .hash_key
+        .unwrap_or_else(|| Uuid::new_v4().into_bytes())
 }

@@ -18,6 +18,8 @@ use crate::table::{Batch, Table};
 
 /// Name of the meta entry that holds where lanes without a mark begin after a rebuild.
 pub(crate) const LANES_FROM: &str = "lanes_from";
+/// Name of the meta entry that counts commits.
+pub(crate) const COMMITS: &str = "commits";
 /// Keys removed in one batch when something is forgotten.
 const FORGET_BATCH_MAX: usize = 1_000;
 
@@ -80,10 +82,18 @@ impl<T: Table> Store<T> {
         preparation.finish()
     }
 
+    /// Commits the store has taken since it was made: a store that knows fewer than its mirror has
+    /// lost some.
+    pub(crate) fn commits(&self) -> Result<u64, StateError> {
+        Ok(self.read(&layout::meta(COMMITS))?.unwrap_or_default())
+    }
+
     /// Writes a batch and the end of the outbox that goes with it.
     pub(crate) fn write(&self, mut batch: Batch, end: Position) -> Result<(), StateError> {
         let mut preparation = Preparation::new(&self.table);
         preparation.end(end)?;
+        let commits = self.commits()?.saturating_add(1);
+        preparation.put_json(Family::Meta, layout::meta(COMMITS), &commits)?;
         batch.extend(preparation.finish()?);
         self.table.write(batch)
     }
@@ -246,20 +256,18 @@ impl<T: Table> StateStore for Store<T> {
         self.forget(&keys)
     }
 
-    fn seen(&self, tenant: &TenantId) -> Result<Vec<(NaiveDate, u64)>, StateError> {
-        let mut seen = Vec::new();
+    fn each_seen(
+        &self,
+        tenant: &TenantId,
+        visit: &mut dyn FnMut(NaiveDate, &[u64]),
+    ) -> Result<(), StateError> {
         self.each(&layout::seen_of(tenant), |key, body| {
             let day = layout::parts(key)
                 .and_then(|parts| std::str::from_utf8(parts.get(2)?).ok()?.parse().ok())
                 .ok_or_else(|| format!("{} has no day", layout::display(key)))?;
-            seen.extend(
-                layout::unpack_fingerprints(body)?
-                    .into_iter()
-                    .map(|fingerprint| (day, fingerprint)),
-            );
+            visit(day, &layout::unpack_fingerprints(body)?);
             Ok(())
-        })?;
-        Ok(seen)
+        })
     }
 
     fn windows(&self, job: &JobId, tenant: &TenantId) -> Result<Vec<WindowChange>, StateError> {

@@ -16,7 +16,7 @@ use crate::kernel::words::{shown, shown_bytes};
 /// Reason of a refusal that is about the page token.
 pub(super) const BAD_PAGE_TOKEN: &str = "badPageToken";
 /// The quota of a day is used up: this long at least.
-const DAILY_QUOTA_WAIT: Duration = Duration::from_secs(15 * 60);
+const DAILY_QUOTA_WAIT: Duration = Duration::from_mins(15);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -60,7 +60,7 @@ pub(super) fn classify(answer: &Answer<'_>) -> Refusal {
         lower.contains("page token") || lower.contains("pagetoken")
     };
     if answer.status == StatusCode::BAD_REQUEST && about_token {
-        code = BAD_PAGE_TOKEN.to_owned();
+        BAD_PAGE_TOKEN.clone_into(&mut code);
     }
     let words = match message.as_str() {
         "" => shown_bytes(answer.body),

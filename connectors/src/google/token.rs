@@ -155,10 +155,10 @@ impl GoogleTokens {
     async fn ask(&self) -> Result<Token, FetchError> {
         match &self.grant {
             Grant::ServiceAccount { key, subject } => {
-                let (account, signing_key) = ServiceAccount::read(key).map_err(not_made)?;
+                let (account, signing_key) = ServiceAccount::read(key).map_err(|e| not_made(&e))?;
                 let endpoint = account
                     .endpoint(self.token_uri.as_ref())
-                    .map_err(not_made)?;
+                    .map_err(|e| not_made(&e))?;
                 let assertion = self.assertion(&account, &signing_key, subject, &endpoint)?;
                 let form = [
                     ("grant_type", GRANT_TYPE),
@@ -195,7 +195,7 @@ impl GoogleTokens {
         });
         let header = json!({ "kid": account.private_key_id });
         key.sign(Algorithm::Rs256, header, &claims)
-            .map_err(|e| not_made(BadKeyFile(e.to_string())))
+            .map_err(|e| not_made(&BadKeyFile(e.to_string())))
     }
 
     async fn refresh(
@@ -207,14 +207,14 @@ impl GoogleTokens {
         let read = |secret: &Secret| {
             let text = secret
                 .read()
-                .map_err(|e| not_made(BadKeyFile(e.to_string())))?;
+                .map_err(|e| not_made(&BadKeyFile(e.to_string())))?;
             Ok::<_, FetchError>(text.expose_secret().to_owned())
         };
         let endpoint = match &self.token_uri {
-            Some(url) => checked_override(url).map_err(not_made)?.to_string(),
+            Some(url) => checked_override(url).map_err(|e| not_made(&e))?.to_string(),
             None => TOKEN_URI.to_owned(),
         };
-        let endpoint = TokenUrl::new(endpoint).map_err(|e| not_made(BadKeyFile(e.to_string())))?;
+        let endpoint = TokenUrl::new(endpoint).map_err(|e| not_made(&BadKeyFile(e.to_string())))?;
         let client: OauthClient = oauth2::Client::new(ClientId::new(client_id.to_owned()));
         let client = client
             .set_auth_type(AuthType::RequestBody)
@@ -232,7 +232,7 @@ impl GoogleTokens {
     }
 }
 
-fn not_made(why: BadKeyFile) -> FetchError {
+fn not_made(why: &BadKeyFile) -> FetchError {
     FetchError::Auth {
         what: format!("{WHAT} not made: {why}"),
         help: "put the credential in place; it is read again at the next try".to_owned(),

@@ -108,7 +108,7 @@ impl Body {
                 return Ok(());
             };
             let step = self.input.split_to(self.input.len().min(STEP_BYTES));
-            gzip.write_all(&step).map_err(corrupt)?;
+            gzip.write_all(&step).map_err(|e| corrupt(&e))?;
             let decoded = std::mem::take(gzip.get_mut());
             self.count(decoded.len())?;
             out.extend_from_slice(&decoded);
@@ -119,7 +119,7 @@ impl Body {
     fn end(&mut self, out: &mut BytesMut) -> Result<(), BodyError> {
         self.ended = true;
         if let Some(gzip) = &mut self.gzip {
-            gzip.try_finish().map_err(corrupt)?;
+            gzip.try_finish().map_err(|e| corrupt(&e))?;
             let decoded = std::mem::take(gzip.get_mut());
             self.count(decoded.len())?;
             out.extend_from_slice(&decoded);
@@ -144,7 +144,7 @@ impl Body {
     }
 }
 
-fn corrupt(error: std::io::Error) -> BodyError {
+fn corrupt(error: &std::io::Error) -> BodyError {
     BodyError::Broken(format!("the gzip body is damaged or cut short: {error}"))
 }
 

@@ -28,7 +28,7 @@ pub const TRIES_MAX: u32 = 3;
 /// Pauses for the quota that one call sits out.
 pub const PAUSES_MAX: u32 = 6;
 /// Longest `Retry-After` that is sat out; after a longer one the caller comes back.
-pub const SAT_OUT_MAX: Duration = Duration::from_secs(60);
+pub const SAT_OUT_MAX: Duration = Duration::from_mins(1);
 const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 const BACK_OFF_LONGEST: Duration = Duration::from_secs(20);
 
@@ -247,5 +247,148 @@ pub fn unread(what: &str, error: &BodyError) -> FetchError {
         BodyError::TooLarge(why) => FetchError::Poison {
             what: format!("{what}: {why}"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::auth::{Token, TokenSource};
+    use crate::kernel::limit::Quotas;
+    use crate::kernel::transport::{Transport, TransportError};
+    use async_trait::async_trait;
+    use chrono::TimeDelta;
+    use exfilwatch_model::SystemClock;
+    use futures::{StreamExt, stream};
+    use std::num::NonZeroU32;
+    use std::sync::Mutex;
+    use tokio::time::Instant;
+
+    /// Answers with these statuses in turn (0: no answer), then 200; keeps the requests.
+    #[derive(Debug, Default)]
+    struct Script {
+        statuses: Mutex<Vec<u16>>,
+        requests: Mutex<Vec<Request<Bytes>>>,
+    }
+
+    #[async_trait]
+    impl Transport for Script {
+        async fn send(
+            &self,
+            request: Request<Bytes>,
+        ) -> Result<Response<BodyStream>, TransportError> {
+            self.requests.lock().unwrap().push(request);
+            let mut statuses = self.statuses.lock().unwrap();
+            let status = if statuses.is_empty() {
+                200
+            } else {
+                statuses.remove(0)
+            };
+            if status == 0 {
+                return Err(TransportError("connection reset".into()));
+            }
+            let body = stream::iter([Ok(Bytes::from_static(b"body"))]).boxed();
+            Ok(Response::builder().status(status).body(body).unwrap())
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Numbered(std::sync::atomic::AtomicU32);
+
+    #[async_trait]
+    impl TokenSource for Numbered {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+        async fn request(&self) -> Result<Token, FetchError> {
+            let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(Token {
+                value: format!("t{number}").into(),
+                ends_at: DateTime::UNIX_EPOCH + TimeDelta::hours(1),
+            })
+        }
+    }
+
+    fn by_status(answer: &Answer<'_>) -> Refusal {
+        assert_eq!(answer.body, b"body");
+        let what = answer.status.to_string();
+        Refusal::from(match answer.status.as_u16() {
+            429 => FetchError::Throttled { what, after: None },
+            401 => FetchError::Permission {
+                what,
+                help: String::new(),
+            },
+            _ => FetchError::Retry { what, after: None },
+        })
+    }
+
+    async fn call(statuses: &[u16], patient: bool) -> (Arc<Script>, bool, Duration) {
+        let script = Arc::new(Script::default());
+        *script.statuses.lock().unwrap() = statuses.to_vec();
+        let wire = Arc::new(Wire::new(script.clone(), Arc::new(SystemClock)));
+        let quotas = Quotas::new(Arc::new(SystemClock));
+        let quota = quotas.quota("k", NonZeroU32::new(60_000).unwrap());
+        let tokens = TokenCache::new(Box::<Numbered>::default());
+        let client = Client::new(wire, quota, tokens, by_status);
+        let ask = Ask {
+            method: Method::POST,
+            url: "https://api.example/x".into(),
+            what: "test".into(),
+            patient,
+        };
+        let started = Instant::now();
+        let fine = client.call(&ask).await.is_ok();
+        (script, fine, started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passing_trouble_is_waited_out_within_limits_and_the_rest_is_handed_on() {
+        let cases: [(&[u16], bool, usize, bool); 11] = [
+            (&[], true, 1, true),
+            (&[503, 0], true, 3, true),
+            (&[503, 503, 503], true, 3, false),
+            (&[0, 0, 0, 0], true, 3, false),
+            (&[429, 429, 429], true, 4, true),
+            (&[429; 9], true, 6, false),
+            (&[401], true, 2, true),
+            (&[401, 401], true, 2, false),
+            (&[404], true, 1, false),
+            (&[429], false, 1, false),
+            (&[503], false, 1, false),
+        ];
+        for (statuses, patient, requests, fine) in cases {
+            let (script, outcome, _) = call(statuses, patient).await;
+            assert_eq!(outcome, fine, "{statuses:?} {patient}");
+            assert_eq!(
+                script.requests.lock().unwrap().len(),
+                requests,
+                "{statuses:?} {patient}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_not_sent_again_and_none_shows_in_debug() {
+        let (script, fine, _) = call(&[401], true).await;
+        assert!(fine);
+        let requests = script.requests.lock().unwrap();
+        let bearers: Vec<&[u8]> = requests
+            .iter()
+            .map(|r| r.headers()[AUTHORIZATION].as_bytes())
+            .collect();
+        assert_eq!(bearers, [&b"Bearer t0"[..], b"Bearer t1"]);
+        assert!(!format!("{requests:?}").contains("t0"));
+        assert!(requests.iter().all(|r| r.headers()[CONTENT_LENGTH] == "0"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_call_pauses_longer_each_time() {
+        let (_, _, short) = call(&[429], true).await;
+        let (_, _, long) = call(&[429; 5], true).await;
+        assert!(
+            short >= Duration::from_millis(500) && short < Duration::from_secs(2),
+            "{short:?}"
+        );
+        assert!(long > Duration::from_millis(2_500), "{long:?}");
     }
 }

@@ -20,7 +20,7 @@ use super::retry::full_jitter;
 /// First pause after a throttled request where the vendor names none.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Longest such pause.
-const PAUSE_LONGEST: Duration = Duration::from_secs(300);
+const PAUSE_LONGEST: Duration = Duration::from_mins(5);
 
 /// All quotas of a process, by key. Lives as long as the process: one entry per tenant.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ struct Pause {
 
 impl Quota {
     fn new(clock: Arc<dyn Clock>, requests_per_minute: NonZeroU32) -> Self {
-        let per_request = Duration::from_secs(60) / requests_per_minute.get();
+        let per_request = Duration::from_mins(1) / requests_per_minute.get();
         // A burst of three seconds' worth keeps a poll of five streams from waiting in line.
         let burst = NonZeroU32::new(requests_per_minute.get() / 20).unwrap_or(NonZeroU32::MIN);
         let rate = Rate::with_period(clock.real(per_request).max(Duration::from_nanos(1)))

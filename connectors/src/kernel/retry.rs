@@ -7,19 +7,18 @@ use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
 /// Longest wait a vendor may ask for.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// What `Retry-After` asks for, as seconds or as a date, capped at [`RETRY_AFTER_MAX`].
 pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = DateTime::parse_from_rfc2822(text).ok()?;
-            (date.with_timezone(&Utc) - now)
-                .to_std()
-                .unwrap_or(Duration::ZERO)
-        }
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTime::parse_from_rfc2822(text).ok()?;
+        (date.with_timezone(&Utc) - now)
+            .to_std()
+            .unwrap_or(Duration::ZERO)
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
@@ -59,13 +58,13 @@ mod tests {
             full_jitter(
                 tries,
                 Duration::from_secs(1),
-                Duration::from_secs(300),
+                Duration::from_mins(5),
                 random,
             )
         };
         assert_eq!(wait(0, 1.0), Duration::from_secs(1));
         assert_eq!(wait(4, 0.5), Duration::from_secs(8));
-        assert_eq!(wait(60, 1.0), Duration::from_secs(300));
+        assert_eq!(wait(60, 1.0), Duration::from_mins(5));
         assert_eq!(wait(60, 0.0), Duration::ZERO);
     }
 }

@@ -23,9 +23,11 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for the next piece of a body.
 pub const IDLE_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for a body, all its pieces together.
-pub const BODY_WAIT: Duration = Duration::from_secs(120);
-/// A difference between the clocks below this is the resolution of `Date` and of the way.
+pub const BODY_WAIT: Duration = Duration::from_mins(2);
+/// A difference between the clocks below this is the resolution of `Date` and the time on the way.
 const SKEW_NOISE: TimeDelta = TimeDelta::seconds(5);
+/// The time on the way, really; where our clock runs fast, more of its time passes meanwhile.
+const WAY: Duration = Duration::from_secs(1);
 /// From here on the operator should know.
 const SKEW_WARN: TimeDelta = TimeDelta::seconds(60);
 
@@ -85,26 +87,34 @@ impl Wire {
             return;
         };
         let measured = date.with_timezone(&Utc) - self.clock.now();
-        let skew = if measured.abs() < SKEW_NOISE {
+        let noise = self.noise();
+        let warn = SKEW_WARN.max(noise);
+        let skew = if measured.abs() < noise {
             TimeDelta::zero()
         } else {
             measured
         };
         let before = self.skew_ms.load(Ordering::Relaxed);
         // A jump is taken at once (the first look, a clock that was set); small changes smoothed.
-        let next = if (skew.num_milliseconds() - before).abs() > SKEW_WARN.num_milliseconds() {
+        let next = if (skew.num_milliseconds() - before).abs() > warn.num_milliseconds() {
             skew.num_milliseconds()
         } else {
             (3 * before + skew.num_milliseconds()) / 4
         };
         self.skew_ms.store(next, Ordering::Relaxed);
-        let warned = TimeDelta::milliseconds(before).abs() >= SKEW_WARN;
-        if !warned && TimeDelta::milliseconds(next).abs() >= SKEW_WARN {
+        let warned = TimeDelta::milliseconds(before).abs() >= warn;
+        if !warned && TimeDelta::milliseconds(next).abs() >= warn {
             tracing::warn!(
                 skew_seconds = next / 1_000,
                 "this machine's clock differs from the vendor's: set it by NTP"
             );
         }
+    }
+
+    fn noise(&self) -> TimeDelta {
+        let real = self.clock.real(WAY).as_secs_f64().max(f64::EPSILON);
+        let way = WAY.mul_f64(WAY.as_secs_f64() / real);
+        TimeDelta::from_std(way).map_or(SKEW_NOISE, |way| SKEW_NOISE.max(way))
     }
 }
 
@@ -165,7 +175,7 @@ mod tests {
             };
             let body = match self {
                 Self::Head => {
-                    tokio::time::sleep(Duration::from_secs(3_600)).await;
+                    tokio::time::sleep(Duration::from_hours(1)).await;
                     drip(0, 1)
                 }
                 Self::Body => drip(3_600, 1),

@@ -46,18 +46,19 @@ pub(super) enum Listed {
 
 /// A blob that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Blob {
     /// Opaque key.
-    pub(super) content_id: String,
+    #[serde(rename = "contentId")]
+    pub(super) id: String,
     /// Where it is, by the server.
-    #[serde(default)]
-    pub(super) content_uri: String,
+    #[serde(rename = "contentUri", default)]
+    pub(super) uri: String,
     /// When it became available.
-    pub(super) content_created: DateTime<Utc>,
+    #[serde(rename = "contentCreated")]
+    pub(super) created: DateTime<Utc>,
     /// When the service drops it.
-    #[serde(default)]
-    pub(super) content_expiration: Option<DateTime<Utc>>,
+    #[serde(rename = "contentExpiration", default)]
+    pub(super) expires: Option<DateTime<Utc>>,
 }
 
 /// A line of the list of subscriptions.

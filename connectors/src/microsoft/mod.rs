@@ -127,8 +127,8 @@ impl Office365 {
             .map(|listed| match listed {
                 Listed::Blob(blob) => {
                     let body = self.body_of(&blob);
-                    let key = key_of(&blob.content_id);
-                    item(key, body, blob.content_created, blob.content_expiration)
+                    let key = key_of(&blob.id);
+                    item(key, body, blob.created, blob.expires)
                 }
                 Listed::Other(text) => {
                     let body = format!("{REFUSED}not understood: {}", shown(&text));
@@ -139,7 +139,7 @@ impl Office365 {
     }
 
     fn body_of(&self, blob: &Blob) -> String {
-        match self.feed.guard.take(&blob.content_uri) {
+        match self.feed.guard.take(&blob.uri) {
             Ok(path_and_query) => path_and_query.to_owned(),
             Err(why) => format!("{REFUSED}its URL is not followed: {why}"),
         }

@@ -71,7 +71,11 @@ impl Transport for InProcess {
             () if url.starts_with(GOOGLE) => &self.google,
             () => return Err(TransportError(format!("nobody is at {url}"))),
         };
-        let response = router.clone().oneshot(request.map(Body::from)).await.unwrap();
+        let response = router
+            .clone()
+            .oneshot(request.map(Body::from))
+            .await
+            .unwrap();
         Ok(response.map(|body| {
             body.into_data_stream()
                 .map(|piece| piece.map_err(|e| TransportError(e.to_string())))
@@ -89,8 +93,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(world: WorldOptions, options: SimulatorOptions) -> Self {
-        let options = SimulatorOptions { rate: RATE, ..options };
-        let simulator = Simulator::new(World::invent(world), options).unwrap();
+        let options = SimulatorOptions {
+            rate: RATE,
+            ..options
+        };
+        Self::around(Simulator::new(World::invent(world), options).unwrap())
+    }
+
+    pub(crate) fn around(simulator: Simulator) -> Self {
         let transport = Arc::new(InProcess {
             microsoft: simulator.microsoft_router(),
             google: simulator.google_router(),
@@ -102,7 +112,11 @@ impl Stage {
             "MS_SECRET" => Some(secrets.microsoft.client_secret.clone()),
             "GOOGLE_KEY" => {
                 // As downloaded: the token endpoint in it is Google's; tests override it.
-                Some(secrets.google.service_account_json("https://oauth2.googleapis.com/token"))
+                Some(
+                    secrets
+                        .google
+                        .service_account_json("https://oauth2.googleapis.com/token"),
+                )
             }
             "GOOGLE_CLIENT_SECRET" => Some(secrets.google.installed_client_secret.clone()),
             "GOOGLE_REFRESH" => Some(secrets.google.refresh_token(&admin)),

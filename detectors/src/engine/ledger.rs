@@ -33,7 +33,10 @@ pub(crate) struct Ledger {
     /// Event time by hash and part: finds another version of the same event.
     times: HashMap<(u64, u32), i64>,
     watermark_ms: Option<i64>,
-    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Entries put in (with the number of their key) and taken away since the last call. They are
+    /// encoded when asked for.
+    changes: BTreeMap<EntryId, Option<u64>>,
+    watermark_changed: bool,
     counters: Counters,
 }
 
@@ -69,16 +72,16 @@ impl Ledger {
                 self.remove(number, known_id);
             }
         }
-        self.put(key, id, entry);
+        let number = self.put(key, id, entry);
         let stays = self.times.contains_key(&(id.hash, id.part));
-        if stays && let Some(value) = self.encoded(key, id) {
-            self.changes.insert(entry_key(id), Some(value));
+        if stays {
+            self.changes.insert(id, Some(number));
         }
         stays
     }
 
     /// Puts an entry in and holds the bounds.
-    fn put(&mut self, key: &str, id: EntryId, entry: Entry) {
+    fn put(&mut self, key: &str, id: EntryId, entry: Entry) -> u64 {
         let number = self.number_of(key);
         self.entries.insert((number, id), entry);
         self.times.insert((id.hash, id.part), id.time_ms);
@@ -104,6 +107,7 @@ impl Ledger {
             self.evict_before(oldest.saturating_add(HOP_MS));
             self.counters.shed_entries += (before - self.entries.len()) as u64;
         }
+        number
     }
 
     fn number_of(&mut self, key: &str) -> u64 {
@@ -123,7 +127,7 @@ impl Ledger {
             return;
         }
         self.times.remove(&(id.hash, id.part));
-        self.changes.insert(entry_key(id), None);
+        self.changes.insert(id, None);
         let hop = hop_of(id.time_ms);
         if let Some(keys) = self.hops.get_mut(&hop) {
             if let Some(count) = keys.get_mut(&number) {
@@ -216,10 +220,7 @@ impl Ledger {
             return;
         }
         self.watermark_ms = Some(watermark_ms);
-        self.changes.insert(
-            vec![KIND_WATERMARK],
-            Some(watermark_ms.to_be_bytes().to_vec()),
-        );
+        self.watermark_changed = true;
         self.evict_before(keep_from_ms);
     }
 
@@ -244,10 +245,22 @@ impl Ledger {
     /// The changes since the last call.
     pub(crate) fn drain(&mut self) -> Vec<StateChange> {
         let changes = std::mem::take(&mut self.changes);
-        changes
+        let mut drained: Vec<StateChange> = changes
             .into_iter()
-            .map(|(key, value)| StateChange { key, value })
-            .collect()
+            .map(|(id, number)| StateChange {
+                key: entry_key(id),
+                value: number.and_then(|number| self.encoded(number, id)),
+            })
+            .collect();
+        if std::mem::take(&mut self.watermark_changed)
+            && let Some(watermark_ms) = self.watermark_ms
+        {
+            drained.push(StateChange {
+                key: vec![KIND_WATERMARK],
+                value: Some(watermark_ms.to_be_bytes().to_vec()),
+            });
+        }
+        drained
     }
 
     /// Puts a stored value back; says what is wrong with it.
@@ -271,7 +284,7 @@ impl Ledger {
                 } else {
                     // The rule reads other fields now. What was stored cannot be told apart.
                     self.counters.outdated_entries += 1;
-                    self.changes.insert(key.to_vec(), None);
+                    self.changes.insert(id, None);
                 }
                 Ok(())
             }
@@ -279,14 +292,13 @@ impl Ledger {
         }
     }
 
-    fn encoded(&self, key: &str, id: EntryId) -> Option<Vec<u8>> {
-        let number = self.numbers.get(key)?;
-        let entry = self.entries.get(&(*number, id))?;
+    fn encoded(&self, number: u64, id: EntryId) -> Option<Vec<u8>> {
+        let entry = self.entries.get(&(number, id))?;
         let stored = Stored {
             fingerprint: self.fingerprint,
             value: entry.value,
             flags: entry.flags,
-            key,
+            key: &self.keys.get(&number)?.text,
             packed: entry.packed(),
         };
         Some(stored.encode())

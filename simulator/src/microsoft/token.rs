@@ -198,12 +198,12 @@ impl Microsoft {
         let Some(assertion) = Assertion::parse(text) else {
             return Err(invalid_client(50027, "JWT token is invalid or malformed."));
         };
+        // Microsoft's own library pads the thumbprint, the documentation does not: both are taken.
+        let is = |name: &str, own: &str| assertion.header_text(name).trim_end_matches('=') == own;
+        let by_sha256 = is("x5t#S256", &app.thumbprint_sha256);
         let thumbprint = match assertion.header_text("alg") {
-            "PS256" => assertion.header_text("x5t#S256") == app.thumbprint_sha256,
-            "RS256" => {
-                assertion.header_text("x5t") == app.thumbprint_sha1
-                    || assertion.header_text("x5t#S256") == app.thumbprint_sha256
-            }
+            "PS256" => by_sha256,
+            "RS256" => by_sha256 || is("x5t", &app.thumbprint_sha1),
             _ => false,
         };
         if !thumbprint || !assertion.is_signed_by(&app.public_key_der) {

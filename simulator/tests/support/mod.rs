@@ -1,10 +1,12 @@
 //! Shared by the integration tests: a small world, calls to routers in process, signed assertions.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+use std::sync::OnceLock;
+
 use axum::Router;
 use axum::body::Body;
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_simulator::{Simulator, SimulatorOptions, World, WorldOptions};
+use exfilwatch_simulator::{Credentials, Simulator, SimulatorOptions, World, WorldOptions};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -24,7 +26,20 @@ pub(crate) fn options(seed: u64) -> WorldOptions {
     }
 }
 
+/// Keys are slow to make in debug builds: the tests of one file share them.
+pub(crate) fn credentials() -> Credentials {
+    static SHARED: OnceLock<Credentials> = OnceLock::new();
+    SHARED
+        .get_or_init(|| Credentials::generate().unwrap())
+        .clone()
+}
+
 pub(crate) fn simulator(options: SimulatorOptions) -> Simulator {
+    let credentials = Some(options.credentials.unwrap_or_else(credentials));
+    let options = SimulatorOptions {
+        credentials,
+        ..options
+    };
     Simulator::new(World::invent(self::options(11)), options).unwrap()
 }
 

@@ -268,7 +268,7 @@ mod tests {
         let refused = encode(
             Kind::Events,
             item.stream.tenant(),
-            &[item.clone()],
+            std::slice::from_ref(&item),
             &mut vec![],
         );
         assert!(matches!(refused, Err(StateError::TooLarge { .. })));

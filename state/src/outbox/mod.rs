@@ -7,12 +7,15 @@
 mod frame;
 mod reader;
 mod segment;
+mod walk;
 mod writer;
 
-pub use reader::{Damage, Delivery, Filter, OutboxReader, Pending};
+pub use reader::{Delivery, Filter, OutboxReader, Pending};
+pub use walk::Damage;
 pub use writer::OutboxWriter;
 
 pub(crate) use segment::{START, last_good_end, list, path as segment_path};
+pub(crate) use walk::FrameWalk;
 
 /// Largest item, in bytes: a record may have 4 MiB, a finding quotes several.
 pub const ITEM_BYTES_MAX: usize = 16 << 20;

@@ -4,13 +4,13 @@
 //! cannot be read is reported as [`Damage`] and passed over, never silently.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use exfilwatch_model::{Envelope, Kind, TenantId};
 
 use super::frame::{self, Head};
-use super::segment::{self, Found, START, Segment};
+use super::walk::{Damage, FrameWalk};
 use crate::commit::Position;
 use crate::contract::StateError;
 
@@ -43,17 +43,6 @@ pub struct Pending {
     pub envelope: Envelope,
     /// Where the next one begins: the lane's mark once this item and all before it are confirmed.
     pub after: Position,
-}
-
-/// A stretch of the outbox that could not be read: to be entered into the ledger as a loss.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// First byte that could not be read.
-    pub from: Position,
-    /// Where reading goes on.
-    pub until: Position,
-    /// What is wrong.
-    pub reason: String,
 }
 
 /// What a call of [`OutboxReader::read`] gave.
@@ -191,126 +180,5 @@ impl OutboxReader {
             });
         }
         Ok(true)
-    }
-}
-
-/// Walks over frame headers, from segment to segment.
-#[derive(Debug)]
-pub(crate) struct FrameWalk {
-    folder: PathBuf,
-    segment: Option<Segment>,
-    position: Position,
-}
-
-impl FrameWalk {
-    pub(crate) fn new(folder: &Path, from: Position) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            segment: None,
-            position: Position { item: 0, ..from },
-        }
-    }
-
-    /// Where the next frame begins.
-    pub(crate) fn position(&self) -> Position {
-        self.position
-    }
-
-    /// The next frame below `end`, and where it is.
-    pub(crate) fn next(
-        &mut self,
-        end: Position,
-        damage: &mut Vec<Damage>,
-    ) -> Result<Option<(Position, Head)>, StateError> {
-        while self.position < end {
-            if !self.open_segment(end, damage)? {
-                continue;
-            }
-            let Some(segment) = &self.segment else {
-                continue;
-            };
-            let at = self.position;
-            match segment.head(at.offset)? {
-                Found::Frame(head) => {
-                    self.position.offset += head.frame_bytes();
-                    return Ok(Some((at, head)));
-                }
-                Found::End if at.segment < end.segment => self.next_segment(end, None, damage)?,
-                Found::End => self.next_segment(end, Some("the segment ends too early"), damage)?,
-                Found::Damaged => {
-                    self.next_segment(end, Some("the header of a frame is damaged"), damage)?;
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The body of a frame that [`FrameWalk::next`] gave last.
-    pub(crate) fn body(&self, at: Position, head: &Head) -> Result<Option<Bytes>, StateError> {
-        match &self.segment {
-            Some(segment) if segment.number == at.segment => segment.body(at.offset, head),
-            _ => Ok(None),
-        }
-    }
-
-    /// Opens the segment of the position. False when it had to go on to another one.
-    fn open_segment(
-        &mut self,
-        end: Position,
-        damage: &mut Vec<Damage>,
-    ) -> Result<bool, StateError> {
-        let open = self.segment.as_ref().map(|segment| segment.number);
-        if open == Some(self.position.segment) {
-            return Ok(true);
-        }
-        if self.position.segment == 0 {
-            // The beginning of everything: the first segment there is.
-            self.next_segment(end, None, damage)?;
-            return Ok(false);
-        }
-        match Segment::open(&self.folder, self.position.segment)? {
-            None => {
-                self.next_segment(end, Some("the segment is not there"), damage)?;
-                Ok(false)
-            }
-            Some(segment) if !segment.has_preamble()? => {
-                self.next_segment(end, Some("the file is not a segment"), damage)?;
-                Ok(false)
-            }
-            Some(segment) => {
-                self.segment = Some(segment);
-                self.position.offset = self.position.offset.max(START);
-                Ok(true)
-            }
-        }
-    }
-
-    /// Goes on to the next segment there is, or to the end. With a reason the stretch is damage.
-    fn next_segment(
-        &mut self,
-        end: Position,
-        reason: Option<&str>,
-        damage: &mut Vec<Damage>,
-    ) -> Result<(), StateError> {
-        let from = self.position;
-        let next = segment::list(&self.folder)?
-            .into_iter()
-            .map(|(number, _)| number)
-            .find(|number| *number > from.segment && *number <= end.segment);
-        self.position = next.map_or(end, |segment| Position {
-            segment,
-            offset: START,
-            item: 0,
-        });
-        self.segment = None;
-        let skipped = from.segment > 0 && self.position.segment > from.segment + 1;
-        if let Some(reason) = reason.or(skipped.then_some("segments are not there")) {
-            damage.push(Damage {
-                from,
-                until: self.position,
-                reason: reason.to_owned(),
-            });
-        }
-        Ok(())
     }
 }

@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::reader::Damage;
 use super::segment::{self, START};
+use super::walk::Damage;
 use super::{FRAME_BYTES_TARGET, frame};
+use exfilwatch_model::{Envelope, Kind, TenantId};
+
 use crate::commit::{Frame, Position};
 use crate::contract::StateError;
 use crate::disk;
@@ -76,16 +78,31 @@ impl OutboxWriter {
         let mut rest = &frame.items[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(items_of_one_frame(rest));
-            let mut buffer = std::mem::take(&mut self.buffer);
-            buffer.clear();
-            frame::encode(frame.kind, &frame.tenant, now, &mut buffer)?;
-            self.write(&buffer)?;
-            written += buffer.len() as u64;
-            buffer.shrink_to(BUFFER_KEPT_BYTES);
-            self.buffer = buffer;
+            written += self.append_one(frame.kind, &frame.tenant, now)?.1;
             rest = later;
         }
         Ok(written)
+    }
+
+    /// Appends the items as one frame. Returns where it is and its bytes.
+    pub(crate) fn append_one(
+        &mut self,
+        kind: Kind,
+        tenant: &TenantId,
+        items: &[Envelope],
+    ) -> Result<(Position, u64), StateError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        frame::encode(kind, tenant, items, &mut buffer)?;
+        let bytes = buffer.len() as u64;
+        self.write(&buffer)?;
+        buffer.shrink_to(BUFFER_KEPT_BYTES);
+        self.buffer = buffer;
+        let at = Position {
+            offset: self.length - bytes,
+            ..self.end()
+        };
+        Ok((at, bytes))
     }
 
     /// Makes everything appended durable.
@@ -188,7 +205,7 @@ impl OutboxWriter {
 }
 
 /// How many of the items go into one frame; at least one.
-fn items_of_one_frame(items: &[exfilwatch_model::Envelope]) -> usize {
+fn items_of_one_frame(items: &[Envelope]) -> usize {
     let mut bytes = 0;
     let mut count = 0;
     for item in items {

@@ -5,8 +5,10 @@
     reason = "a test may fail loudly"
 )]
 
+mod churn;
 mod contract;
 mod crash;
+mod export;
 mod outbox;
 mod rebuild;
 mod support;

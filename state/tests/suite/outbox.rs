@@ -86,7 +86,9 @@ fn reading_goes_on_after_any_item() {
     let all = ["a", "b", "c", "d", "e", "f"];
     let mut state = open_with(folder.path(), small_segments()).state;
     for (number, ids) in all.chunks(2).enumerate() {
-        state.commit_group(vec![page(number as u32, ids)]).unwrap();
+        state
+            .commit_group(vec![page(u32::try_from(number).unwrap(), ids)])
+            .unwrap();
     }
     let mut reader = state.reader(Position::default(), all_of(Kind::Events));
     let delivery = reader.read(state.outbox_end(), 100, 1 << 20).unwrap();
@@ -148,7 +150,7 @@ fn a_frame_of_many_bytes_is_cut_into_several() {
                 Kind::Events,
                 "contoso",
                 &format!("{n:02}"),
-                &[b'x'; 100_000],
+                &vec![b'x'; 100_000],
             )
         })
         .collect();
@@ -200,7 +202,7 @@ fn a_segment_that_lost_committed_bytes_is_reported_and_work_goes_on() {
     drop(state);
     let path = segments(folder.path()).pop().unwrap();
     let bytes = fs::read(&path).unwrap();
-    fs::write(&path, &bytes[..whole.offset as usize + 9]).unwrap();
+    fs::write(&path, &bytes[..usize::try_from(whole.offset).unwrap() + 9]).unwrap();
     let opened = open_with(folder.path(), Options::default());
     assert!(opened.outbox_damage.is_some());
     let mut state = opened.state;

@@ -10,36 +10,36 @@ use exfilwatch_state::{
 };
 use uuid::Uuid;
 
-pub fn at(text: &str) -> DateTime<Utc> {
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-pub fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     at("2026-05-04T10:00:00Z")
 }
 
-pub fn day(text: &str) -> NaiveDate {
+pub(crate) fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
 }
 
-pub fn tenant(name: &str) -> TenantId {
+pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::new(name).unwrap()
 }
 
-pub fn stream(tenant: &str) -> StreamId {
+pub(crate) fn stream(tenant: &str) -> StreamId {
     format!("{tenant}/office365/Audit.Exchange")
         .parse()
         .unwrap()
 }
 
-pub fn cursor(minute: u32) -> Cursor {
+pub(crate) fn cursor(minute: u32) -> Cursor {
     Cursor {
         covered_until: now() + chrono::TimeDelta::minutes(i64::from(minute)),
         state: format!("{{\"page\":{minute}}}"),
     }
 }
 
-pub fn item(tenant: &str, key: &str) -> WorkItem {
+pub(crate) fn item(tenant: &str, key: &str) -> WorkItem {
     WorkItem {
         stream: stream(tenant),
         key: key.to_owned(),
@@ -52,7 +52,7 @@ pub fn item(tenant: &str, key: &str) -> WorkItem {
     }
 }
 
-pub fn finding(number: u128) -> FindingState {
+pub(crate) fn finding(number: u128) -> FindingState {
     FindingState {
         uid: Uuid::from_u128(number),
         detection: "o365.mail.forwarding_external".to_owned(),
@@ -68,7 +68,7 @@ pub fn finding(number: u128) -> FindingState {
     }
 }
 
-pub fn chunk(tenant_name: &str, on: &str, fingerprints: &[u64]) -> SeenChunk {
+pub(crate) fn chunk(tenant_name: &str, on: &str, fingerprints: &[u64]) -> SeenChunk {
     SeenChunk {
         tenant: tenant(tenant_name),
         day: day(on),
@@ -76,7 +76,7 @@ pub fn chunk(tenant_name: &str, on: &str, fingerprints: &[u64]) -> SeenChunk {
     }
 }
 
-pub fn lane(kind: Kind) -> LaneId {
+pub(crate) fn lane(kind: Kind) -> LaneId {
     LaneId {
         emitter: "splunk_hec.main".to_owned(),
         route: "all".to_owned(),
@@ -84,7 +84,7 @@ pub fn lane(kind: Kind) -> LaneId {
     }
 }
 
-pub fn mark(kind: Kind, position: Position) -> LaneMark {
+pub(crate) fn mark(kind: Kind, position: Position) -> LaneMark {
     LaneMark {
         lane: lane(kind),
         position,
@@ -93,7 +93,7 @@ pub fn mark(kind: Kind, position: Position) -> LaneMark {
     }
 }
 
-pub fn envelope(kind: Kind, tenant: &str, id: &str, payload: &[u8]) -> Envelope {
+pub(crate) fn envelope(kind: Kind, tenant: &str, id: &str, payload: &[u8]) -> Envelope {
     Envelope {
         kind,
         stream: stream(tenant),
@@ -104,7 +104,7 @@ pub fn envelope(kind: Kind, tenant: &str, id: &str, payload: &[u8]) -> Envelope 
     }
 }
 
-pub fn frame(kind: Kind, tenant_name: &str, ids: &[&str]) -> Frame {
+pub(crate) fn frame(kind: Kind, tenant_name: &str, ids: &[&str]) -> Frame {
     Frame {
         kind,
         tenant: tenant(tenant_name),
@@ -115,7 +115,7 @@ pub fn frame(kind: Kind, tenant_name: &str, ids: &[&str]) -> Frame {
     }
 }
 
-pub fn all_of(kind: Kind) -> Filter {
+pub(crate) fn all_of(kind: Kind) -> Filter {
     Filter {
         kind,
         tenants: None,
@@ -123,7 +123,7 @@ pub fn all_of(kind: Kind) -> Filter {
 }
 
 /// A commit with records of a page and the cursor behind it.
-pub fn page(number: u32, ids: &[&str]) -> Commit {
+pub(crate) fn page(number: u32, ids: &[&str]) -> Commit {
     Commit {
         frames: vec![frame(Kind::Events, "contoso", ids)],
         cursors: vec![(stream("contoso"), cursor(number))],
@@ -132,11 +132,11 @@ pub fn page(number: u32, ids: &[&str]) -> Commit {
     }
 }
 
-pub fn open_with(folder: &Path, options: Options) -> Opened {
+pub(crate) fn open_with(folder: &Path, options: Options) -> Opened {
     State::open(folder, now(), options).unwrap()
 }
 
-pub fn open(folder: &Path) -> State {
+pub(crate) fn open(folder: &Path) -> State {
     let opened = open_with(folder, Options::default());
     assert_eq!(opened.rebuilt, None);
     assert_eq!(opened.outbox_damage, None);
@@ -144,11 +144,11 @@ pub fn open(folder: &Path) -> State {
 }
 
 /// Ids of the items of a kind in the outbox, read in small bites.
-pub fn ids(state: &State, kind: Kind) -> Vec<String> {
+pub(crate) fn ids(state: &State, kind: Kind) -> Vec<String> {
     ids_from(state, kind, Position::default())
 }
 
-pub fn ids_from(state: &State, kind: Kind, from: Position) -> Vec<String> {
+pub(crate) fn ids_from(state: &State, kind: Kind, from: Position) -> Vec<String> {
     let mut reader = state.reader(from, all_of(kind));
     let mut ids = vec![];
     loop {
@@ -161,7 +161,7 @@ pub fn ids_from(state: &State, kind: Kind, from: Position) -> Vec<String> {
     }
 }
 
-pub fn segments(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = std::fs::read_dir(folder.join("outbox"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
