@@ -5,6 +5,7 @@
     reason = "a test may fail loudly"
 )]
 
+mod alike;
 mod churn;
 mod contract;
 mod crash;
