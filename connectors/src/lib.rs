@@ -13,4 +13,8 @@ pub mod options;
 pub mod records;
 pub mod registry;
 
-pub use contract::{Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule};
+pub use contract::{
+    Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule,
+};
+pub use kernel::secret::Environment;
+pub use kernel::surroundings::{BuildError, Surroundings};
