@@ -14,6 +14,10 @@ use uuid::Uuid;
 const QUIET: TimeDelta = TimeDelta::hours(2);
 /// Most domains and networks remembered of a finding each.
 const REMEMBERED_MAX: usize = 20;
+/// Bytes of them each after which no more is remembered.
+const REMEMBERED_BYTES_MAX: usize = 1_000;
+/// Most characters of the entity that the state keeps.
+const ENTITY_CHARS_MAX: usize = 200;
 
 /// What the table says of a finding.
 #[derive(Debug, Clone)]
@@ -92,7 +96,13 @@ fn is_worse(previous: &FindingState, finding: &Finding) -> bool {
 
 /// Whether something is new. A full memory cannot tell, and says no.
 fn has_new(known: &[String], now: &[String]) -> bool {
-    known.len() < REMEMBERED_MAX && now.iter().any(|value| !known.contains(value))
+    !is_full(known) && now.iter().any(|value| !known.contains(value))
+}
+
+/// The state must fit into a value of the store, whatever names an attacker chose.
+fn is_full(known: &[String]) -> bool {
+    let bytes: usize = known.iter().map(String::len).sum();
+    known.len() >= REMEMBERED_MAX || bytes >= REMEMBERED_BYTES_MAX
 }
 
 fn sent(
@@ -126,7 +136,7 @@ fn state_of(finding: &Finding, expires: DateTime<Utc>, revision: u32) -> Finding
     FindingState {
         uid: finding.uid,
         detection: finding.rule.detection.clone(),
-        entity: finding.entity.clone(),
+        entity: finding.entity.chars().take(ENTITY_CHARS_MAX).collect(),
         revision,
         count: finding.count,
         severity: finding.severity,
@@ -138,10 +148,13 @@ fn state_of(finding: &Finding, expires: DateTime<Utc>, revision: u32) -> Finding
     }
 }
 
-fn merged(known: &[String], now: Vec<String>) -> Vec<String> {
+fn merged(known: &[String], more: Vec<String>) -> Vec<String> {
     let mut all = known.to_vec();
-    for value in now {
-        if all.len() < REMEMBERED_MAX && !all.contains(&value) {
+    for value in more {
+        if is_full(&all) {
+            break;
+        }
+        if !all.contains(&value) {
             all.push(value);
         }
     }

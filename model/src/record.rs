@@ -73,6 +73,14 @@ impl RecordHead<'_> {
     }
 }
 
+/// Keyed 64-bit fingerprint of bytes that are no record, for the same index.
+pub fn fingerprint_of_bytes(key: &[u8; 16], bytes: &[u8]) -> u64 {
+    use std::hash::Hasher;
+    let mut hasher = siphasher::sip::SipHasher13::new_with_key(key);
+    hasher.write(bytes);
+    hasher.finish()
+}
+
 /// Bytes that are no record, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {

@@ -9,7 +9,7 @@ use crate::workspace::{cargo, printed, root};
 /// Each file, and the command of exfilwatch that prints it.
 const FILES: &[(&str, &[&str])] = &[
     ("docs/config.schema.json", &["config", "schema"]),
-    ("docs/RULES.md", &["rules", "list", "--output", "markdown"]),
+    ("docs/RULES.md", &["rules", "list", "--markdown"]),
 ];
 
 /// Writes the files, or with `check` only compares them.

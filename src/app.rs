@@ -1,0 +1,415 @@
+//! Assembly: from the configuration to connectors, emitters, rules and state. Every failure here
+//! says what to do; a tenant that cannot be built is left out aloud, the others go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_config::{Config, ConnectorConfig, ConnectorOptions, Sources};
+use exfilwatch_connectors::Connector;
+use exfilwatch_connectors::kernel::surroundings::{BuildError, Surroundings};
+use exfilwatch_connectors::records::google::GoogleRecords;
+use exfilwatch_connectors::records::microsoft::Microsoft365Records;
+use exfilwatch_connectors::registry::AnyOptions;
+use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_model::{Clock, Domains, JobId, StreamId, TenantId};
+use exfilwatch_state::{Commit, JobState, Opened, Options, State, StateError};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::cli::failure::{Code, Failure};
+use crate::cli::{Common, environment};
+use crate::pipeline::job::{self, JobRequest, Progress};
+use crate::pipeline::memory::TenantMemory;
+use crate::pipeline::notice::Notice;
+use crate::pipeline::step::{Readers, StepConfig};
+use crate::pipeline::worker::{Shared, WorkerConfig};
+use crate::pipeline::{Route, Undelivered};
+
+/// Reads the configuration. `required` makes a missing file an error; where it is not, defaults
+/// serve.
+pub fn load(common: &Common, required: bool) -> Result<Config, Failure> {
+    let file = common.config.exists().then(|| common.config.clone());
+    if required && file.is_none() {
+        let what = format!("there is no configuration file {}", common.config.display());
+        let help = "write one (see config/examples/), name another with --config, or look at it \
+                    all without one: exfilwatch demo";
+        return Err(Failure::new(Code::Usage, what).help(help));
+    }
+    let mut flags = Vec::new();
+    for set in &common.set {
+        let Some((path, value)) = set.split_once('=') else {
+            let what = format!("--set {set}: expected PATH=VALUE");
+            return Err(Failure::new(Code::Usage, what));
+        };
+        flags.push((path.to_owned(), value.to_owned()));
+    }
+    if let Some(folder) = &common.state {
+        flags.push(("state.folder".to_owned(), folder.display().to_string()));
+    }
+    let sources = Sources {
+        file,
+        environment: environment::configuration(),
+        flags,
+    };
+    let config = exfilwatch_config::load(&sources).map_err(|error| {
+        Failure::new(Code::Usage, format!("the configuration is wrong\n{error}"))
+            .help("exfilwatch config check says the same; exfilwatch config schema lists all keys")
+    })?;
+    for disabled in &config.disabled {
+        for problem in &disabled.problems {
+            tracing::error!(file = %disabled.file.display(), %problem, tenants = ?disabled.tenants, "tenant file left out");
+        }
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// The rules: built in, overlaid by a folder, less the disabled ones.
+pub fn rules(options: &DetectorsOptions) -> Result<Arc<RuleSet>, Failure> {
+    RuleSet::load(options).map(Arc::new).map_err(|error| {
+        Failure::caused(Code::Usage, "the rules cannot be loaded", &error)
+            .help("exfilwatch rules test shows what is wrong with each rule file")
+    })
+}
+
+/// Record readers that know these domains.
+pub fn readers<S: AsRef<str>>(internal: &[S], partners: &[S]) -> Readers {
+    readers_of(Domains::new(internal, partners))
+}
+
+/// See [`readers`].
+pub fn readers_of(domains: Domains) -> Readers {
+    let domains = Arc::new(domains);
+    Readers {
+        m365: Arc::new(Microsoft365Records::new(domains.clone())),
+        google: Arc::new(GoogleRecords::new(domains)),
+    }
+}
+
+/// Opens the state folder.
+pub fn open_state(folder: &Path, now: DateTime<Utc>) -> Result<Opened, Failure> {
+    let opened = State::open(folder, now, Options::default()).map_err(|e| state_failure(&e))?;
+    if let Some(report) = &opened.rebuilt {
+        tracing::error!(
+            reason = %report.reason, restarts = report.restarts.len(),
+            "the store was lost and has been rebuilt; duplicates may follow, losses not"
+        );
+    }
+    if let Some(damage) = &opened.outbox_damage {
+        tracing::error!(reason = %damage.reason, "items of the outbox are lost");
+    }
+    Ok(opened)
+}
+
+/// What opening found, as items for the receivers: each tenant is told.
+pub fn opening_notices(opened: &Opened, config: &Config, now: DateTime<Utc>) -> Vec<Commit> {
+    let rebuilt = opened.rebuilt.as_ref().map(|report| {
+        json!({ "reason": report.reason, "restarts": report.restarts.len(), "help": "duplicates may follow, losses not" })
+    });
+    let damage = opened.outbox_damage.as_ref().map(|damage| {
+        json!({ "reason": damage.reason, "help": "compare what the receivers hold with `exfilwatch backfill`" })
+    });
+    let facts = [("collector.rebuilt", rebuilt), ("collector.loss", damage)];
+    let mut commits = Vec::new();
+    for (name, facts) in facts
+        .into_iter()
+        .filter_map(|(name, facts)| Some((name, facts?)))
+    {
+        for tenant in config.tenants.keys() {
+            let Ok(stream) = StreamId::new(tenant.clone(), "exfilwatch", "state") else {
+                continue;
+            };
+            let notice = Notice {
+                stream,
+                name,
+                at: now,
+                facts: facts.clone(),
+                gap: None,
+            };
+            commits.push(Commit {
+                frames: vec![notice.frame(tenant)],
+                ..Commit::default()
+            });
+        }
+    }
+    commits
+}
+
+/// A state error as a failed command.
+pub fn state_failure(error: &StateError) -> Failure {
+    let failure = Failure::caused(Code::State, "the state cannot be used", error);
+    match error {
+        StateError::Locked { .. } => failure.help(
+            "stop that process, or give this one another folder with --state; status, gaps and \
+             backfill talk to a running `exfilwatch run` by themselves",
+        ),
+        StateError::Version { .. } => failure.help("install the newer exfilwatch again"),
+        StateError::Io { .. } => failure.help("check space and permissions of the state folder"),
+        _ => failure,
+    }
+}
+
+/// Items that could not be delivered, as a failed command.
+pub fn undelivered(lanes: &[Undelivered], folder: &Path) -> Failure {
+    let lines = lanes.iter().map(|waits| {
+        let reason = waits.reason.as_deref().unwrap_or("no answer yet");
+        format!(
+            "{} ({}): {reason}",
+            waits.lane.emitter,
+            waits.lane.kind.as_str()
+        )
+    });
+    let lines: Vec<_> = lines.collect();
+    let what = format!("not everything could be delivered\n{}", lines.join("\n"));
+    Failure::new(Code::Receiver, what).help(format!(
+        "nothing is lost: what waits is kept in {} and goes out at the next run, backfill or forward",
+        folder.display()
+    ))
+}
+
+/// With detectors on, every tenant needs to know what is inside and what outside.
+pub fn demand_domains(config: &Config) -> Result<(), Failure> {
+    if !config.detectors.enabled {
+        return Ok(());
+    }
+    let without: Vec<&str> = config
+        .tenants
+        .iter()
+        .filter(|(_, tenant)| tenant.domains().is_empty())
+        .map(|(alias, _)| alias.as_str())
+        .collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    let seen = domains_seen(config);
+    let hint = if seen.is_empty() {
+        "the domains are those of your users' addresses, with every alias and onmicrosoft.com domain".to_owned()
+    } else {
+        format!("domains named in this configuration: {}", seen.join(", "))
+    };
+    let what = format!("no internal domains are known for: {}", without.join(", "));
+    Err(Failure::new(Code::Usage, what).help(format!(
+        "set internal_domains = [\"…\"] in [tenants.{}]; {hint}",
+        without.first().copied().unwrap_or("…")
+    )))
+}
+
+/// Domains that the configuration itself names (subjects of Google connectors).
+fn domains_seen(config: &Config) -> Vec<String> {
+    let subjects = config
+        .connectors
+        .iter()
+        .filter_map(|connector| match &connector.options {
+            ConnectorOptions::GoogleWorkspace(options) => options.subject.clone(),
+            ConnectorOptions::Office365(_) => None,
+        });
+    let domains = subjects.filter_map(|subject| Some(subject.rsplit_once('@')?.1.to_owned()));
+    let unique: BTreeSet<String> = domains.collect();
+    unique.into_iter().collect()
+}
+
+/// Builds the emitters and what each is sent.
+pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Failure> {
+    let environment = exfilwatch_emitters::Environment::new(environment::variable);
+    let mut routes = Vec::new();
+    for emitter in &config.emitters {
+        let options = &emitter.options;
+        let name = format!("{}.{}", options.kind(), emitter.name);
+        let build = exfilwatch_emitters::registry::build;
+        let built =
+            build(&emitter.name, options, &environment, clock.clone()).map_err(|error| {
+                Failure::caused(
+                    Code::Usage,
+                    format!("emitter {name} ({})", emitter.origin),
+                    &error,
+                )
+            })?;
+        routes.push(Route {
+            emitter: built,
+            kinds: options.send().to_vec(),
+        });
+    }
+    Ok(routes)
+}
+
+/// What is run for each tenant.
+#[derive(Debug, Clone)]
+pub struct Tenants {
+    /// Tenants with their connectors.
+    pub workers: Vec<WorkerConfig>,
+}
+
+/// Builds the connectors of all tenants. One that cannot be built disables its tenant only; when none
+/// is left that is an error.
+pub fn tenants(
+    config: &Config,
+    rules: &Arc<RuleSet>,
+    clock: &Arc<dyn Clock>,
+    forwards_events: bool,
+    shared: &Shared,
+) -> Result<Tenants, Failure> {
+    let surroundings = Surroundings::new(clock.clone(), Arc::new(environment::variable));
+    let mut built: BTreeMap<TenantId, Vec<Arc<dyn Connector>>> = BTreeMap::new();
+    let mut broken: Vec<String> = Vec::new();
+    let mut disabled = BTreeSet::new();
+    for connector in &config.connectors {
+        let Some(tenant) = config.tenants.get(&connector.tenant) else {
+            continue;
+        };
+        match build(connector, &readers_of(tenant.domains()), &surroundings) {
+            Ok(one) => built.entry(connector.tenant.clone()).or_default().push(one),
+            Err(error) => {
+                let what = format!(
+                    "{}: connector {}: {error}",
+                    connector.origin, connector.name
+                );
+                tracing::error!(tenant = %connector.tenant, %what, "tenant left out");
+                broken.push(what);
+                disabled.insert(connector.tenant.clone());
+            }
+        }
+    }
+    built.retain(|tenant, _| !disabled.contains(tenant));
+    if built.is_empty() {
+        return Err(nothing_to_poll(&broken));
+    }
+    let mut workers = Vec::new();
+    for (tenant, connectors) in built {
+        let Some(options) = config.tenants.get(&tenant) else {
+            continue;
+        };
+        let step = StepConfig {
+            live_since: live_since(&tenant, shared).map_err(|error| state_failure(&error))?,
+            memory: memory(tenant, shared)?,
+            job: JobId::live(),
+            readers: readers_of(options.domains()),
+            rules: rules.clone(),
+            forwards_events,
+        };
+        workers.push(WorkerConfig {
+            connectors,
+            step,
+            heartbeat: seconds(config.run.heartbeat_interval_seconds),
+            first_run: TimeDelta::days(i64::from(config.run.first_read_days)),
+        });
+    }
+    Ok(Tenants { workers })
+}
+
+fn seconds(count: u64) -> TimeDelta {
+    TimeDelta::seconds(i64::try_from(count).unwrap_or(i64::MAX / 1_000))
+}
+
+/// A tenant's memory, read from the store.
+pub fn memory(tenant: TenantId, shared: &Shared) -> Result<TenantMemory, Failure> {
+    let today = shared.clock.now().date_naive();
+    TenantMemory::load(&*shared.store, tenant, today, shared.seen_budget.clone())
+        .map_err(|error| state_failure(&error))
+}
+
+fn nothing_to_poll(broken: &[String]) -> Failure {
+    if broken.is_empty() {
+        return Failure::new(Code::Usage, "no tenant with a connector is configured")
+            .help("add [tenants.…] and [connectors.…] tables (see config/examples/)");
+    }
+    Failure::new(
+        Code::Usage,
+        format!("no tenant can be polled\n{}", broken.join("\n")),
+    )
+    .help("mend the connectors named above; exfilwatch config show lists the effective values")
+}
+
+fn build(
+    connector: &ConnectorConfig,
+    readers: &Readers,
+    surroundings: &Surroundings,
+) -> Result<Arc<dyn Connector>, BuildError> {
+    let options = match &connector.options {
+        ConnectorOptions::Office365(options) => AnyOptions::Office365(Box::new(options.clone())),
+        ConnectorOptions::GoogleWorkspace(options) => {
+            AnyOptions::GoogleWorkspace(Box::new(options.clone()))
+        }
+    };
+    options.build(readers.shared(options.product()), surroundings)
+}
+
+/// When the tenant was first polled: what happened before is marked as backfill.
+fn live_since(tenant: &TenantId, shared: &Shared) -> Result<DateTime<Utc>, StateError> {
+    let Ok(id) = JobId::new(&format!("live:{tenant}")) else {
+        return Ok(shared.clock.now());
+    };
+    let known = shared
+        .store
+        .jobs()?
+        .into_iter()
+        .find(|state| state.job == id);
+    let since = known.and_then(|state| state.state.parse::<DateTime<Utc>>().ok());
+    if let Some(since) = since {
+        return Ok(since);
+    }
+    let now = shared.clock.now();
+    let jobs = vec![JobState {
+        job: id,
+        state: now.to_rfc3339(),
+        finished: false,
+    }];
+    let commit = Commit {
+        jobs,
+        ..Commit::default()
+    };
+    let committer = shared.committer.clone();
+    tokio::spawn(async move { committer.ride_along(commit).await });
+    Ok(now)
+}
+
+impl Tenants {
+    /// Runs a job over all tenants it is for, and reports; the last report has `end`.
+    pub async fn run_job(
+        &self,
+        request: &JobRequest,
+        shared: &Shared,
+        progress: &mpsc::Sender<Progress>,
+    ) {
+        let mut totals = Progress::default();
+        let mut why = None;
+        for worker in &self.workers {
+            let tenant = worker.step.memory.tenant();
+            if request
+                .tenant
+                .as_ref()
+                .is_some_and(|wanted| wanted != tenant)
+            {
+                continue;
+            }
+            let Some(job) = request.id_for(tenant) else {
+                continue;
+            };
+            let step = StepConfig {
+                job,
+                live_since: DateTime::<Utc>::MAX_UTC,
+                ..worker.step.clone()
+            };
+            let done = job::run(
+                request,
+                step,
+                &worker.connectors,
+                shared,
+                progress,
+                &mut totals,
+            )
+            .await;
+            if let Err(error) = done {
+                tracing::error!(%tenant, %error, "the job stopped");
+                why = Some(format!("tenant {tenant}: {error}"));
+            }
+        }
+        totals.end = Some(why);
+        if progress.send(totals).await.is_err() {
+            tracing::debug!("nobody waited for the job's end");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `config check | show | schema`.
+
+use clap::Subcommand;
+use exfilwatch_config::Config;
+
+use crate::app;
+use crate::cli::Common;
+use crate::cli::failure::{Code, Failure, Outcome};
+use crate::cli::output::{Output, Table, print, print_items};
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Reads the configuration and says everything that is wrong with it.
+    Check,
+    /// Shows each effective value and where it comes from.
+    Show,
+    /// Prints the JSON Schema, for editors.
+    Schema,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: ConfigCommand, common: &Common) -> Outcome {
+    match command {
+        ConfigCommand::Check => check(&app::load(common, true)?),
+        ConfigCommand::Show => show(&app::load(common, true)?, common.output),
+        ConfigCommand::Schema => schema(),
+    }
+}
+
+fn check(config: &Config) -> Outcome {
+    for warning in &config.warnings {
+        print(&format!("warning: {warning}\n"))?;
+    }
+    if config.disabled.is_empty() {
+        return print(&format!(
+            "ok: {} tenants, {} connectors, {} emitters\n",
+            config.tenants.len(),
+            config.connectors.len(),
+            config.emitters.len()
+        ));
+    }
+    let mut lines = Vec::new();
+    for disabled in &config.disabled {
+        lines.extend(disabled.problems.iter().map(ToString::to_string));
+    }
+    let what = format!(
+        "{} included files are left out\n{}",
+        config.disabled.len(),
+        lines.join("\n")
+    );
+    Err(Failure::new(Code::Usage, what)
+        .help("the other tenants run; mend these files and check again"))
+}
+
+fn show(config: &Config, output: Output) -> Outcome {
+    let mut table = Table::new(&["KEY", "VALUE", "FROM"]);
+    for shown in config.show() {
+        table.row([
+            shown.path.clone(),
+            shown.value.to_string(),
+            shown.origin.brief(),
+        ]);
+    }
+    print_items(output, config.show(), &table)
+}
+
+fn schema() -> Outcome {
+    let text = serde_json::to_string_pretty(&exfilwatch_config::schema())
+        .map_err(|error| Failure::caused(Code::State, "writing the schema", &error))?;
+    print(&(text + "\n"))
+}

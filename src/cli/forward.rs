@@ -1,0 +1,327 @@
+//! `forward`: records from files, through the same two lines as polled ones.
+//!
+//! A file is known by the digest of its content: one that was forwarded whole is skipped, one that was
+//! interrupted goes on where it was. Records that were delivered before, from whatever source, are
+//! detected again but not delivered again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use exfilwatch_config::Config;
+use exfilwatch_model::{
+    Clock, JobId, Kind, Page, Product, RawRecord, StreamId, SystemClock, TenantId,
+};
+use exfilwatch_state::{Commit, FileMark};
+use tokio_util::sync::CancellationToken;
+
+use crate::app;
+use crate::cli::failure::{Code, Failure, Outcome};
+use crate::cli::output::print;
+use crate::cli::{Common, signals, sources};
+use crate::files::{ContentDigest, FileBatch, Input};
+use crate::pipeline::ingest::Ingest;
+use crate::pipeline::step::{Readers, StepConfig};
+use crate::pipeline::{Parts, Pipeline};
+
+/// Name of the stream of records that come from files.
+const STREAM: &str = "file";
+
+/// Arguments of `forward`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForwardArgs {
+    /// Files with native records (NDJSON, JSON arrays, Reports API pages, Search-UnifiedAuditLog
+    /// CSV; plain, gzip or zstd); `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Alias of the tenant the records belong to; its domains come from the configuration.
+    #[arg(long, default_value = "default")]
+    tenant: TenantId,
+    /// A domain of the organisation besides the configured ones; may be repeated.
+    #[arg(long, value_name = "DOMAIN")]
+    internal_domain: Vec<String>,
+    /// Reads files again that were forwarded before. What was delivered is not delivered again.
+    #[arg(long)]
+    again: bool,
+    /// Seconds a receiver may stand still at the end before what is left stays in the outbox.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    patience: u64,
+}
+
+/// What was forwarded.
+#[derive(Debug, Default)]
+struct Totals {
+    records: u64,
+    duplicates: u64,
+    malformed: u64,
+    files_skipped: u64,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
+    let config = app::load(&common, true)?;
+    if config.emitters.is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            "no emitter is configured, so there is nowhere to forward to",
+        )
+        .help("add an [emitters.…] table; to see findings only, use exfilwatch replay"));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let shutdown = CancellationToken::new();
+    signals::cancel_on_signal(shutdown.clone());
+    let opened = app::open_state(&config.state.folder, clock.now())?;
+    let pipeline = Pipeline::start(Parts {
+        state: opened.state,
+        routes: app::routes(&config, &clock)?,
+        clock,
+        budget_bytes: config.state.outbox_bytes_max,
+        shutdown: shutdown.clone(),
+        drain: Duration::from_secs(config.run.shutdown_timeout_seconds),
+    })
+    .map_err(|error| app::state_failure(&error))?;
+    let totals = match forward(&args, &config, &pipeline).await {
+        Ok(totals) => totals,
+        Err(failure) => {
+            pipeline.stop().await;
+            return Err(failure);
+        }
+    };
+    let finished = pipeline
+        .finish(Duration::from_secs(args.patience), shutdown.clone())
+        .await;
+    tell(&totals)?;
+    signals::interrupted(&shutdown)?;
+    finished.map_err(|lanes| app::undelivered(&lanes, &config.state.folder))
+}
+
+fn tell(totals: &Totals) -> Outcome {
+    print(&format!(
+        "{} records, {} delivered before, {} malformed (in quarantine), {} files skipped (forwarded before)\n",
+        totals.records, totals.duplicates, totals.malformed, totals.files_skipped
+    ))
+}
+
+async fn forward(
+    args: &ForwardArgs,
+    config: &Config,
+    pipeline: &Pipeline,
+) -> Result<Totals, Failure> {
+    let inputs: Vec<Input> = args
+        .files
+        .iter()
+        .map(|file| Input::from_argument(file))
+        .collect();
+    let mut files = Vec::new();
+    for input in &inputs {
+        files.push((input, digest(input)?));
+    }
+    let job = job_of(&files);
+    let shared = pipeline.shared();
+    let step = StepConfig {
+        memory: app::memory(args.tenant.clone(), shared)?,
+        job: job.clone(),
+        readers: readers(args, config),
+        rules: app::rules(&config.detectors)?,
+        forwards_events: pipeline.takes(Kind::Events),
+        live_since: DateTime::UNIX_EPOCH,
+    };
+    let ingest = Ingest::restore(
+        step,
+        shared.store.clone(),
+        shared.committer.clone(),
+        shared.watch.clone(),
+    )
+    .map_err(|error| app::state_failure(&error))?;
+    let mut line = Line {
+        ingest,
+        tenant: args.tenant.clone(),
+        totals: Totals::default(),
+        pipeline,
+    };
+    for (input, digest) in &files {
+        if shared.shutdown.is_cancelled() {
+            return Ok(line.totals);
+        }
+        line.file(input, digest, args.again).await?;
+    }
+    line.end().await?;
+    shared
+        .store
+        .forget_job_windows(&job)
+        .map_err(|error| app::state_failure(&error))?;
+    Ok(line.totals)
+}
+
+/// Digest of a file's content; standard input can be read only once and has none.
+fn digest(input: &Input) -> Result<Option<String>, Failure> {
+    match input {
+        Input::Stdin => Ok(None),
+        Input::Path(path) => ContentDigest::of_file(path)
+            .map(|digest| Some(digest.to_string()))
+            .map_err(|error| sources::broken(&error)),
+    }
+}
+
+/// One job for one set of contents: interrupted and begun again it finds its windows.
+fn job_of(files: &[(&Input, Option<String>)]) -> JobId {
+    let digests: BTreeSet<_> = files
+        .iter()
+        .filter_map(|(_, digest)| digest.as_deref())
+        .collect();
+    let named = digests.into_iter().collect::<Vec<_>>().join(" ");
+    let id = if named.is_empty() {
+        uuid::Uuid::new_v4()
+    } else {
+        uuid::Uuid::new_v5(&exfilwatch_model::identity::NAMESPACE, named.as_bytes())
+    };
+    JobId::new(&format!("forward-{id}")).unwrap_or_else(|_| JobId::live())
+}
+
+fn readers(args: &ForwardArgs, config: &Config) -> Readers {
+    let configured = config
+        .tenants
+        .get(&args.tenant)
+        .map(exfilwatch_config::Tenant::domains);
+    let mut domains = configured.unwrap_or_default();
+    for domain in &args.internal_domain {
+        domains = domains.with_internal(domain).into_owned();
+    }
+    app::readers_of(domains)
+}
+
+struct Line<'a> {
+    ingest: Ingest,
+    tenant: TenantId,
+    totals: Totals,
+    pipeline: &'a Pipeline,
+}
+
+impl Line<'_> {
+    async fn file(&mut self, input: &Input, digest: &Option<String>, again: bool) -> Outcome {
+        let known = self.mark(digest.as_deref())?;
+        if known.as_ref().is_some_and(|mark| mark.finished) && !again {
+            self.totals.files_skipped += 1;
+            tracing::info!(file = %input, "forwarded before; skipped");
+            return Ok(());
+        }
+        let done = known
+            .filter(|mark| !mark.finished)
+            .map_or(0, |mark| mark.offset);
+        let reader = sources::open(input)?;
+        for batch in reader {
+            let batch = batch.map_err(|error| sources::broken(&error))?;
+            if self.pipeline.shared().shutdown.is_cancelled() {
+                return Ok(());
+            }
+            if batch.offset <= done && !batch.last {
+                continue;
+            }
+            let mark = digest.as_ref().map(|digest| FileMark {
+                path: input.to_string(),
+                digest: digest.clone(),
+                offset: batch.offset,
+                finished: batch.last,
+            });
+            self.wait_while_paused().await;
+            self.batch(batch, mark).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Outcome {
+        let now = self.pipeline.shared().clock.now();
+        self.ingest
+            .end(now)
+            .await
+            .map_err(|error| Failure::caused(Code::State, "writing what was found", &error))
+    }
+
+    fn mark(&self, digest: Option<&str>) -> Result<Option<FileMark>, Failure> {
+        let Some(digest) = digest else {
+            return Ok(None);
+        };
+        let store = &self.pipeline.shared().store;
+        store
+            .file(digest)
+            .map_err(|error| app::state_failure(&error))
+    }
+
+    /// Commits a batch: a page for each product in it, the file's mark with the last.
+    async fn batch(&mut self, batch: FileBatch, mark: Option<FileMark>) -> Outcome {
+        let (m365, google): (Vec<_>, Vec<_>) = batch
+            .records
+            .into_iter()
+            .partition(|(product, _)| *product == Product::M365);
+        let mut malformed = batch.malformed;
+        let mut pages = Vec::new();
+        for (product, records) in [(Product::M365, m365), (Product::GoogleWorkspace, google)] {
+            if !records.is_empty() || (product == Product::GoogleWorkspace && pages.is_empty()) {
+                let records: Vec<RawRecord> =
+                    records.into_iter().map(|(_, record)| record).collect();
+                pages.push((
+                    product,
+                    self.page(product, records, std::mem::take(&mut malformed))?,
+                ));
+            }
+        }
+        let last = pages.len() - 1;
+        for (index, (product, page)) in pages.into_iter().enumerate() {
+            let files = if index == last {
+                mark.clone().into_iter().collect()
+            } else {
+                Vec::new()
+            };
+            let with = Commit {
+                files,
+                ..Commit::default()
+            };
+            let products = vec![product; page.records.len()];
+            let counts = self
+                .ingest
+                .page(&page, &products, with)
+                .await
+                .map_err(|error| {
+                    Failure::caused(Code::State, "writing what was read", &error)
+                        .help("nothing is lost: run the command again, it goes on where it was")
+                })?;
+            self.totals.records += counts.records;
+            self.totals.duplicates += counts.duplicates;
+            self.totals.malformed += counts.malformed;
+        }
+        Ok(())
+    }
+
+    fn page(
+        &self,
+        product: Product,
+        records: Vec<RawRecord>,
+        malformed: Vec<exfilwatch_model::Malformed>,
+    ) -> Result<Page, Failure> {
+        let connector = match product {
+            Product::M365 => "office365",
+            Product::GoogleWorkspace => "google_workspace",
+        };
+        let stream = StreamId::new(self.tenant.clone(), connector, STREAM)
+            .map_err(|error| Failure::caused(Code::Usage, "naming the stream", &error))?;
+        Ok(Page {
+            stream,
+            item: STREAM.to_owned(),
+            records,
+            malformed,
+            fetched_at: self.pipeline.shared().clock.now(),
+            last: true,
+        })
+    }
+
+    async fn wait_while_paused(&self) {
+        let shared = self.pipeline.shared();
+        let mut paused = shared.paused.clone();
+        let open = paused.wait_for(|paused| !paused);
+        tokio::select! {
+            _ = open => {}
+            () = shared.shutdown.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `run`: the long-running poller.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use exfilwatch_config::Config;
+use exfilwatch_model::Kind;
+use exfilwatch_state::Commit;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{self, Tenants};
+use crate::cli::Common;
+use crate::cli::clock::{self, ClockArgs};
+use crate::cli::failure::{Code, Failure, Outcome};
+use crate::cli::signals;
+use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::worker::run_tenant;
+use crate::pipeline::{Parts, Pipeline};
+use crate::serve::control::{self, Answers};
+use crate::serve::http;
+
+/// Jobs waiting to be run; callers wait above it.
+const JOBS_MAX: usize = 4;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Address for /healthz, /readyz and /metrics (loopback only), above what the configuration
+    /// says.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    clock: ClockArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
+    let config = app::load(&common, true)?;
+    let clock = clock::from_args(&args.clock);
+    let shutdown = CancellationToken::new();
+    signals::cancel_on_signal(shutdown.clone());
+    app::demand_domains(&config)?;
+    let opened = app::open_state(&config.state.folder, clock.now())?;
+    let notices = app::opening_notices(&opened, &config, clock.now());
+    let pipeline = Pipeline::start(Parts {
+        state: opened.state,
+        routes: app::routes(&config, &clock)?,
+        clock: clock.clone(),
+        budget_bytes: config.state.outbox_bytes_max,
+        shutdown: shutdown.clone(),
+        drain: Duration::from_secs(config.run.shutdown_timeout_seconds),
+    })
+    .map_err(|error| app::state_failure(&error))?;
+    let outcome = prepare_and_poll(&config, &pipeline, notices, args.listen).await;
+    let fatal = pipeline.shared().watch.copy().fatal;
+    pipeline.stop().await;
+    match fatal {
+        Some(why) => {
+            Err(Failure::new(Code::State, why).help("start it again: it goes on where it was"))
+        }
+        None => outcome,
+    }
+}
+
+async fn prepare_and_poll(
+    config: &Config,
+    pipeline: &Pipeline,
+    notices: Vec<Commit>,
+    listen: Option<SocketAddr>,
+) -> Outcome {
+    let shared = pipeline.shared();
+    let rules = app::rules(&config.detectors)?;
+    let forwards_events = pipeline.takes(Kind::Events);
+    let tenants = app::tenants(config, &rules, &shared.clock, forwards_events, shared)?;
+    for notice in notices {
+        shared.committer.commit(notice).await.map_err(|error| {
+            Failure::caused(Code::State, "writing what was found at start", &error)
+        })?;
+    }
+    poll(config, &tenants, pipeline, listen).await
+}
+
+async fn poll(
+    config: &Config,
+    tenants: &Tenants,
+    pipeline: &Pipeline,
+    listen: Option<SocketAddr>,
+) -> Outcome {
+    let shared = pipeline.shared();
+    let tasks = TaskTracker::new();
+    if let Some(address) = listen.or(config.serve.listen) {
+        let listener = http::bind(address).await.map_err(|error| {
+            Failure::caused(Code::Usage, format!("listening on {address}"), &error)
+        })?;
+        let status = http::Status {
+            watch: shared.watch.clone(),
+            clock: shared.clock.clone(),
+        };
+        let shutdown = shared.shutdown.clone();
+        tasks.spawn(async move {
+            if let Err(error) = http::serve(listener, status, shutdown).await {
+                tracing::error!(%error, "health and metrics are no longer served");
+            }
+        });
+    }
+    let (jobs, requests) = mpsc::channel(JOBS_MAX);
+    let socket = control::bind(&config.state.folder).map_err(|error| {
+        Failure::caused(
+            Code::State,
+            "making the control socket in the state folder",
+            &error,
+        )
+    })?;
+    let answers = Answers {
+        watch: shared.watch.clone(),
+        store: shared.store.clone(),
+        clock: shared.clock.clone(),
+        jobs,
+    };
+    tasks.spawn(control::serve(socket, answers, shared.shutdown.clone()));
+    tasks.spawn(serve_jobs(requests, tenants.clone(), shared.clone()));
+    for worker in &tenants.workers {
+        tracing::info!(tenant = %worker.step.memory.tenant(), connectors = worker.connectors.len(), "polling");
+        tasks.spawn(run_tenant(worker.clone(), shared.clone()));
+    }
+    shared.shutdown.cancelled().await;
+    tracing::info!("shutting down: what is committed stays, what is in flight is given a moment");
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Runs jobs that come over the control socket, one at a time, beside the poller.
+async fn serve_jobs(
+    mut requests: mpsc::Receiver<(JobRequest, mpsc::Sender<Progress>)>,
+    tenants: Tenants,
+    shared: crate::pipeline::worker::Shared,
+) {
+    loop {
+        let next = tokio::select! {
+            next = requests.recv() => next,
+            () = shared.shutdown.cancelled() => return,
+        };
+        let Some((request, progress)) = next else {
+            return;
+        };
+        tenants.run_job(&request, &shared, &progress).await;
+    }
+}

@@ -1,0 +1,144 @@
+//! `status` and `gaps`: asked of the running process, or read from the store where none answers.
+
+use std::path::Path;
+
+use exfilwatch_model::{Clock, Gap, GapState, SystemClock};
+
+use crate::app;
+use crate::cli::Common;
+use crate::cli::failure::{Code, Failure, Outcome};
+use crate::cli::output::{Output, Table, print, print_items};
+use crate::pipeline::report::Report;
+use crate::serve::control::{self, Request};
+
+/// Runs `status`. Ends with exit code 7 while a gap is not filled.
+pub(crate) async fn status(common: Common) -> Outcome {
+    let config = app::load(&common, common.state.is_none())?;
+    let folder = &config.state.folder;
+    let report = match asked(control::ask(folder, &Request::Status).await)? {
+        Some(report) => report,
+        None => at_rest(folder, |store, now| Report::at_rest(store, now))?,
+    };
+    show(&report, common.output)?;
+    if report.gaps_open > 0 {
+        let what = format!("{} gaps are not filled", report.gaps_open);
+        return Err(Failure::new(Code::Gap, what).help("exfilwatch gaps lists them"));
+    }
+    Ok(())
+}
+
+/// Runs `gaps`. Ends with exit code 7 while a gap is not filled.
+pub(crate) async fn gaps(common: Common) -> Outcome {
+    let config = app::load(&common, common.state.is_none())?;
+    let folder = &config.state.folder;
+    let gaps: Vec<Gap> = match asked(control::gaps(folder).await)? {
+        Some(gaps) => gaps,
+        None => at_rest(folder, |store, _| store.gaps())?,
+    };
+    let mut table = Table::new(&["STREAM", "FROM", "UNTIL", "STATE", "REASON"]);
+    for gap in &gaps {
+        table.row([
+            gap.stream.to_string(),
+            gap.window.from().to_rfc3339(),
+            gap.window.until().to_rfc3339(),
+            state_name(gap.state).to_owned(),
+            gap.reason.clone(),
+        ]);
+    }
+    print_items(common.output, &gaps, &table)?;
+    if gaps.iter().any(|gap| gap.state == GapState::Open) {
+        return Err(Failure::new(Code::Gap, "a gap is not filled"));
+    }
+    Ok(())
+}
+
+fn state_name(state: GapState) -> &'static str {
+    match state {
+        GapState::Open => "open",
+        GapState::Filled => "filled",
+        GapState::Lost => "lost",
+    }
+}
+
+fn asked<T>(answer: std::io::Result<T>) -> Result<T, Failure> {
+    answer.map_err(|error| {
+        Failure::caused(
+            Code::State,
+            "asking the running process over its control socket",
+            &error,
+        )
+    })
+}
+
+fn at_rest<T>(
+    folder: &Path,
+    read: impl FnOnce(
+        &dyn exfilwatch_state::StateStore,
+        chrono::DateTime<chrono::Utc>,
+    ) -> Result<T, exfilwatch_state::StateError>,
+) -> Result<T, Failure> {
+    if !folder.exists() {
+        let what = format!("there is no state folder {}", folder.display());
+        return Err(Failure::new(Code::State, what)
+            .help("has `exfilwatch run` been started with this configuration?"));
+    }
+    let now = SystemClock.now();
+    let opened = app::open_state(folder, now)?;
+    read(&*opened.state.store(), now).map_err(|error| app::state_failure(&error))
+}
+
+fn show(report: &Report, output: Output) -> Outcome {
+    if output != Output::Table {
+        return print_items(output, std::slice::from_ref(report), &Table::default());
+    }
+    let mut streams = Table::new(&["STREAM", "LAG s", "RECORDS", "SEEN BEFORE", "OPEN", "STATE"]);
+    for line in &report.streams {
+        streams.row([
+            line.stream.clone(),
+            line.lag_seconds
+                .map_or_else(|| "-".into(), |lag| lag.to_string()),
+            line.records.to_string(),
+            line.duplicates.to_string(),
+            line.open_items.to_string(),
+            line.held.clone().unwrap_or_else(|| "ok".into()),
+        ]);
+    }
+    let mut lanes = Table::new(&[
+        "LANE",
+        "DELIVERED",
+        "RETRIES",
+        "QUARANTINED",
+        "OLDEST s",
+        "STATE",
+    ]);
+    for line in &report.lanes {
+        lanes.row([
+            line.lane.clone(),
+            line.delivered.to_string(),
+            line.retries.to_string(),
+            line.quarantined.to_string(),
+            line.oldest_seconds
+                .map_or_else(|| "-".into(), |age| age.to_string()),
+            line.held.clone().unwrap_or_else(|| "ok".into()),
+        ]);
+    }
+    let running = if report.running {
+        "running"
+    } else {
+        "not running (from the store)"
+    };
+    print(&format!(
+        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost · quarantine: {}\n",
+        report.version,
+        if report.paused {
+            " · PAUSED: the receivers do not keep up"
+        } else {
+            ""
+        },
+        streams.text(),
+        lanes.text(),
+        report.gaps_open,
+        report.gaps_lost,
+        report.quarantined
+    ))
+}

@@ -1,0 +1,68 @@
+//! What a tenant's live line and its jobs remember together: the seen index and the finding table.
+//! Follows the store: it changes after a commit, and is read anew after one that failed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::NaiveDate;
+use exfilwatch_model::TenantId;
+use exfilwatch_model::finding::FindingState;
+use exfilwatch_state::{SeenBudget, SeenIndex, StateError, StateStore};
+use uuid::Uuid;
+
+/// Memory of one tenant. Clones are the same memory.
+#[derive(Debug, Clone)]
+pub struct TenantMemory {
+    tenant: TenantId,
+    budget: Arc<SeenBudget>,
+    seen: Arc<Mutex<SeenIndex>>,
+    table: Arc<Mutex<HashMap<Uuid, FindingState>>>,
+}
+
+impl TenantMemory {
+    /// Reads it from the store. `today` decides which days of the seen index are still held.
+    pub fn load(
+        store: &dyn StateStore,
+        tenant: TenantId,
+        today: NaiveDate,
+        budget: Arc<SeenBudget>,
+    ) -> Result<Self, StateError> {
+        let seen = SeenIndex::load(store, &tenant, today, budget.clone())?;
+        let memory = Self {
+            tenant,
+            budget,
+            seen: Arc::new(Mutex::new(seen)),
+            table: Arc::default(),
+        };
+        memory.reload_table(store)?;
+        Ok(memory)
+    }
+
+    /// Reads it anew, after a commit that failed.
+    pub fn reload(&self, store: &dyn StateStore, today: NaiveDate) -> Result<(), StateError> {
+        let seen = SeenIndex::load(store, &self.tenant, today, self.budget.clone())?;
+        *self.seen() = seen;
+        self.reload_table(store)
+    }
+
+    fn reload_table(&self, store: &dyn StateStore) -> Result<(), StateError> {
+        let states = store.findings(&self.tenant)?;
+        *self.table() = states.into_iter().map(|state| (state.uid, state)).collect();
+        Ok(())
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Fingerprints of committed records.
+    pub fn seen(&self) -> MutexGuard<'_, SeenIndex> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was sent of each finding.
+    pub fn table(&self) -> MutexGuard<'_, HashMap<Uuid, FindingState>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

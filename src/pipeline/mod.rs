@@ -1,0 +1,223 @@
+//! The way of the data: two straight lines with the store between them.
+//!
+//! ```text
+//! ingest    list → item → page → head → drop seen → normalise → detect → COMMIT
+//! deliver                                      outbox → encode → send → receipt → MARK
+//! ```
+//!
+//! [`Pipeline`] is the house around them: it opens the lanes, starts the committer, and stops in
+//! the right order.
+
+pub mod committer;
+pub mod deliver;
+pub mod heartbeat;
+pub mod ingest;
+pub mod job;
+mod lanes;
+mod listing;
+pub mod memory;
+pub mod notice;
+pub mod report;
+pub mod step;
+pub mod watch;
+pub mod worker;
+pub mod worklist;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use exfilwatch_emitters::Emitter;
+use exfilwatch_model::{Clock, Kind};
+use exfilwatch_state::{LaneId, SEEN_ENTRIES_MAX, SeenBudget, State, StateError, StateStore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use committer::Committer;
+use watch::Watch;
+use worker::Shared;
+
+/// How often a bounded run looks whether its lanes get on.
+const PATIENCE_STEP: Duration = Duration::from_millis(50);
+
+/// An emitter and what it is to be sent.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The receiver.
+    pub emitter: Arc<dyn Emitter>,
+    /// The kinds it takes; a lane each.
+    pub kinds: Vec<Kind>,
+}
+
+/// What a pipeline is started from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The open state.
+    pub state: State,
+    /// The receivers.
+    pub routes: Vec<Route>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Undelivered bytes above which fetching pauses.
+    pub budget_bytes: u64,
+    /// Ends the sources; lanes end in [`Pipeline::stop`].
+    pub shutdown: CancellationToken,
+    /// How long what is in flight at the end may take to be confirmed.
+    pub drain: Duration,
+}
+
+/// A running pipeline without its sources: committer and lanes.
+#[derive(Debug)]
+pub struct Pipeline {
+    shared: Shared,
+    kinds: Vec<Kind>,
+    committer_thread: JoinHandle<State>,
+    lanes: TaskTracker,
+    /// Lanes end once they have caught up.
+    finish: CancellationToken,
+    drain: Duration,
+    /// Lanes end; after the sources, so that what they committed may still go out.
+    stop_lanes: CancellationToken,
+}
+
+/// A lane that a bounded run could not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The lane.
+    pub lane: LaneId,
+    /// Why, where the receiver said so.
+    pub reason: Option<String>,
+}
+
+impl Pipeline {
+    /// Opens the lanes at their marks and starts delivering.
+    pub fn start(parts: Parts) -> Result<Self, StateError> {
+        let store: Arc<dyn StateStore> = parts.state.store();
+        let opened = lanes::open(&parts.state, &parts.routes)?;
+        let watch = Watch::default();
+        let (committer, paused, committer_thread) = Committer::start(
+            parts.state,
+            parts.clock.clone(),
+            parts.budget_bytes,
+            watch.clone(),
+            parts.shutdown.clone(),
+        )?;
+        let shared = Shared {
+            committer,
+            store,
+            seen_budget: SeenBudget::new(SEEN_ENTRIES_MAX),
+            clock: parts.clock,
+            watch,
+            paused,
+            shutdown: parts.shutdown,
+        };
+        let pipeline = Self {
+            kinds: parts
+                .routes
+                .iter()
+                .flat_map(|route| route.kinds.clone())
+                .collect(),
+            shared,
+            committer_thread,
+            lanes: TaskTracker::new(),
+            finish: CancellationToken::new(),
+            drain: parts.drain,
+            stop_lanes: CancellationToken::new(),
+        };
+        pipeline.spawn(opened);
+        Ok(pipeline)
+    }
+
+    fn spawn(&self, opened: lanes::Opened) {
+        let committer = self.shared.committer.clone();
+        let marks = opened.marks;
+        self.lanes
+            .spawn(async move { committer.ride_along(marks).await });
+        for start in opened.starts {
+            let lane = start.into_lane(&self.shared, self.drain);
+            self.lanes
+                .spawn(lane.run(self.stop_lanes.clone(), self.finish.clone()));
+        }
+    }
+
+    /// What sources need.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether any lane takes this kind.
+    pub fn takes(&self, kind: Kind) -> bool {
+        self.kinds.contains(&kind)
+    }
+
+    /// For bounded runs, when the sources are done: waits until the lanes have delivered all, then
+    /// stops. Gives up when none has moved for `patience`, or when `interrupt` is cancelled; what
+    /// the lanes still hold stays in the outbox.
+    pub async fn finish(
+        self,
+        patience: Duration,
+        interrupt: CancellationToken,
+    ) -> Result<(), Vec<Undelivered>> {
+        let drained = self.drain(patience, interrupt).await;
+        self.stop().await;
+        drained
+    }
+
+    async fn drain(
+        &self,
+        patience: Duration,
+        interrupt: CancellationToken,
+    ) -> Result<(), Vec<Undelivered>> {
+        self.finish.cancel();
+        self.lanes.close();
+        let mut moved = Instant::now();
+        let mut last = self.delivered();
+        loop {
+            tokio::select! {
+                () = self.lanes.wait() => return Ok(()),
+                () = interrupt.cancelled() => return Ok(()),
+                () = tokio::time::sleep(PATIENCE_STEP) => {}
+            }
+            let now = self.delivered();
+            if now != last {
+                (last, moved) = (now, Instant::now());
+            } else if moved.elapsed() > patience {
+                return Err(self.waiting());
+            }
+        }
+    }
+
+    fn delivered(&self) -> u64 {
+        let shown = self.shared.watch.copy();
+        shown
+            .lanes
+            .keys()
+            .map(|lane| shown.lane_health(lane).delivered)
+            .sum()
+    }
+
+    fn waiting(&self) -> Vec<Undelivered> {
+        let shown = self.shared.watch.copy();
+        let waits = shown.lanes.keys().filter_map(|lane| {
+            let health = shown.lane_health(lane);
+            health.oldest?;
+            Some(Undelivered {
+                lane: lane.clone(),
+                reason: health.held.or(health.failing),
+            })
+        });
+        waits.collect()
+    }
+
+    /// Ends lanes and committer, in this order.
+    pub async fn stop(self) {
+        self.stop_lanes.cancel();
+        self.lanes.close();
+        self.lanes.wait().await;
+        self.shared.committer.stop().await;
+        let joined = tokio::task::spawn_blocking(|| self.committer_thread.join()).await;
+        if !matches!(joined, Ok(Ok(_))) {
+            tracing::error!("the committer's thread ended by a panic");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The status report: what `status` prints and the control socket answers. From a running pipeline
+//! where there is one, else from the store alone.
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{GapState, JobId};
+use exfilwatch_state::{StateError, StateStore};
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::watch::Shown;
+
+/// One stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StreamLine {
+    /// `tenant/connector/name`.
+    pub stream: String,
+    /// Age of the low-water.
+    pub lag_seconds: Option<i64>,
+    /// Everything before it is delivered or in the outbox.
+    pub low_water: Option<DateTime<Utc>>,
+    /// Latest event time seen by this process.
+    pub last_event: Option<DateTime<Utc>>,
+    /// Records read by this process.
+    pub records: u64,
+    /// Of them, seen before.
+    pub duplicates: u64,
+    /// Items of work that wait.
+    pub open_items: usize,
+    /// Why it is held, and what to do.
+    pub held: Option<String>,
+}
+
+/// One lane.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaneLine {
+    /// Emitter, route and kind.
+    pub lane: String,
+    /// Items confirmed since the lane was made.
+    pub delivered: u64,
+    /// Tries that failed since the process began.
+    pub retries: u64,
+    /// Items refused for good since the process began.
+    pub quarantined: u64,
+    /// Age of the oldest item that waits.
+    pub oldest_seconds: Option<i64>,
+    /// Why it is held, and what to do.
+    pub held: Option<String>,
+}
+
+/// The whole report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether a process answered.
+    pub running: bool,
+    /// Version of the one that made the report.
+    pub version: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Fetching is paused by the outbox budget.
+    pub paused: bool,
+    /// Streams.
+    pub streams: Vec<StreamLine>,
+    /// Lanes.
+    pub lanes: Vec<LaneLine>,
+    /// Gaps that are not filled.
+    pub gaps_open: usize,
+    /// Gaps that cannot be filled.
+    pub gaps_lost: usize,
+    /// Entries in quarantine.
+    pub quarantined: usize,
+}
+
+impl Report {
+    /// From a running pipeline.
+    pub fn live(
+        shown: &Shown,
+        store: &dyn StateStore,
+        now: DateTime<Utc>,
+    ) -> Result<Self, StateError> {
+        let streams = shown.streams.iter().map(|(stream, health)| StreamLine {
+            stream: stream.to_string(),
+            lag_seconds: health.low_water.map(|at| (now - at).num_seconds()),
+            low_water: health.low_water,
+            last_event: health.last_event,
+            records: health.records,
+            duplicates: health.duplicates,
+            open_items: health.open_items,
+            held: health.held.clone(),
+        });
+        let lanes = shown.lanes.keys().map(|lane| {
+            let health = shown.lane_health(lane);
+            LaneLine {
+                lane: format!("{}:{}:{}", lane.emitter, lane.route, lane.kind.as_str()),
+                delivered: health.delivered,
+                retries: health.retries,
+                quarantined: health.quarantined,
+                oldest_seconds: health.oldest.map(|at| (now - at).num_seconds()),
+                held: health.held,
+            }
+        });
+        let (streams, lanes) = (streams.collect(), lanes.collect());
+        Self::with_ledger(true, shown.paused, streams, lanes, store, now)
+    }
+
+    /// From the store of a process that is not running.
+    pub fn at_rest(store: &dyn StateStore, now: DateTime<Utc>) -> Result<Self, StateError> {
+        let streams = store
+            .watermarks(&JobId::live())?
+            .into_iter()
+            .map(|mark| StreamLine {
+                stream: mark.stream.to_string(),
+                lag_seconds: Some((now - mark.at).num_seconds()),
+                low_water: Some(mark.at),
+                last_event: None,
+                records: 0,
+                duplicates: 0,
+                open_items: store.work(&mark.stream).map_or(0, |items| items.len()),
+                held: None,
+            });
+        let lanes = store.lanes()?.into_iter().map(|mark| LaneLine {
+            lane: format!(
+                "{}:{}:{}",
+                mark.lane.emitter,
+                mark.lane.route,
+                mark.lane.kind.as_str()
+            ),
+            delivered: mark.delivered,
+            retries: 0,
+            quarantined: 0,
+            oldest_seconds: None,
+            held: mark
+                .retired
+                .then(|| "retired: no longer configured".to_owned()),
+        });
+        let (streams, lanes) = (streams.collect(), lanes.collect());
+        Self::with_ledger(false, false, streams, lanes, store, now)
+    }
+
+    fn with_ledger(
+        running: bool,
+        paused: bool,
+        streams: Vec<StreamLine>,
+        lanes: Vec<LaneLine>,
+        store: &dyn StateStore,
+        now: DateTime<Utc>,
+    ) -> Result<Self, StateError> {
+        let gaps = store.gaps()?;
+        let count = |state| gaps.iter().filter(|gap| gap.state == state).count();
+        Ok(Self {
+            running,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            at: now,
+            paused,
+            streams,
+            lanes,
+            gaps_open: count(GapState::Open),
+            gaps_lost: count(GapState::Lost),
+            quarantined: store.quarantined()?.len(),
+        })
+    }
+}

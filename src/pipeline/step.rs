@@ -1,0 +1,388 @@
+//! The step: the only function that reads the seen index, calls normalise and detect, and builds
+//! a commit. Deterministic: time comes in with the input, never from a clock.
+//!
+//! It changes detector memory as it goes; that memory counts only once the commit is durable. On a
+//! failed commit the owner throws the step away and builds it anew from the store.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_connectors::RecordReader;
+use exfilwatch_detectors::updates::{close, close_due, revise};
+use exfilwatch_detectors::{Engine, RuleSet};
+use exfilwatch_model::finding::FindingState;
+use exfilwatch_model::record::fingerprint_of_bytes;
+use exfilwatch_model::{
+    Envelope, Finding, JobId, Kind, Malformed, Mode, Page, Product, RawRecord, RecordHead,
+    StreamId, TenantId,
+};
+use exfilwatch_state::{
+    Commit, Frame, Quarantined, SeenPlan, StateError, StateStore, WindowChange,
+};
+
+use crate::pipeline::memory::TenantMemory;
+use crate::pipeline::notice::Notice;
+
+/// The record readers of one tenant, by product.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    /// Office 365.
+    pub m365: Arc<dyn RecordReader>,
+    /// Google Workspace.
+    pub google: Arc<dyn RecordReader>,
+}
+
+impl Readers {
+    /// The reader of a product, shared.
+    pub fn shared(&self, product: Product) -> Arc<dyn RecordReader> {
+        match product {
+            Product::M365 => self.m365.clone(),
+            Product::GoogleWorkspace => self.google.clone(),
+        }
+    }
+
+    /// The reader of a product.
+    pub fn of(&self, product: Product) -> &dyn RecordReader {
+        match product {
+            Product::M365 => &*self.m365,
+            Product::GoogleWorkspace => &*self.google,
+        }
+    }
+}
+
+/// What a step is given.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Records, with the product of each.
+    Page(&'a Page, &'a [Product]),
+    /// Time has passed: `now`, and the watermark below which nothing more comes (`None` for
+    /// bounded inputs, which forget nothing before their end).
+    Tick(DateTime<Utc>, Option<DateTime<Utc>>),
+    /// Something the collector has to say for itself.
+    Notice(&'a Notice),
+    /// A bounded input is over: what was not yet worth an update is said now.
+    End(DateTime<Utc>),
+}
+
+/// What a page held, for status and metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records in the page.
+    pub records: u64,
+    /// Of them, seen before and dropped (or, in a job, only detected).
+    pub duplicates: u64,
+    /// Of them, quarantined.
+    pub malformed: u64,
+    /// Latest event time.
+    pub last_event: Option<DateTime<Utc>>,
+}
+
+/// What a step gives back: what is to be written, and what counts once it is.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be written.
+    pub commit: Commit,
+    /// To be entered in the seen index after the commit.
+    pub seen: Option<SeenPlan>,
+    /// Findings as they were put into the outbox.
+    pub findings: Vec<Finding>,
+    /// What the page held.
+    pub counts: Counts,
+}
+
+/// Detection state of one tenant and one job.
+#[derive(Debug)]
+pub struct Step {
+    tenant: TenantId,
+    job: JobId,
+    readers: Readers,
+    rules: Arc<RuleSet>,
+    engine: Engine,
+    memory: TenantMemory,
+    hash_key: [u8; 16],
+    forwards_events: bool,
+    /// Findings whose events lie before this are marked `backfill`, live or not.
+    live_since: DateTime<Utc>,
+    /// Stream that a finding's last word is sent under.
+    last_stream: Option<StreamId>,
+}
+
+/// What a step is built from.
+#[derive(Debug, Clone)]
+pub struct StepConfig {
+    /// The tenant's memory, shared by the live line and its jobs.
+    pub memory: TenantMemory,
+    /// Live, or a job.
+    pub job: JobId,
+    /// Readers with the tenant's domains.
+    pub readers: Readers,
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// Whether any lane takes raw records; they stay out of the outbox otherwise.
+    pub forwards_events: bool,
+    /// See [`Step`].
+    pub live_since: DateTime<Utc>,
+}
+
+impl Step {
+    /// Builds the step from what the store holds.
+    pub fn restore(config: StepConfig, store: &dyn StateStore) -> Result<Self, StateError> {
+        let tenant = config.memory.tenant().clone();
+        let mut engine = Engine::new(config.rules.clone(), tenant.clone(), config.job.clone());
+        for change in store.windows(&config.job, &tenant)? {
+            let Some(value) = change.value else { continue };
+            if let Err(error) = engine.restore(&change.detector, &change.key, &value) {
+                tracing::warn!(%error, %tenant, "detector memory was left out");
+            }
+        }
+        Ok(Self {
+            tenant,
+            job: config.job,
+            readers: config.readers,
+            rules: config.rules,
+            engine,
+            memory: config.memory,
+            hash_key: store.hash_key()?,
+            forwards_events: config.forwards_events,
+            live_since: config.live_since,
+            last_stream: None,
+        })
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Takes one input and says what is to be written.
+    pub fn step(&mut self, input: &Input<'_>) -> Effects {
+        let mut effects = Effects::default();
+        match input {
+            Input::Page(page, products) => self.page(page, products, &mut effects),
+            Input::Tick(now, Some(watermark)) => self.forget(*now, *watermark, &mut effects),
+            Input::Tick(_, None) => {}
+            Input::End(now) => self.last_words(*now, DateTime::<Utc>::MAX_UTC, &mut effects),
+            Input::Notice(notice) => {
+                effects.commit.frames.push(notice.frame(&self.tenant));
+                effects.commit.gaps.extend(notice.gap.clone());
+            }
+        }
+        self.keep_detector_memory(&mut effects.commit);
+        effects
+    }
+
+    fn page(&mut self, page: &Page, products: &[Product], out: &mut Effects) {
+        self.last_stream = Some(page.stream.clone());
+        let mut events = Vec::new();
+        let mut fresh = HashSet::new();
+        for (record, product) in page.records.iter().zip(products) {
+            out.counts.records += 1;
+            let reader = self.readers.shared(*product);
+            let head = match reader.head(record) {
+                Ok(head) => head,
+                Err(error) => {
+                    let bytes = record.bytes().clone();
+                    let malformed = Malformed {
+                        bytes,
+                        reason: error.to_string(),
+                    };
+                    self.quarantine(page, &malformed, out);
+                    continue;
+                }
+            };
+            let fingerprint = head.fingerprint(&self.hash_key);
+            let known = self.memory.seen().contains(fingerprint) || !fresh.insert(fingerprint);
+            out.counts.last_event = out.counts.last_event.max(head.time);
+            if known {
+                out.counts.duplicates += 1;
+                if self.job.is_live() {
+                    continue;
+                }
+            } else if self.forwards_events {
+                events.push(envelope(page, &head, record));
+            }
+            self.detect(&*reader, &head, record, page.fetched_at);
+        }
+        for malformed in &page.malformed {
+            // They come again as often as their page is read, and are quarantined once.
+            let fingerprint = fingerprint_of_bytes(&self.hash_key, &malformed.bytes);
+            if !self.memory.seen().contains(fingerprint) && fresh.insert(fingerprint) {
+                self.quarantine(page, malformed, out);
+            }
+        }
+        let mut new: Vec<u64> = fresh.into_iter().collect();
+        new.sort_unstable();
+        let plan = self.memory.seen().plan(page.fetched_at.date_naive(), &new);
+        plan.add_to(&mut out.commit);
+        out.seen = Some(plan);
+        if !events.is_empty() {
+            let tenant = self.tenant.clone();
+            out.commit.frames.push(Frame {
+                kind: Kind::Events,
+                tenant,
+                items: events,
+            });
+        }
+        self.collect(&page.stream, page.fetched_at, out);
+    }
+
+    fn detect(
+        &mut self,
+        reader: &dyn RecordReader,
+        head: &RecordHead<'_>,
+        record: &RawRecord,
+        fetched_at: DateTime<Utc>,
+    ) {
+        if !self.rules.wants(head.product, &head.operations) {
+            return;
+        }
+        // A head could be read, so the record is an object and normalise cannot refuse it.
+        for event in reader.normalise(record, fetched_at).unwrap_or_default() {
+            self.engine.observe(&event);
+        }
+    }
+
+    fn collect(&mut self, stream: &StreamId, fetched_at: DateTime<Utc>, out: &mut Effects) {
+        for finding in self.engine.collect(fetched_at) {
+            let finding = self.in_its_mode(finding);
+            let expires = self.rules.expiry(&finding);
+            let mut table = self.memory.table();
+            let revision = revise(table.get(&finding.uid), finding, expires);
+            if table.get(&revision.state.uid) != Some(&revision.state) {
+                out.commit
+                    .findings
+                    .push((self.tenant.clone(), revision.state.clone()));
+                table.insert(revision.state.uid, revision.state);
+            }
+            drop(table);
+            if let Some(finding) = revision.send {
+                self.deliver(stream, finding, out);
+            }
+        }
+    }
+
+    /// What happened before the tenant was first polled is marked as backfill.
+    fn in_its_mode(&self, mut finding: Finding) -> Finding {
+        if finding.last_time < self.live_since {
+            finding.mode = Mode::Backfill;
+        }
+        finding
+    }
+
+    fn deliver(&self, stream: &StreamId, finding: Finding, out: &mut Effects) {
+        let kind = if finding.alert {
+            Kind::Findings
+        } else {
+            Kind::Signals
+        };
+        let payload = match serde_json::to_vec(&finding) {
+            Ok(json) => json.into(),
+            Err(error) => {
+                tracing::error!(%error, finding = %finding.uid, "a finding could not be written");
+                return;
+            }
+        };
+        let item = Envelope {
+            kind,
+            stream: stream.clone(),
+            id: finding.uid.to_string(),
+            time: Some(finding.trip_time),
+            fetched_at: finding.fetched_at,
+            payload,
+        };
+        let tenant = self.tenant.clone();
+        out.commit.frames.push(Frame {
+            kind,
+            tenant,
+            items: vec![item],
+        });
+        out.findings.push(finding);
+    }
+
+    fn quarantine(&self, page: &Page, malformed: &Malformed, out: &mut Effects) {
+        out.counts.malformed += 1;
+        let entry = Quarantined::new(
+            page.stream.clone(),
+            page.item.clone(),
+            malformed.reason.clone(),
+            page.fetched_at,
+            malformed.bytes.clone(),
+        );
+        let notice = Notice::malformed(&entry);
+        out.commit.frames.push(notice.frame(&self.tenant));
+        out.commit.quarantined.push(entry);
+    }
+
+    /// Says what is known of findings that nothing before `watermark` can still change, where it is
+    /// more than was said.
+    fn last_words(&self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
+        for finding in self.engine.close(watermark, now) {
+            let finding = self.in_its_mode(finding);
+            let mut table = self.memory.table();
+            let Some(previous) = table.get(&finding.uid) else {
+                continue;
+            };
+            let Some(finding) = close(previous, finding) else {
+                continue;
+            };
+            let state = FindingState {
+                revision: finding.revision,
+                count: finding.count,
+                severity: finding.severity,
+                alert: finding.alert,
+                ..previous.clone()
+            };
+            out.commit
+                .findings
+                .push((self.tenant.clone(), state.clone()));
+            table.insert(state.uid, state);
+            drop(table);
+            let stream = self
+                .last_stream
+                .clone()
+                .or_else(|| state_stream(&self.tenant));
+            if let Some(stream) = stream {
+                self.deliver(&stream, finding, out);
+            }
+        }
+    }
+
+    fn forget(&mut self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
+        self.last_words(now, watermark, out);
+        self.engine.evict(watermark);
+        let mut table = self.memory.table();
+        for uid in close_due(table.values(), watermark) {
+            table.remove(&uid);
+            out.commit.forget_findings.push((self.tenant.clone(), uid));
+        }
+    }
+
+    fn keep_detector_memory(&mut self, commit: &mut Commit) {
+        for (detector, change) in self.engine.drain_changes() {
+            commit.windows.push(WindowChange {
+                job: self.job.clone(),
+                tenant: self.tenant.clone(),
+                detector,
+                key: change.key,
+                value: change.value,
+            });
+        }
+    }
+}
+
+fn envelope(page: &Page, head: &RecordHead<'_>, record: &RawRecord) -> Envelope {
+    Envelope {
+        kind: Kind::Events,
+        stream: page.stream.clone(),
+        id: head.id_text(),
+        time: head.time,
+        fetched_at: page.fetched_at,
+        payload: record.bytes().clone(),
+    }
+}
+
+/// The stream of what is said before any page was read.
+fn state_stream(tenant: &TenantId) -> Option<StreamId> {
+    StreamId::new(tenant.clone(), "exfilwatch", "state").ok()
+}

@@ -1,0 +1,125 @@
+//! What can be seen of a running pipeline: per stream and per lane, for `status`, `/metrics`, the
+//! heartbeats and the demo's screen. Written by the workers, read by everyone else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use exfilwatch_model::{Finding, Severity, StreamId};
+use exfilwatch_state::LaneId;
+use serde::Serialize;
+
+use crate::pipeline::deliver::LaneHealth;
+use crate::pipeline::step::Counts;
+
+/// How a stream is doing.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StreamHealth {
+    /// Records read since the process began.
+    pub records: u64,
+    /// Of them, seen before.
+    pub duplicates: u64,
+    /// Of them, quarantined.
+    pub malformed: u64,
+    /// Latest event time seen.
+    pub last_event: Option<DateTime<Utc>>,
+    /// Everything before it is delivered or in the outbox.
+    pub low_water: Option<DateTime<Utc>>,
+    /// Items of work that wait.
+    pub open_items: usize,
+    /// Last time the vendor answered a listing.
+    pub last_success: Option<DateTime<Utc>>,
+    /// Listings and fetches that failed since the process began.
+    pub failures: u64,
+    /// Why the stream is held, and what to do.
+    pub held: Option<String>,
+}
+
+/// Everything there is to see. Cheap to clone: all clones show the same.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// A copy of what there is to see.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// By stream.
+    pub streams: BTreeMap<StreamId, StreamHealth>,
+    /// By lane.
+    pub lanes: BTreeMap<LaneId, Arc<Mutex<LaneHealth>>>,
+    /// Findings put into the outbox, by detection and severity; revisions count too.
+    pub findings: BTreeMap<(String, Severity, bool), u64>,
+    /// Fetching is paused because the outbox has used up its budget.
+    pub paused: bool,
+    /// Why the process had to stop by itself.
+    pub fatal: Option<String>,
+}
+
+impl Watch {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is shown of a stream.
+    pub fn stream(&self, stream: &StreamId, change: impl FnOnce(&mut StreamHealth)) {
+        change(self.shown().streams.entry(stream.clone()).or_default());
+    }
+
+    /// A page was committed.
+    pub fn page(&self, stream: &StreamId, counts: Counts) {
+        self.stream(stream, |health| {
+            health.records += counts.records;
+            health.duplicates += counts.duplicates;
+            health.malformed += counts.malformed;
+            health.last_event = health.last_event.max(counts.last_event);
+        });
+    }
+
+    /// Findings were committed.
+    pub fn findings(&self, findings: &[Finding]) {
+        let mut shown = self.shown();
+        for finding in findings {
+            let key = (
+                finding.rule.detection.clone(),
+                finding.severity,
+                finding.alert,
+            );
+            *shown.findings.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Shows a lane; returns where its health is to be written.
+    pub fn lane(&self, lane: &LaneId) -> Arc<Mutex<LaneHealth>> {
+        self.shown().lanes.entry(lane.clone()).or_default().clone()
+    }
+
+    /// Fetching is, or is no longer, paused by the outbox budget.
+    pub fn set_paused(&self, paused: bool) {
+        self.shown().paused = paused;
+    }
+
+    /// The process has to stop by itself.
+    pub fn set_fatal(&self, why: String) {
+        self.shown().fatal = Some(why);
+    }
+
+    /// A copy of everything.
+    pub fn copy(&self) -> Shown {
+        self.shown().clone()
+    }
+}
+
+impl Shown {
+    /// Health of a lane as it is now.
+    pub fn lane_health(&self, lane: &LaneId) -> LaneHealth {
+        self.lanes
+            .get(lane)
+            .map_or_else(LaneHealth::default, |health| {
+                health
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            })
+    }
+}

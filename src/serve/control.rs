@@ -1,0 +1,221 @@
+//! The control socket: how commands ask a running process for what only it can say, since it alone
+//! may open the store. A Unix socket in the state folder, mode 0600; a request is one line of JSON,
+//! the answer one line, or for a job several of which the last has `end`.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use exfilwatch_model::{Clock, Gap};
+use exfilwatch_state::StateStore;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::report::Report;
+use crate::pipeline::watch::Watch;
+
+/// Name of the socket in the state folder.
+const SOCKET: &str = "control.sock";
+/// Longest request, in bytes.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Longest answer line, in bytes.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// Callers served at the same time.
+const CALLERS_MAX: usize = 16;
+/// How long a caller waits for an answer to a question.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What can be asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// The status report.
+    Status,
+    /// The ledger's gaps.
+    Gaps,
+    /// Runs a job and reports its progress.
+    Backfill(JobRequest),
+}
+
+/// What the answers are made from.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// The pipeline.
+    pub watch: Watch,
+    /// The store, for reading.
+    pub store: Arc<dyn StateStore>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where jobs are handed in, with where their progress is to go.
+    pub jobs: mpsc::Sender<(JobRequest, mpsc::Sender<Progress>)>,
+}
+
+/// The socket file, removed when dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the control socket was gone already");
+        }
+    }
+}
+
+/// Binds the socket. A file left by a killed process is replaced: the lock of the store says that
+/// nobody else is there.
+pub fn bind(state_folder: &Path) -> io::Result<Socket> {
+    let path = state_folder.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Socket { listener, path })
+}
+
+/// Answers until shutdown.
+pub async fn serve(socket: Socket, answers: Answers, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(CALLERS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let answers = answers.clone();
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let answered = shutdown.run_until_cancelled(answer(stream, &answers)).await;
+            if let Some(Err(error)) = answered {
+                tracing::debug!(%error, "a caller of the control socket went away");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(REQUEST_BYTES_MAX))
+        .read_line(&mut line)
+        .await?;
+    match serde_json::from_str::<Request>(&line) {
+        Ok(Request::Status) => {
+            let report = Report::live(&answers.watch.copy(), &*answers.store, answers.clock.now());
+            write_line(&mut write, &or_error(report)).await
+        }
+        Ok(Request::Gaps) => write_line(&mut write, &or_error(answers.store.gaps())).await,
+        Ok(Request::Backfill(request)) => run_job(&mut write, answers, request).await,
+        Err(error) => write_line(&mut write, &json!({ "error": error.to_string() })).await,
+    }
+}
+
+async fn run_job(
+    write: &mut (impl AsyncWriteExt + Unpin),
+    answers: &Answers,
+    request: JobRequest,
+) -> io::Result<()> {
+    let (progress, mut reports) = mpsc::channel(16);
+    if answers.jobs.send((request, progress)).await.is_err() {
+        return write_line(write, &json!({ "error": "the process is shutting down" })).await;
+    }
+    while let Some(report) = reports.recv().await {
+        write_line(write, &json!({ "ok": report })).await?;
+    }
+    Ok(())
+}
+
+fn or_error<T: Serialize>(outcome: Result<T, exfilwatch_state::StateError>) -> Value {
+    match outcome {
+        Ok(value) => json!({ "ok": value }),
+        Err(error) => json!({ "error": crate::pipeline::committer::chain(&error) }),
+    }
+}
+
+async fn write_line(write: &mut (impl AsyncWriteExt + Unpin), value: &Value) -> io::Result<()> {
+    write.write_all(format!("{value}\n").as_bytes()).await
+}
+
+/// A caller's side: a running process, if one answers.
+#[derive(Debug)]
+pub struct Caller {
+    lines: tokio::io::Lines<BufReader<tokio::io::Take<UnixStream>>>,
+}
+
+impl Caller {
+    /// Connects and asks. `None` when no process listens.
+    pub async fn ask(state_folder: &Path, request: &Request) -> io::Result<Option<Self>> {
+        let mut stream = match UnixStream::connect(state_folder.join(SOCKET)).await {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let line = serde_json::to_string(request)? + "\n";
+        stream.write_all(line.as_bytes()).await?;
+        Ok(Some(Self {
+            lines: BufReader::new(stream.take(ANSWER_BYTES_MAX)).lines(),
+        }))
+    }
+
+    /// The next answer, `None` after the last.
+    pub async fn next<T: for<'de> Deserialize<'de>>(&mut self) -> io::Result<Option<T>> {
+        let Some(line) = self.lines.next_line().await? else {
+            return Ok(None);
+        };
+        let mut answer: Value = serde_json::from_str(&line)?;
+        if let Some(error) = answer.get("error") {
+            return Err(io::Error::other(error.to_string()));
+        }
+        Ok(Some(serde_json::from_value(answer["ok"].take())?))
+    }
+}
+
+/// Asks one question of a running process, if one answers in time.
+pub async fn ask<T: for<'de> Deserialize<'de>>(
+    state_folder: &Path,
+    request: &Request,
+) -> io::Result<Option<T>> {
+    let asking = async {
+        match Caller::ask(state_folder, request).await? {
+            Some(mut caller) => caller.next().await,
+            None => Ok(None),
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the running process does not answer",
+            ))
+        })
+}
+
+/// The ledger's gaps, from a running process if there is one.
+pub async fn gaps(state_folder: &Path) -> io::Result<Option<Vec<Gap>>> {
+    ask(state_folder, &Request::Gaps).await
+}

@@ -1,0 +1,201 @@
+//! The metrics page, in OpenMetrics text. Labels hold configured names only, never what came from a
+//! record.
+
+use chrono::{DateTime, Utc};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::pipeline::watch::Shown;
+
+/// Media type of the page.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
+    tenant: String,
+    connector: String,
+    stream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    emitter: String,
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    detection: String,
+    severity: String,
+    alert: String,
+}
+
+type Counter = prometheus_client::metrics::counter::Counter;
+
+struct Page {
+    registry: Registry,
+}
+
+impl Page {
+    fn counters<L>(&mut self, name: &str, help: &str, values: impl Iterator<Item = (L, u64)>)
+    where
+        L: Clone + Eq + std::hash::Hash + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static,
+    {
+        let family = Family::<L, Counter>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inc_by(value);
+        }
+        self.registry.register(name, help, family);
+    }
+
+    fn gauges<L>(&mut self, name: &str, help: &str, values: impl Iterator<Item = (L, i64)>)
+    where
+        L: Clone + Eq + std::hash::Hash + EncodeLabelSet + std::fmt::Debug + Send + Sync + 'static,
+    {
+        let family = Family::<L, Gauge>::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value);
+        }
+        self.registry.register(name, help, family);
+    }
+}
+
+/// The page as text.
+pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
+    let mut page = Page {
+        registry: Registry::with_prefix("exfilwatch"),
+    };
+    streams(&mut page, shown, now);
+    lanes(&mut page, shown, now);
+    let findings = shown
+        .findings
+        .iter()
+        .map(|((detection, severity, alert), count)| {
+            let labels = FindingLabels {
+                detection: detection.clone(),
+                severity: severity.as_str().to_owned(),
+                alert: alert.to_string(),
+            };
+            (labels, *count)
+        });
+    page.counters(
+        "findings",
+        "Findings put into the outbox, revisions too",
+        findings,
+    );
+    page.registry
+        .register("paused", "Fetching is paused by the outbox budget", {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::from(shown.paused));
+            gauge
+        });
+    page.registry
+        .register("build", "Always 1", ConstCounter::new(1_u64));
+    let mut text = String::new();
+    match encode(&mut text, &page.registry) {
+        Ok(()) => text,
+        Err(error) => format!("# the metrics could not be written: {error}\n"),
+    }
+}
+
+fn streams(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
+    let labelled = || {
+        shown.streams.iter().map(|(stream, health)| {
+            let labels = StreamLabels {
+                tenant: stream.tenant().to_string(),
+                connector: stream.connector().to_owned(),
+                stream: stream.name().to_owned(),
+            };
+            (labels, health)
+        })
+    };
+    page.counters(
+        "records",
+        "Records read",
+        labelled().map(|(l, h)| (l, h.records)),
+    );
+    let duplicates = labelled().map(|(l, h)| (l, h.duplicates));
+    page.counters("records_duplicate", "Records seen before", duplicates);
+    let malformed = labelled().map(|(l, h)| (l, h.malformed));
+    page.counters(
+        "records_malformed",
+        "Records put into quarantine",
+        malformed,
+    );
+    let failures = labelled().map(|(l, h)| (l, h.failures));
+    page.counters(
+        "stream_failures",
+        "Listings and fetches that failed",
+        failures,
+    );
+    let lag = labelled().filter_map(|(l, h)| Some((l, (now - h.low_water?).num_seconds())));
+    page.gauges("stream_lag_seconds", "Age of the low-water", lag);
+    let open = labelled().map(|(l, h)| (l, i64::try_from(h.open_items).unwrap_or(i64::MAX)));
+    page.gauges("stream_open_items", "Items of work that wait", open);
+    let held = labelled().map(|(l, h)| (l, i64::from(h.held.is_some())));
+    page.gauges("stream_held", "1 while the vendor refuses the stream", held);
+}
+
+fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
+    let labelled = || {
+        shown.lanes.keys().map(|lane| {
+            let labels = LaneLabels {
+                emitter: lane.emitter.clone(),
+                kind: lane.kind.as_str().to_owned(),
+            };
+            (labels, shown.lane_health(lane))
+        })
+    };
+    page.counters(
+        "lane_delivered",
+        "Items confirmed",
+        labelled().map(|(l, h)| (l, h.delivered)),
+    );
+    page.counters(
+        "lane_retries",
+        "Tries that failed",
+        labelled().map(|(l, h)| (l, h.retries)),
+    );
+    let refused = labelled().map(|(l, h)| (l, h.quarantined));
+    page.counters("lane_quarantined", "Items refused for good", refused);
+    let held = labelled().map(|(l, h)| (l, i64::from(h.held.is_some())));
+    page.gauges("lane_held", "1 while the receiver refuses the lane", held);
+    let oldest = labelled().map(|(l, h)| (l, h.oldest.map_or(0, |at| (now - at).num_seconds())));
+    page.gauges(
+        "lane_oldest_seconds",
+        "Age of the oldest item that waits",
+        oldest,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::watch::Watch;
+
+    #[test]
+    fn the_page_names_streams_with_their_lag() {
+        let watch = Watch::default();
+        let stream = "contoso/office365/Audit.Exchange".parse().unwrap();
+        watch.stream(&stream, |health| {
+            health.records = 3;
+            health.low_water = Some(DateTime::UNIX_EPOCH);
+        });
+        let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(90);
+        let page = text(&watch.copy(), now);
+        let labels = r#"{tenant="contoso",connector="office365",stream="Audit.Exchange"}"#;
+        assert!(
+            page.contains(&format!("exfilwatch_records_total{labels} 3")),
+            "{page}"
+        );
+        assert!(
+            page.contains(&format!("exfilwatch_stream_lag_seconds{labels} 90")),
+            "{page}"
+        );
+        assert!(page.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,14 @@
+//! End to end: the real binary against the simulated services, over loopback.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod equality;
+mod readme;
+mod scene;
+mod trouble;
+mod week;
