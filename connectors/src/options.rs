@@ -119,7 +119,7 @@ pub struct GoogleWorkspaceOptions {
     /// A refresh token in place of a service account.
     pub refresh_token: Option<RefreshTokenOptions>,
     /// Applications to read, any name the Reports API knows. Default: drive, admin, login, token,
-    /// user_accounts, groups, calendar, rules.
+    /// user_accounts, groups, groups_enterprise, calendar, rules.
     pub applications: Option<Vec<String>>,
     /// Seconds by which a window's end stays behind the present, per application.
     pub lag_seconds: Option<BTreeMap<String, u32>>,

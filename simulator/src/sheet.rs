@@ -40,6 +40,12 @@ pub struct DueFinding {
     pub script: String,
     /// Who did it, and to whom, as text.
     pub entity: String,
+    /// The entity the finding is keyed on, in lower case (a destination, a network address), where a
+    /// detection may make several findings of the same records; else empty.
+    pub keyed_on: String,
+    /// Whether it counts records over a window (true) or tells of single ones (false), where the
+    /// detection does both; `None` where it does not matter.
+    pub counted: Option<bool>,
     /// The outside domain, where the detection makes one finding for each; else empty.
     pub external_domain: String,
     /// All event ids that belong to it.
@@ -61,6 +67,10 @@ pub struct SeenFinding {
     pub tenant: String,
     /// The finding's stable id.
     pub uid: String,
+    /// Whom or what it is about, as the finding says; empty where that is not known.
+    pub entity: String,
+    /// Whether it counts records over a window; `None` where that is not known.
+    pub counted: Option<bool>,
     /// The outside domain it is about; empty where it names none.
     pub external_domain: String,
     /// Event ids of its latest revision.
@@ -110,13 +120,32 @@ pub const DETECTIONS: [&str; 14] = [
 ];
 
 impl DueFinding {
+    /// The finding contradicts nothing the due finding states; it may leave things open.
     fn may_be(&self, seen: &SeenFinding) -> bool {
-        self.external_domain.is_empty() || seen.external_domain.is_empty() || self.surely_is(seen)
+        self.stated(seen)
+            .all(|(own, other)| other.is_none_or(|other| own.eq_ignore_ascii_case(other)))
     }
 
+    /// The finding says all that the due finding states.
     fn surely_is(&self, seen: &SeenFinding) -> bool {
-        let domain = &self.external_domain;
-        domain.is_empty() || seen.external_domain.eq_ignore_ascii_case(domain)
+        self.stated(seen)
+            .all(|(own, other)| other.is_some_and(|other| own.eq_ignore_ascii_case(other)))
+    }
+
+    /// What the due finding states, each beside what the other says of it, if anything.
+    fn stated<'a>(
+        &'a self,
+        seen: &'a SeenFinding,
+    ) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let yes_or_no = |counted: bool| if counted { "yes" } else { "no" };
+        let text = |text: &'a str| Some(text).filter(|text| !text.is_empty());
+        [
+            (text(&self.keyed_on), text(&seen.entity)),
+            (text(&self.external_domain), text(&seen.external_domain)),
+            (self.counted.map(yes_or_no), seen.counted.map(yes_or_no)),
+        ]
+        .into_iter()
+        .filter_map(|(own, other)| Some((own?, other)))
     }
 }
 
@@ -153,8 +182,19 @@ impl Sheet {
             .collect()
     }
 
-    /// Compares findings with what is due. Detections the scripts do not know are left out.
+    /// Compares findings as they finally stand with what is due: every event of a due finding must
+    /// stand in one. Detections the scripts do not know are left out.
     pub fn judge(&self, seen: &[SeenFinding]) -> Verdict {
+        self.judged(seen, true)
+    }
+
+    /// Compares findings that may still grow with what is due: a due finding is met when some of
+    /// its events stand in one, since a detector need not tell of every further event at once.
+    pub fn judge_growing(&self, seen: &[SeenFinding]) -> Verdict {
+        self.judged(seen, false)
+    }
+
+    fn judged(&self, seen: &[SeenFinding], whole: bool) -> Verdict {
         let mut by_event: BTreeMap<(&str, &str, &str), Vec<&SeenFinding>> = BTreeMap::new();
         for finding in seen {
             for id in &finding.event_ids {
@@ -184,7 +224,12 @@ impl Sheet {
             let uids = matching.keys().map(|uid| (*uid).to_owned()).collect();
             let sure = matching.values().filter(|sure| **sure).count();
             let split = sure > usize::from(due.ids_max) || matching.len() > self.ids_allowed(due);
-            match (complete, split) {
+            let found = if whole {
+                complete
+            } else {
+                !matching.is_empty()
+            };
+            match (found, split) {
                 (false, _) => verdict.missing.push(due.clone()),
                 (true, true) => verdict.split.push((due.clone(), uids)),
                 (true, false) => verdict.met.push((due.clone(), uids)),
@@ -253,6 +298,8 @@ mod tests {
             tenant: "contoso".into(),
             script: "test".into(),
             entity: "a".into(),
+            keyed_on: String::new(),
+            counted: None,
             external_domain: String::new(),
             event_ids: vec!["1".into(), "2".into()],
             first_ms: 0,
@@ -266,6 +313,8 @@ mod tests {
             detection: "gws.drive.external_share".into(),
             tenant: "contoso".into(),
             uid: uid.into(),
+            entity: String::new(),
+            counted: None,
             external_domain: String::new(),
             event_ids: ids.iter().map(|&id| id.into()).collect(),
         }
@@ -308,5 +357,58 @@ mod tests {
         );
         let third = seen_of("w", "b.example");
         assert_eq!(sheet.judge(&[a, b, third]).split[0].0, of("b.example"));
+    }
+
+    #[test]
+    fn findings_of_the_same_records_are_told_apart_by_what_they_are_keyed_on_and_how_they_count() {
+        let keyed = |entity: &str, counted| DueFinding {
+            keyed_on: entity.into(),
+            counted,
+            ..due(1)
+        };
+        let dues = [
+            keyed("x@a.example", Some(true)),
+            keyed("203.0.113.9", Some(true)),
+            keyed("", Some(false)),
+        ];
+        let sheet = Sheet {
+            due: dues.to_vec(),
+            ..Sheet::default()
+        };
+        let seen_of = |uid: &str, entity: &str, counted| SeenFinding {
+            entity: entity.into(),
+            counted: Some(counted),
+            ..seen(uid, &["1", "2"])
+        };
+        let mut all = vec![
+            seen_of("u", "X@a.example", true),
+            seen_of("v", "203.0.113.9", true),
+            seen_of("w", "alice", false),
+        ];
+        assert_eq!(sheet.judge(&all).met.len(), 3);
+        for (left_out, missing) in dues.iter().enumerate() {
+            let mut fewer = all.clone();
+            fewer.remove(left_out);
+            assert_eq!(sheet.judge(&fewer).missing, std::slice::from_ref(missing));
+        }
+        all.push(seen_of("z", "203.0.113.9", true));
+        assert!(
+            sheet
+                .judge(&all)
+                .split
+                .iter()
+                .any(|(due, _)| *due == dues[1])
+        );
+    }
+
+    #[test]
+    fn a_growing_finding_is_met_by_some_of_its_events() {
+        let sheet = Sheet {
+            due: vec![due(1)],
+            ..Sheet::default()
+        };
+        let seen = [seen("u", &["1"])];
+        assert_eq!(sheet.judge_growing(&seen).met.len(), 1);
+        assert_eq!(sheet.judge_growing(&[]).missing.len(), 1);
     }
 }

@@ -221,6 +221,53 @@ fn ordinary_life_alone_holds_no_burst_whatever_the_volume() {
 }
 
 #[test]
+fn nobody_shares_with_partners_of_the_own_domain() {
+    for domain in ["fabrikam.example", "example"] {
+        let mut options = support::options(13);
+        options.tenants = vec![TenantOptions {
+            domain: domain.into(),
+            ..TenantOptions::new("own")
+        }];
+        let world = World::invent(options);
+        let sheet = world.sheet();
+        let below = format!(".{domain}");
+        let outside = sheet
+            .due
+            .iter()
+            .filter(|due| !due.external_domain.is_empty());
+        assert!(outside.clone().count() > 0);
+        for due in outside {
+            let to = &due.external_domain;
+            assert!(to != domain && !to.ends_with(&below), "{due:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_shares_enough_documents_for_a_finding_in_ordinary_life() {
+    let mut options = WorldOptions {
+        attacks: AttackPlan::Quiet,
+        ..support::options(14)
+    };
+    options.records_per_day = 20_000;
+    let world = World::invent(options);
+    let mut days: BTreeMap<(String, i64), BTreeSet<&str>> = BTreeMap::new();
+    for due in &world.sheet().due {
+        if due.detection == "gws.drive.external_share" {
+            let actor = due.entity.split(" -> ").next().unwrap().to_owned();
+            let day = due.first_ms.div_euclid(86_400_000);
+            let ids = due.event_ids.iter().map(String::as_str);
+            days.entry((actor, day)).or_default().extend(ids);
+        }
+    }
+    assert!(days.values().any(|ids| ids.len() == 2));
+    for ((actor, day), ids) in &days {
+        let next = days.get(&(actor.clone(), day + 1));
+        assert!(ids.len() + next.map_or(0, BTreeSet::len) < 5, "{actor}");
+    }
+}
+
+#[test]
 fn prompt_delivery_is_short_and_stepped_attacks_begin_when_told() {
     let mut options = support::options(9);
     options.delivery = Delivery::prompt();
@@ -281,13 +328,15 @@ fn a_perfect_detector_is_judged_perfect() {
             detection: due.detection.clone(),
             tenant: due.tenant.clone(),
             uid: number.to_string(),
+            entity: due.keyed_on.clone(),
+            counted: due.counted,
             external_domain: due.external_domain.clone(),
             event_ids: due.event_ids.clone(),
         })
         .collect();
     let verdict = sheet.judge(&seen);
     assert_eq!(verdict.missing, []);
-    assert_eq!(verdict.split, [], "no event is due twice for one detection");
+    assert_eq!(verdict.split, []);
     assert_eq!(verdict.unexpected, []);
     assert_eq!(verdict.met.len(), sheet.due.len());
 }

@@ -6,13 +6,14 @@
 use chrono::TimeDelta;
 
 /// Applications read where none are named.
-pub const DEFAULT: [&str; 8] = [
+pub const DEFAULT: [&str; 9] = [
     "drive",
     "admin",
     "login",
     "token",
     "user_accounts",
     "groups",
+    "groups_enterprise",
     "calendar",
     "rules",
 ];

@@ -204,6 +204,8 @@ fn seen_finding(uid: &str, bodies: &[&Bytes]) -> Option<SeenFinding> {
             detection: text("detection"),
             tenant: text("tenant"),
             uid: uid.to_owned(),
+            entity: text("entity"),
+            counted: Some(details.get("window_seconds").is_some()),
             external_domain: text("external_domain"),
             event_ids: Vec::new(),
         });

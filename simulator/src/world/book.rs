@@ -163,28 +163,31 @@ impl<'a> Book<'a> {
         id
     }
 
-    /// A finding that is due for these records.
+    /// A finding that is due for these records; what tells it from others may be added to it.
     pub(crate) fn due(
         &mut self,
         detection: &str,
         script: &str,
         entity: &str,
         ids: &[(String, i64)],
-    ) {
+    ) -> &mut DueFinding {
         let first_ms = ids.iter().map(|(_, at)| *at).min().unwrap_or_default();
         let last_ms = ids.iter().map(|(_, at)| *at).max().unwrap_or_default();
         let crosses = first_ms.div_euclid(DAY_MS) != last_ms.div_euclid(DAY_MS);
-        self.due.push(DueFinding {
+        let due = DueFinding {
             detection: detection.into(),
             tenant: self.tenant.alias.clone(),
             script: script.into(),
             entity: entity.into(),
+            keyed_on: String::new(),
+            counted: None,
             external_domain: String::new(),
             event_ids: ids.iter().map(|(id, _)| id.clone()).collect(),
             first_ms,
             last_ms,
             ids_max: if crosses { 2 } else { 1 },
-        });
+        };
+        self.due.push_mut(due)
     }
 
     /// A detection that may be raised for a record and need not.
@@ -220,6 +223,16 @@ impl<'a> Book<'a> {
         self.tolerate("gws.drive.visibility_changed_external", id);
     }
 
+    /// How many noted shares `actor` made on the UTC day of `at`.
+    pub(crate) fn drive_shares_of(&self, actor: &str, at: i64) -> usize {
+        let same = |key: &(String, String, i64)| key.0 == actor && key.2 == at.div_euclid(DAY_MS);
+        self.shares
+            .iter()
+            .filter(|(key, _)| same(key))
+            .map(|(_, group)| group.ids.len())
+            .sum()
+    }
+
     /// Turns the noted shares into due findings; called once, at the end.
     pub(crate) fn close(&mut self) {
         for ((actor, domain, _), group) in std::mem::take(&mut self.shares) {
@@ -228,6 +241,8 @@ impl<'a> Book<'a> {
                 tenant: self.tenant.alias.clone(),
                 script: group.script,
                 entity: format!("{actor} -> {domain}"),
+                keyed_on: String::new(),
+                counted: Some(false),
                 external_domain: domain,
                 event_ids: group.ids,
                 first_ms: group.first_ms,

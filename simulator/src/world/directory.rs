@@ -144,7 +144,7 @@ pub(crate) fn dlp(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
         ("IncidentId", json!(incident)),
         (
             "ExchangeMetaData",
-            json!({ "From": person.email, "To": ["billing@fabrikam.example"], "Subject": "Invoice" }),
+            json!({ "From": person.email, "To": [book.tenant.at_partner("billing", 0)], "Subject": "Invoice" }),
         ),
         (
             "PolicyDetails",

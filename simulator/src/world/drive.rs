@@ -9,7 +9,11 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::book::{Activity, Book, ORDINARY, one_of, qualifier};
-use super::people::{PARTNER_DOMAINS, Person};
+use super::people::Person;
+
+/// Outside shares of a person and day in ordinary life: those of two days on end are fewer than the
+/// five documents that are due as a finding.
+const SHARES_A_DAY_MAX: usize = 2;
 
 /// People below this number act in scripts; the shares of those above are never part of a burst.
 const FIRST_QUIET_PERSON: usize = 6;
@@ -152,8 +156,8 @@ pub(crate) fn open_to_anyone(
     book.google(activity(actor, at, events, rng), rng)
 }
 
-/// One ordinary item; `share_allowed` says whether an outside share may be among them.
-pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng, share_allowed: bool) {
+/// One ordinary item.
+pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     let tenant = book.tenant;
     let actor = tenant.anyone(rng);
     let file = File::of(actor, rng.random_range(0..500));
@@ -161,13 +165,12 @@ pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng, share_all
         0..60 => access(actor, &file, rng),
         60..75 => creation(actor, &file),
         75..88 => colleague_share(actor, &file, &tenant.anyone(rng).email),
-        88..94 => taken_back(actor, &file),
+        88..94 => taken_back(actor, &file, &tenant.at_partner("former", 0)),
         94..97 => folder_fan_out(actor, &tenant.anyone(rng).email),
-        _ if share_allowed => {
+        _ => {
             outside_share(book, at, rng);
             return;
         }
-        _ => access(actor, &file, rng),
     };
     book.google(activity(actor, at, events, rng), rng);
 }
@@ -225,10 +228,10 @@ pub(crate) fn inside_grant(actor: &Person, file: &File, colleague: &str) -> Valu
 }
 
 /// Access that is taken away from an outsider.
-fn taken_back(actor: &Person, file: &File) -> Vec<Value> {
+fn taken_back(actor: &Person, file: &File, outsider: &str) -> Vec<Value> {
     let own = vec![
         text("visibility_change", "internal"),
-        text("target_user", "former@fabrikam.example"),
+        text("target_user", outsider),
         many("old_value", "can_view"),
         many("new_value", "none"),
         text("old_visibility", "shared_externally"),
@@ -262,12 +265,18 @@ fn folder_fan_out(actor: &Person, colleague: &str) -> Vec<Value> {
     events
 }
 
-/// A document shared with one or two people of a partner; never by the actor of a Drive script.
+/// A document shared with one or two people of a partner; never by the actor of a Drive script, and
+/// opened instead by someone who has shared enough that day.
 fn outside_share(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     let tenant = book.tenant;
     let actor = tenant.person(rng.random_range(FIRST_QUIET_PERSON..tenant.people.len()));
     let file = &File::of(actor, rng.random_range(0..500));
-    let domain = one_of(&PARTNER_DOMAINS, rng);
+    if book.drive_shares_of(&actor.email, at) >= SHARES_A_DAY_MAX {
+        let events = access(actor, file, rng);
+        book.google(activity(actor, at, events, rng), rng);
+        return;
+    }
+    let domain = one_of(&tenant.partner_domains(), rng);
     let count = rng.random_range(1..=2_usize);
     let addresses: Vec<String> = ["buyer", "legal"]
         .iter()

@@ -36,10 +36,6 @@ pub const CONTENT_TYPES: [&str; 5] = [
     "DLP.All",
 ];
 
-/// Outside shares are only among the first so many Drive items of a day (about one in 17 of them),
-/// so that ordinary life is never a burst, whatever the volume.
-const SHARING_ITEMS_A_DAY_MAX: u32 = 400;
-
 /// A whole world and its answer sheet.
 #[derive(Debug)]
 pub struct World {
@@ -138,7 +134,6 @@ fn ordinary_life(book: &mut book::Book<'_>, options: &WorldOptions, rng: &mut St
         book.tenant.tenant_id.is_some(),
         book.tenant.customer_id.is_some(),
     );
-    let mut outside: BTreeMap<i64, u32> = BTreeMap::new();
     for _ in 0..count {
         let at = office_time(from, until, rng);
         let microsoft = match (office365, google) {
@@ -156,10 +151,7 @@ fn ordinary_life(book: &mut book::Book<'_>, options: &WorldOptions, rng: &mut St
                 _ => directory::dlp(book, at, rng),
             }
         } else if rng.random_bool(0.6) {
-            let items = outside.entry(at.div_euclid(book::DAY_MS)).or_default();
-            *items += 1;
-            let allowed = *items <= SHARING_ITEMS_A_DAY_MAX;
-            drive::ordinary(book, at, rng, allowed);
+            drive::ordinary(book, at, rng);
         } else {
             workspace::ordinary(book, at, rng);
         }

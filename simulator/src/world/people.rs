@@ -14,6 +14,9 @@ pub const PARTNER_DOMAINS: [&str; 4] = [
     "tailspin.example",
 ];
 
+/// The partner of a tenant below whose domain all others are.
+const SPARE_PARTNER_DOMAIN: &str = "partner.test";
+
 /// Free mail providers.
 pub const FREE_MAIL: [&str; 3] = ["gmail.com", "outlook.com", "proton.me"];
 
@@ -102,6 +105,25 @@ impl Tenant {
     /// The domains a configuration of this tenant must name as internal.
     pub fn internal_domains(&self) -> Vec<String> {
         vec![self.domain.clone(), self.onmicrosoft.clone()]
+    }
+
+    /// The partners: never the tenant itself, nor a domain below its own.
+    pub(crate) fn partner_domains(&self) -> Vec<&'static str> {
+        let below = format!(".{}", self.domain);
+        let is_own = |domain: &&str| *domain == self.domain || domain.ends_with(&below);
+        let mut partners = PARTNER_DOMAINS.to_vec();
+        partners.retain(|domain| !is_own(domain));
+        if partners.is_empty() {
+            partners.push(SPARE_PARTNER_DOMAIN);
+        }
+        partners
+    }
+
+    /// The address of `who` at partner number `number`, counted round.
+    pub(crate) fn at_partner(&self, who: &str, number: usize) -> String {
+        let partners = self.partner_domains();
+        let domain = partners.get(number % partners.len()).copied();
+        format!("{who}@{}", domain.unwrap_or(SPARE_PARTNER_DOMAIN))
     }
 
     /// The administrator: reads the audit logs, acts for others.

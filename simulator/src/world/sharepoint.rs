@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::book::{Book, new_guid, one_of};
-use super::people::{PARTNER_DOMAINS, Person};
+use super::people::Person;
 
 /// Content type of these records.
 pub(crate) const CONTENT: &str = "Audit.SharePoint";
@@ -143,7 +143,7 @@ pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
             share(book, at, rng, (actor, &document, &colleague));
         }
         _ => {
-            let guest = format!("buyer@{}", one_of(&PARTNER_DOMAINS, rng));
+            let guest = format!("buyer@{}", one_of(&tenant.partner_domains(), rng));
             share(book, at, rng, (actor, &document, &guest));
         }
     }

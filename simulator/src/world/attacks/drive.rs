@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::book::Book;
 use super::super::drive::{self, File};
-use super::super::people::{FREE_MAIL, PARTNER_DOMAINS, Person};
+use super::super::people::{FREE_MAIL, Person};
 use super::super::workspace;
 use super::{GOOGLE, MIDNIGHT, MINUTE_MS};
 
@@ -16,10 +16,10 @@ pub(crate) fn fan_out(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
     let actor = tenant.person(1);
     // The last domain only looks like the tenant's own.
     let lookalike = format!("not{}", tenant.domain);
-    let domains: Vec<&str> = PARTNER_DOMAINS
-        .iter()
-        .chain(FREE_MAIL.iter())
-        .copied()
+    let domains: Vec<&str> = tenant
+        .partner_domains()
+        .into_iter()
+        .chain(FREE_MAIL)
         .chain([lookalike.as_str()])
         .collect();
     let mut ids = Vec::new();
@@ -69,6 +69,9 @@ fn share_many(
     }
     let entity = format!("{} -> {address}", actor.email);
     book.due("gws.drive.mass_share_external", script, &entity, &ids);
+    // The shares are also many by themselves, beside the signal for the receiver's domain.
+    book.due("gws.drive.external_share", script, &entity, &ids)
+        .counted = Some(true);
 }
 
 /// 24 documents for one private address in half an hour.

@@ -27,8 +27,8 @@ pub(crate) fn export(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
         at += MINUTE_MS;
     }
     let entity = format!("{} exports {SEARCH}", actor.email);
-    let id = export_cmdlet(book, at, rng, actor);
-    book.due(EXPORT, script, &entity, &[(id, at)]);
+    // The steps of one export by one person on one day are one finding.
+    let mut steps = vec![(export_cmdlet(book, at, rng, actor), at)];
     let mut cause = String::new();
     for operation in [
         "SearchExported",
@@ -40,8 +40,9 @@ pub(crate) fn export(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
         if cause.is_empty() {
             cause.clone_from(&id);
         }
-        book.due(EXPORT, script, &entity, &[(id, at)]);
+        steps.push((id, at));
     }
+    book.due(EXPORT, script, &entity, &steps);
     alert(book, at + 2 * MINUTE_MS, rng, (actor, &cause));
 }
 

@@ -11,8 +11,13 @@ use super::{MINUTE_MS, OFFICE365};
 
 const EXTERNAL: &str = "o365.mail.forwarding_external";
 const MAILBOX: &str = "o365.mail.mailbox_forwarding_enabled";
+const USER_MULTI: &str = "o365.mail.forwarding_user_multi";
 const INBOX_RULE: &str = "o365.mail.inbox_rule_forwarding";
 const TRANSPORT: &str = "o365.mail.transport_rule_forwarding";
+
+/// The network the inbox rules are made from, and the firm that gets some of the mail.
+const RULES_FROM: &str = "198.51.100.78";
+const FIRM: &str = "harbour-partners.example";
 
 /// Says that each of `detections` is due for one record.
 fn due_each(
@@ -26,6 +31,11 @@ fn due_each(
     for detection in detections {
         book.due(detection, script, entity, &[(id.to_owned(), at)]);
     }
+}
+
+/// Says that several mailboxes are due as one finding about what they have in common.
+fn due_keyed(book: &mut Book<'_>, script: &str, keyed_on: &str, ids: &[(String, i64)]) {
+    book.due(USER_MULTI, script, keyed_on, ids).keyed_on = keyed_on.into();
 }
 
 /// A user sets forwarding for the own mailbox, in Outlook on the web, and keeps no copy.
@@ -75,7 +85,7 @@ pub(crate) fn user_multi(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
         due_each(book, script, &entity, &id, at, &[EXTERNAL, MAILBOX]);
         ids.push((id, at));
     }
-    book.due("o365.mail.forwarding_user_multi", script, address, &ids);
+    due_keyed(book, script, address, &ids);
 }
 
 /// The administrator points three mailboxes at one recipient object, whose direction is unknown.
@@ -103,11 +113,13 @@ pub(crate) fn admin_multi(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
     book.due("o365.mail.forwarding_admin_multi", script, &recipient, &ids);
 }
 
-/// Inbox rules by Outlook on the web, and one by desktop Outlook (`UpdateInboxRules`).
+/// Rules in two mailboxes, from one network: by Outlook on the web in the first, by desktop Outlook
+/// (`UpdateInboxRules`) in the second. Two of the addresses are of one firm.
 pub(crate) fn inbox_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
     let script = OFFICE365[3].0;
     let tenant = book.tenant;
     let actor = tenant.person(7);
+    let (third, fourth) = (format!("three@{FIRM}"), format!("four@{FIRM}"));
     // One outsider among colleagues, in the shapes Exchange writes addresses.
     let list = format!(
         "{};Harbour [SMTP:harbour.one@gmail.com]",
@@ -126,14 +138,10 @@ pub(crate) fn inbox_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
             "\"Harbour\" <harbour.two@outlook.com>",
             "harbour.two@outlook.com",
         ),
-        (
-            "New-InboxRule",
-            "ForwardAsAttachmentTo",
-            "harbour.three@proton.me",
-            "harbour.three@proton.me",
-        ),
+        ("New-InboxRule", "ForwardAsAttachmentTo", &third, &third),
     ];
     let mut at = start;
+    let mut ids = Vec::new();
     for (number, (operation, parameter, value, address)) in rules.into_iter().enumerate() {
         let name = format!("Rule {number}");
         let object = format!("{}\\{name}", actor.local);
@@ -142,14 +150,22 @@ pub(crate) fn inbox_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
             (parameter, value),
             ("StopProcessingRules", "True"),
         ];
-        let id = Cmdlet::new(operation, actor, &object, &pairs).write(book, at, rng);
+        let mut cmdlet = Cmdlet::new(operation, actor, &object, &pairs);
+        cmdlet.ip = RULES_FROM.into();
+        let id = cmdlet.write(book, at, rng);
         let entity = format!("{} -> {address}", actor.email);
         due_each(book, script, &entity, &id, at, &[EXTERNAL, INBOX_RULE]);
+        ids.push((id, at));
         at += 4 * MINUTE_MS;
     }
-    let id = desktop_rule(book, at, rng, (actor, "harbour.four@gmail.com"));
-    let entity = format!("{} -> harbour.four@gmail.com", actor.email);
+    let other = tenant.person(8);
+    let id = desktop_rule(book, at, rng, (other, &fourth));
+    let entity = format!("{} -> {fourth}", other.email);
     due_each(book, script, &entity, &id, at, &[EXTERNAL, INBOX_RULE]);
+    ids.push((id, at));
+    due_keyed(book, script, RULES_FROM, &ids);
+    let of_firm = ids.split_off(2);
+    due_keyed(book, script, FIRM, &of_firm);
 }
 
 /// A rule made by desktop Outlook: mailbox audit, the rule as JSON text inside a property.
@@ -171,7 +187,7 @@ fn desktop_rule(
         ("UserKey", json!(actor.puid)),
         ("UserType", json!(0)),
         ("Workload", json!("Exchange")),
-        ("ClientIP", json!(actor.ip)),
+        ("ClientIP", json!(RULES_FROM)),
         ("UserId", json!(actor.email)),
         ("ClientInfoString", json!("Client=MSExchangeRPC")),
         ("ExternalAccess", json!(false)),
@@ -196,6 +212,7 @@ fn desktop_rule(
 pub(crate) fn transport_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
     let script = OFFICE365[4].0;
     let admin = book.tenant.admin();
+    let partner = book.tenant.at_partner("ledger.two", 0);
     let rules = [
         (
             "New-TransportRule",
@@ -203,12 +220,7 @@ pub(crate) fn transport_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng)
             "ledger.one@gmail.com",
             true,
         ),
-        (
-            "New-TransportRule",
-            "CopyTo",
-            "ledger.two@fabrikam.example",
-            true,
-        ),
+        ("New-TransportRule", "CopyTo", &partner, true),
         (
             "New-TransportRule",
             "RedirectMessageTo",
@@ -251,10 +263,11 @@ pub(crate) fn transport_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng)
 /// Journal rules of the administrator.
 pub(crate) fn journal_rules(book: &mut Book<'_>, start: i64, rng: &mut StdRng) {
     let admin = book.tenant.admin();
+    let partner = book.tenant.at_partner("journal.two", 1);
     let mut at = start;
     for (operation, address) in [
         ("New-JournalRule", "journal.one@gmail.com"),
-        ("Set-JournalRule", "journal.two@litware.example"),
+        ("Set-JournalRule", partner.as_str()),
     ] {
         let pairs = [
             ("Name", "Journal"),
