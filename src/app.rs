@@ -20,12 +20,12 @@ use tokio::sync::mpsc;
 
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
-use crate::pipeline::job::{self, JobRequest, Progress};
+use crate::pipeline::job::{self, JobEnd, JobRequest, Progress};
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
-use crate::pipeline::{Route, Undelivered};
+use crate::pipeline::{Pipeline, Route, Undelivered};
 
 /// Reads the configuration. `required` makes a missing file an error; where it is not, defaults
 /// serve.
@@ -90,9 +90,11 @@ pub fn readers_of(domains: Domains) -> Readers {
     }
 }
 
-/// Opens the state folder.
-pub fn open_state(folder: &Path, now: DateTime<Utc>) -> Result<Opened, Failure> {
-    let opened = State::open(folder, now, Options::default()).map_err(|e| state_failure(&e))?;
+/// Opens the state folder of a configuration. What was lost and rebuilt on the way is announced to
+/// the receivers in the same breath, whoever opened it.
+pub fn open_state(config: &Config, now: DateTime<Utc>) -> Result<State, Failure> {
+    let folder = &config.state.folder;
+    let mut opened = State::open(folder, now, Options::default()).map_err(|e| state_failure(&e))?;
     if let Some(report) = &opened.rebuilt {
         tracing::error!(
             reason = %report.reason, restarts = report.restarts.len(),
@@ -102,11 +104,18 @@ pub fn open_state(folder: &Path, now: DateTime<Utc>) -> Result<Opened, Failure> 
     if let Some(damage) = &opened.outbox_damage {
         tracing::error!(reason = %damage.reason, "items of the outbox are lost");
     }
-    Ok(opened)
+    let notices = opening_notices(&opened, config, now);
+    if !notices.is_empty() {
+        opened
+            .state
+            .commit_group(notices)
+            .map_err(|error| state_failure(&error))?;
+    }
+    Ok(opened.state)
 }
 
 /// What opening found, as items for the receivers: each tenant is told.
-pub fn opening_notices(opened: &Opened, config: &Config, now: DateTime<Utc>) -> Vec<Commit> {
+fn opening_notices(opened: &Opened, config: &Config, now: DateTime<Utc>) -> Vec<Commit> {
     let rebuilt = opened.rebuilt.as_ref().map(|report| {
         json!({ "reason": report.reason, "restarts": report.restarts.len(), "help": "duplicates may follow, losses not" })
     });
@@ -150,6 +159,15 @@ pub fn state_failure(error: &StateError) -> Failure {
         StateError::Version { .. } => failure.help("install the newer exfilwatch again"),
         StateError::Io { .. } => failure.help("check space and permissions of the state folder"),
         _ => failure,
+    }
+}
+
+/// A process that had to stop by itself fails with the reason.
+pub fn fatal(pipeline: &Pipeline) -> Result<(), Failure> {
+    match pipeline.shared().watch.copy().fatal {
+        Some(why) => Err(Failure::new(Code::State, why)
+            .help("nothing that was committed is lost: run the command again")),
+        None => Ok(()),
     }
 }
 
@@ -220,14 +238,13 @@ pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Fai
         let options = &emitter.options;
         let name = format!("{}.{}", options.kind(), emitter.name);
         let build = exfilwatch_emitters::registry::build;
-        let built =
-            build(&emitter.name, options, &environment, clock.clone()).map_err(|error| {
-                Failure::caused(
-                    Code::Usage,
-                    format!("emitter {name} ({})", emitter.origin),
-                    &error,
-                )
-            })?;
+        let built = build(&name, options, &environment, clock.clone()).map_err(|error| {
+            Failure::caused(
+                Code::Usage,
+                format!("emitter {name} ({})", emitter.origin),
+                &error,
+            )
+        })?;
         routes.push(Route {
             emitter: built,
             kinds: options.send().to_vec(),
@@ -375,7 +392,7 @@ impl Tenants {
         progress: &mpsc::Sender<Progress>,
     ) {
         let mut totals = Progress::default();
-        let mut why = None;
+        let mut end = None;
         for worker in &self.workers {
             let tenant = worker.step.memory.tenant();
             if request
@@ -385,11 +402,7 @@ impl Tenants {
             {
                 continue;
             }
-            let Some(job) = request.id_for(tenant) else {
-                continue;
-            };
             let step = StepConfig {
-                job,
                 live_since: DateTime::<Utc>::MAX_UTC,
                 ..worker.step.clone()
             };
@@ -402,12 +415,19 @@ impl Tenants {
                 &mut totals,
             )
             .await;
-            if let Err(error) = done {
-                tracing::error!(%tenant, %error, "the job stopped");
-                why = Some(format!("tenant {tenant}: {error}"));
+            let this = match done {
+                Ok(()) => JobEnd::Done,
+                Err(error) => {
+                    tracing::error!(%tenant, %error, "the job stopped");
+                    JobEnd::from(error)
+                }
+            };
+            // The first end that is not a good one is what is told.
+            if end.as_ref().is_none_or(|end| *end == JobEnd::Done) {
+                end = Some(this);
             }
         }
-        totals.end = Some(why);
+        totals.end = Some(end.unwrap_or(JobEnd::NoTenant));
         if progress.send(totals).await.is_err() {
             tracing::debug!("nobody waited for the job's end");
         }

@@ -16,7 +16,7 @@ use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::print;
 use crate::cli::{Common, signals};
-use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::job::{JobEnd, JobRequest, Progress};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{Caller, Request};
 
@@ -67,8 +67,10 @@ fn request(args: &BackfillArgs, now: DateTime<Utc>) -> Result<JobRequest, Failur
         let what = format!("the range from {since} until {until} is empty");
         return Err(Failure::new(Code::Usage, what));
     };
+    let asked = format!("{} {}", args.since, args.until.as_deref().unwrap_or("now"));
     Ok(JobRequest {
         window,
+        asked,
         tenant: args.tenant.clone(),
     })
 }
@@ -130,9 +132,9 @@ async fn by_ourselves(
     app::demand_domains(config)?;
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
-    let opened = app::open_state(&config.state.folder, clock.now())?;
+    let state = app::open_state(config, clock.now())?;
     let pipeline = Pipeline::start(Parts {
-        state: opened.state,
+        state,
         routes: app::routes(config, &clock)?,
         clock: clock.clone(),
         budget_bytes: config.state.outbox_bytes_max,
@@ -158,6 +160,7 @@ async fn by_ourselves(
         last
     };
     let ((), last) = tokio::join!(job, watch);
+    app::fatal(&pipeline)?;
     let finished = pipeline.finish(PATIENCE, shutdown.clone()).await;
     signals::interrupted(&shutdown)?;
     finished.map_err(|lanes| app::undelivered(&lanes, &config.state.folder))?;
@@ -179,9 +182,24 @@ fn tell(done: &Progress) -> Outcome {
         "{} records read, {} of them delivered before, {} gaps\n",
         done.records, done.duplicates, done.gaps
     ))?;
-    if let Some(Some(why)) = &done.end {
-        return Err(Failure::new(Code::Vendor, why)
-            .help("run the command again: it goes on at its first unfinished slice"));
+    let again = "run the command again: it goes on at its first unfinished slice";
+    let failed = match &done.end {
+        Some(JobEnd::Done) => None,
+        Some(JobEnd::Interrupted) => {
+            Some(Failure::new(Code::Interrupted, "interrupted").help(again))
+        }
+        Some(JobEnd::Refused(why)) => Some(Failure::new(Code::Auth, why).help(again)),
+        Some(JobEnd::State(why)) => Some(Failure::new(Code::State, why).help(again)),
+        Some(JobEnd::NoTenant) => Some(
+            Failure::new(Code::Usage, "none of the tenants that run is meant")
+                .help("exfilwatch config check says which tenants are left out, and why"),
+        ),
+        None => Some(
+            Failure::new(Code::State, "the running process ended before the job did").help(again),
+        ),
+    };
+    if let Some(failure) = failed {
+        return Err(failure);
     }
     if done.gaps > 0 {
         return Err(

@@ -71,9 +71,9 @@ pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
-    let opened = app::open_state(&config.state.folder, clock.now())?;
+    let state = app::open_state(&config, clock.now())?;
     let pipeline = Pipeline::start(Parts {
-        state: opened.state,
+        state,
         routes: app::routes(&config, &clock)?,
         clock,
         budget_bytes: config.state.outbox_bytes_max,
@@ -88,6 +88,7 @@ pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
             return Err(failure);
         }
     };
+    app::fatal(&pipeline)?;
     let finished = pipeline
         .finish(Duration::from_secs(args.patience), shutdown.clone())
         .await;

@@ -1,11 +1,12 @@
 //! `run`: the long-running poller.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use exfilwatch_config::Config;
-use exfilwatch_model::Kind;
-use exfilwatch_state::Commit;
+use exfilwatch_model::{Clock, Kind};
+use exfilwatch_state::State;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,13 +17,19 @@ use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::signals;
 use crate::pipeline::job::{JobRequest, Progress};
-use crate::pipeline::worker::run_tenant;
+use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
-use crate::serve::control::{self, Answers};
+use crate::serve::control::{self, Answers, Request};
 use crate::serve::http;
 
 /// Jobs waiting to be run; callers wait above it.
 const JOBS_MAX: usize = 4;
+/// Tries to open a state that another command holds for a moment, and the wait between them.
+const LOCK_TRIES_MAX: u32 = 20;
+/// See [`LOCK_TRIES_MAX`].
+const LOCK_WAIT: Duration = Duration::from_millis(250);
+/// Wait before a tenant that panicked is started again.
+const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -42,10 +49,9 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
     app::demand_domains(&config)?;
-    let opened = app::open_state(&config.state.folder, clock.now())?;
-    let notices = app::opening_notices(&opened, &config, clock.now());
+    let state = open_when_free(&config, &clock).await?;
     let pipeline = Pipeline::start(Parts {
-        state: opened.state,
+        state,
         routes: app::routes(&config, &clock)?,
         clock: clock.clone(),
         budget_bytes: config.state.outbox_bytes_max,
@@ -53,7 +59,7 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
         drain: Duration::from_secs(config.run.shutdown_timeout_seconds),
     })
     .map_err(|error| app::state_failure(&error))?;
-    let outcome = prepare_and_poll(&config, &pipeline, notices, args.listen).await;
+    let outcome = prepare_and_poll(&config, &pipeline, args.listen).await;
     let fatal = pipeline.shared().watch.copy().fatal;
     pipeline.stop().await;
     match fatal {
@@ -64,21 +70,35 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
     }
 }
 
+/// Opens the state. A command that only looks into it, or a predecessor that is on its way out, is
+/// waited for; a process that polls is not.
+async fn open_when_free(config: &Config, clock: &Arc<dyn Clock>) -> Result<State, Failure> {
+    let mut tries = 0;
+    loop {
+        match app::open_state(config, clock.now()) {
+            Err(failure) if failure.code == Code::State && tries < LOCK_TRIES_MAX => {
+                let folder = &config.state.folder;
+                let polls = control::ask::<serde_json::Value>(folder, &Request::Status).await;
+                if !matches!(polls, Ok(None)) {
+                    return Err(failure);
+                }
+                tries += 1;
+                tokio::time::sleep(LOCK_WAIT).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 async fn prepare_and_poll(
     config: &Config,
     pipeline: &Pipeline,
-    notices: Vec<Commit>,
     listen: Option<SocketAddr>,
 ) -> Outcome {
     let shared = pipeline.shared();
     let rules = app::rules(&config.detectors)?;
     let forwards_events = pipeline.takes(Kind::Events);
     let tenants = app::tenants(config, &rules, &shared.clock, forwards_events, shared)?;
-    for notice in notices {
-        shared.committer.commit(notice).await.map_err(|error| {
-            Failure::caused(Code::State, "writing what was found at start", &error)
-        })?;
-    }
     poll(config, &tenants, pipeline, listen).await
 }
 
@@ -123,7 +143,7 @@ async fn poll(
     tasks.spawn(serve_jobs(requests, tenants.clone(), shared.clone()));
     for worker in &tenants.workers {
         tracing::info!(tenant = %worker.step.memory.tenant(), connectors = worker.connectors.len(), "polling");
-        tasks.spawn(run_tenant(worker.clone(), shared.clone()));
+        tasks.spawn(keep_running(worker.clone(), shared.clone()));
     }
     shared.shutdown.cancelled().await;
     tracing::info!("shutting down: what is committed stays, what is in flight is given a moment");
@@ -132,11 +152,24 @@ async fn poll(
     Ok(())
 }
 
+/// Runs a tenant, and again when it panicked: one tenant's trouble stays its own.
+async fn keep_running(worker: WorkerConfig, shared: Shared) {
+    while !shared.shutdown.is_cancelled() {
+        let running = tokio::spawn(run_tenant(worker.clone(), shared.clone()));
+        let Err(error) = running.await else { return };
+        tracing::error!(tenant = %worker.step.memory.tenant(), %error, "the tenant starts again");
+        tokio::select! {
+            () = tokio::time::sleep(AFTER_PANIC) => {}
+            () = shared.shutdown.cancelled() => {}
+        }
+    }
+}
+
 /// Runs jobs that come over the control socket, one at a time, beside the poller.
 async fn serve_jobs(
     mut requests: mpsc::Receiver<(JobRequest, mpsc::Sender<Progress>)>,
     tenants: Tenants,
-    shared: crate::pipeline::worker::Shared,
+    shared: Shared,
 ) {
     loop {
         let next = tokio::select! {

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, SystemClock};
 use exfilwatch_state::State;
 
@@ -35,23 +36,24 @@ pub(crate) enum StateCommand {
 
 /// Runs the command.
 pub(crate) fn run(command: StateCommand, common: &Common) -> Outcome {
-    let folder = app::load(common, common.state.is_none())?.state.folder;
+    let config = app::load(common, common.state.is_none())?;
     match command {
-        StateCommand::Show => show(&open(&folder)?, common.output),
-        StateCommand::Export { file } => export(&open(&folder)?, file),
-        StateCommand::Import { file } => import(&folder, file),
-        StateCommand::Verify => verify(&open(&folder)?, common.output),
+        StateCommand::Show => show(&open(&config)?, common.output),
+        StateCommand::Export { file } => export(&open(&config)?, file),
+        StateCommand::Import { file } => import(&config.state.folder, file),
+        StateCommand::Verify => verify(&open(&config)?, common.output),
     }
 }
 
-fn open(folder: &std::path::Path) -> Result<State, Failure> {
+fn open(config: &Config) -> Result<State, Failure> {
+    let folder = &config.state.folder;
     if !folder.exists() {
         let what = format!("there is no state folder {}", folder.display());
         return Err(
             Failure::new(Code::State, what).help("name it with --state or in the configuration")
         );
     }
-    app::open_state(folder, SystemClock.now()).map(|opened| opened.state)
+    app::open_state(config, SystemClock.now())
 }
 
 fn show(state: &State, output: Output) -> Outcome {

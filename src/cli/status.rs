@@ -1,7 +1,6 @@
 //! `status` and `gaps`: asked of the running process, or read from the store where none answers.
 
-use std::path::Path;
-
+use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, Gap, GapState, SystemClock};
 
 use crate::app;
@@ -17,7 +16,7 @@ pub(crate) async fn status(common: Common) -> Outcome {
     let folder = &config.state.folder;
     let report = match asked(control::ask(folder, &Request::Status).await)? {
         Some(report) => report,
-        None => at_rest(folder, |store, now| Report::at_rest(store, now))?,
+        None => at_rest(&config, |store, now| Report::at_rest(store, now))?,
     };
     show(&report, common.output)?;
     if report.gaps_open > 0 {
@@ -33,7 +32,7 @@ pub(crate) async fn gaps(common: Common) -> Outcome {
     let folder = &config.state.folder;
     let gaps: Vec<Gap> = match asked(control::gaps(folder).await)? {
         Some(gaps) => gaps,
-        None => at_rest(folder, |store, _| store.gaps())?,
+        None => at_rest(&config, |store, _| store.gaps())?,
     };
     let mut table = Table::new(&["STREAM", "FROM", "UNTIL", "STATE", "REASON"]);
     for gap in &gaps {
@@ -71,20 +70,21 @@ fn asked<T>(answer: std::io::Result<T>) -> Result<T, Failure> {
 }
 
 fn at_rest<T>(
-    folder: &Path,
+    config: &Config,
     read: impl FnOnce(
         &dyn exfilwatch_state::StateStore,
         chrono::DateTime<chrono::Utc>,
     ) -> Result<T, exfilwatch_state::StateError>,
 ) -> Result<T, Failure> {
+    let folder = &config.state.folder;
     if !folder.exists() {
         let what = format!("there is no state folder {}", folder.display());
         return Err(Failure::new(Code::State, what)
             .help("has `exfilwatch run` been started with this configuration?"));
     }
     let now = SystemClock.now();
-    let opened = app::open_state(folder, now)?;
-    read(&*opened.state.store(), now).map_err(|error| app::state_failure(&error))
+    let state = app::open_state(config, now)?;
+    read(&*state.store(), now).map_err(|error| app::state_failure(&error))
 }
 
 fn show(report: &Report, output: Output) -> Outcome {

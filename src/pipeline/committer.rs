@@ -145,6 +145,10 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) -> State {
+        let _alarm = Alarm {
+            watch: self.watch.clone(),
+            shutdown: self.shutdown.clone(),
+        };
         let mut stopping = None;
         while stopping.is_none() {
             let Some(first) = requests.blocking_recv() else {
@@ -176,17 +180,31 @@ impl Thread {
             return;
         }
         let (commits, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcome = match self.state.commit_group(commits) {
+        let alone = (commits.len() > 1).then(|| commits.clone());
+        match (self.commit(commits), alone) {
+            (Ok(end), _) => replies.into_iter().for_each(|reply| answer(reply, Ok(end))),
+            // One tenant's commit that cannot be written must not stop the others'.
+            (Err(_), Some(commits)) if !self.shutdown.is_cancelled() => {
+                for (commit, reply) in commits.into_iter().zip(replies) {
+                    let outcome = self.commit(vec![commit]);
+                    answer(reply, outcome);
+                }
+            }
+            (Err(error), _) => {
+                replies
+                    .into_iter()
+                    .for_each(|reply| answer(reply, Err(error.clone())));
+            }
+        }
+    }
+
+    fn commit(&mut self, commits: Vec<Commit>) -> Result<Position, CommitError> {
+        match self.state.commit_group(commits) {
             Ok(committed) => {
                 self.publish.send_replace(committed.end);
                 Ok(committed.end)
             }
             Err(error) => Err(self.failed(error)),
-        };
-        for reply in replies.into_iter().flatten() {
-            if reply.send(outcome.clone()).is_err() {
-                tracing::debug!("a worker went away before its commit was answered");
-            }
         }
     }
 
@@ -256,6 +274,30 @@ impl Thread {
         }
         self.watch.set_paused(pause);
         self.pause.send_replace(pause);
+    }
+}
+
+fn answer(reply: Option<Reply>, outcome: Result<Position, CommitError>) {
+    if let Some(reply) = reply
+        && reply.send(outcome).is_err()
+    {
+        tracing::debug!("a worker went away before its commit was answered");
+    }
+}
+
+/// Stops the process when the thread ends by a panic: nobody else can write.
+struct Alarm {
+    watch: Watch,
+    shutdown: CancellationToken,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.watch
+                .set_fatal("the committer's thread panicked".to_owned());
+            self.shutdown.cancel();
+        }
     }
 }
 

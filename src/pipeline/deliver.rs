@@ -5,6 +5,7 @@
 //! sends again what was in flight, as the same bytes. A refused item is quarantined, never
 //! dropped. A receiver that is away or refuses us is tried again for ever; what waits is kept.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::Committer;
+use crate::pipeline::notice::Notice;
 
 /// Batches of one lane in flight at a time.
 const IN_FLIGHT_MAX: usize = 4;
@@ -27,6 +29,8 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Wait between tries while held (token, permission, wrong address).
 const HOLD_FIRST: Duration = Duration::from_secs(30);
+/// Wait before an outbox that could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// An idle lane's mark follows the outbox in steps of this many bytes.
 const FOLLOW_BYTES: u64 = 1 << 20;
 /// Longest wait between tries while held.
@@ -70,6 +74,8 @@ pub struct Lane {
     pub mark: LaneMark,
     /// Stretches of the outbox that could not be read and are not yet noted.
     pub damaged: Vec<Damage>,
+    /// Oldest fetch time in each batch in flight.
+    pub in_flight: VecDeque<DateTime<Utc>>,
     /// How long a batch in flight may take to be confirmed after shutdown was asked for.
     pub drain: Duration,
 }
@@ -80,65 +86,76 @@ struct Batch {
     after: Position,
 }
 
+/// How a lane ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneEnd {
+    /// Everything up to the published end is delivered.
+    CaughtUp,
+    /// It was told to stop, or the committer is gone.
+    Stopped,
+}
+
 impl Lane {
     /// Delivers until `shutdown`; what is in flight then is given a moment to be confirmed. Once
     /// `finish` is cancelled, ends as soon as everything up to the published end is delivered.
-    ///
-    /// Ends early when a refused item could not be quarantined: the lane begins again at its
-    /// stored mark, so that the item is neither lost nor passed.
-    pub async fn run(mut self, shutdown: CancellationToken, finish: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken, finish: CancellationToken) -> LaneEnd {
         let mut end = self.committer.end();
         let mut flying = FuturesOrdered::new();
         loop {
-            while flying.len() < IN_FLIGHT_MAX && !shutdown.is_cancelled() {
+            let mut readable = true;
+            while flying.len() < IN_FLIGHT_MAX && readable && !shutdown.is_cancelled() {
                 let published = *end.borrow();
-                let Some(batch) = self.next_batch(published) else {
-                    break;
-                };
-                flying.push_back(self.send(batch, shutdown.clone()));
+                match self.next_batch(published) {
+                    Ok(Some(batch)) => {
+                        self.took_off(&batch);
+                        flying.push_back(self.send(batch, shutdown.clone()));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.cannot_read(&error);
+                        readable = false;
+                    }
+                }
             }
             if flying.is_empty() {
-                let caught_up = self.reader.position() >= *end.borrow();
-                if shutdown.is_cancelled() || (finish.is_cancelled() && caught_up) {
-                    break;
+                let caught_up = readable && self.reader.position() >= *end.borrow();
+                if shutdown.is_cancelled() {
+                    return LaneEnd::Stopped;
                 }
-                self.show(|health| health.oldest = None);
-                self.follow().await;
-                tokio::select! {
-                    changed = end.changed() => if changed.is_err() { break },
-                    () = shutdown.cancelled() => {}
-                    () = finish.cancelled(), if !finish.is_cancelled() => {}
+                if caught_up && self.follow(finish.is_cancelled()).await && finish.is_cancelled() {
+                    return LaneEnd::CaughtUp;
                 }
-                continue;
             }
             tokio::select! {
-                Some(sent) = flying.next() => match sent {
+                Some(sent) = flying.next(), if !flying.is_empty() => match sent {
                     Some((batch, delivered)) => {
-                        if !self.confirm(&batch, delivered).await {
-                            break;
+                        if !self.confirm(&batch, delivered, &shutdown).await {
+                            return LaneEnd::Stopped;
                         }
                     }
                     // Only a shutdown ends a send without a receipt: it and all behind it stay.
-                    None => break,
+                    None => return LaneEnd::Stopped,
                 },
                 changed = end.changed(), if flying.len() < IN_FLIGHT_MAX => {
-                    if changed.is_err() { break }
+                    if changed.is_err() { return LaneEnd::Stopped }
                 }
+                () = shutdown.cancelled(), if flying.is_empty() => {}
+                () = finish.cancelled(), if !finish.is_cancelled() => {}
+                () = tokio::time::sleep(READ_AGAIN), if !readable => {}
             }
         }
     }
 
     /// Reads on until there is something to send. `None` at the end of the outbox.
-    fn next_batch(&mut self, end: Position) -> Option<Batch> {
+    fn next_batch(&mut self, end: Position) -> Result<Option<Batch>, StateError> {
         let (items_max, bytes_max) = self.emitter.batch_max();
         while self.reader.position() < end {
-            let delivery = match self.reader.read(end, items_max, bytes_max) {
-                Ok(delivery) => delivery,
-                Err(error) => {
-                    self.cannot_read(&error);
-                    return None;
-                }
-            };
+            let begin = self.reader.position();
+            let delivery = self
+                .reader
+                .read(end, items_max, bytes_max)
+                // What the failed call had read is read again, or the mark would pass it.
+                .inspect_err(|_| self.reader.rewind(begin))?;
             self.damaged.extend(delivery.damage);
             if delivery.items.is_empty() {
                 continue;
@@ -146,35 +163,56 @@ impl Lane {
             let items: Vec<_> = delivery
                 .items
                 .into_iter()
-                .map(|pending| pending.envelope)
+                .map(|item| item.envelope)
                 .collect();
-            let oldest = items.first().map(|item| item.fetched_at);
-            self.show(|health| health.oldest = health.oldest.or(oldest));
-            return Some(Batch {
+            return Ok(Some(Batch {
                 items: Arc::new(items),
                 after: delivery.next,
-            });
+            }));
         }
-        None
+        Ok(None)
     }
 
     /// With nothing in flight the mark may pass what is not for this lane; only in large steps,
-    /// since each step is a commit.
-    async fn follow(&mut self) {
+    /// since each step is a commit, or when it is the last one.
+    async fn follow(&mut self, last: bool) -> bool {
         let position = self.reader.position();
         let far = position.segment > self.mark.position.segment
             || position.offset > self.mark.position.offset.saturating_add(FOLLOW_BYTES);
-        if !far && self.damaged.is_empty() {
-            return;
+        if self.damaged.is_empty() && !far && !(last && position > self.mark.position) {
+            return true;
         }
+        let mark = LaneMark {
+            position,
+            ..self.mark.clone()
+        };
+        let mut commit = self.damage_noted();
+        commit.lanes.push(mark.clone());
+        match self.committer.commit(commit).await {
+            Ok(_) => {
+                self.damaged.clear();
+                self.show(|health| health.mark = mark.position);
+                self.mark = mark;
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, lane = %self.id.emitter, "the lane's mark could not be moved");
+                false
+            }
+        }
+    }
+
+    /// Stretches that could not be read, as entries of the quarantine and items for the receivers.
+    fn damage_noted(&self) -> Commit {
         let mut commit = Commit::default();
-        for damage in std::mem::take(&mut self.damaged) {
-            commit.quarantined.extend(self.damage_entry(&damage));
+        for damage in &self.damaged {
+            if let Some(entry) = self.damage_entry(damage) {
+                let notice = Notice::outbox_loss(&entry);
+                commit.frames.push(notice.frame(entry.stream.tenant()));
+                commit.quarantined.push(entry);
+            }
         }
-        self.mark.position = position;
-        commit.lanes.push(self.mark.clone());
-        self.committer.ride_along(commit).await;
-        self.show(|health| health.mark = position);
+        commit
     }
 
     fn damage_entry(&self, damage: &Damage) -> Option<Quarantined> {
@@ -271,29 +309,59 @@ impl Lane {
         }
     }
 
-    /// Moves the mark over the batch. `false` when that could not be written.
-    async fn confirm(&mut self, batch: &Batch, delivered: Delivered) -> bool {
+    fn took_off(&mut self, batch: &Batch) {
+        let oldest = batch.items.iter().map(|item| item.fetched_at).min();
+        self.in_flight.push_back(oldest.unwrap_or_default());
+        let first = self.in_flight.front().copied();
+        self.show(|health| health.oldest = first);
+    }
+
+    /// Moves the mark over the batch. What was refused is in quarantine before that. `false` when
+    /// shutdown came before it could be written: then the batch is sent again.
+    async fn confirm(
+        &mut self,
+        batch: &Batch,
+        delivered: Delivered,
+        shutdown: &CancellationToken,
+    ) -> bool {
         let refused = delivered.refused.len() as u64;
         let mut mark = self.mark.clone();
         mark.position = batch.after;
         mark.delivered += (batch.items.len() as u64).saturating_sub(refused);
-        let mut commit = self.quarantine(batch, &delivered);
+        let mut commit = self.damage_noted();
+        commit.join(self.quarantine(batch, &delivered));
+        let must_be_durable = commit != Commit::default();
         commit.lanes.push(mark.clone());
-        if refused == 0 {
+        if !must_be_durable {
             self.committer.ride_along(commit).await;
-        } else if let Err(error) = self.committer.commit(commit).await {
-            tracing::error!(%error, "refused items could not be quarantined; they are sent again");
+        } else if !self.write(commit, shutdown).await {
             return false;
         }
+        self.damaged.clear();
+        self.in_flight.pop_front();
+        let oldest = self.in_flight.front().copied();
         self.show(|health| {
             health.delivered = mark.delivered;
             health.quarantined += refused;
             health.mark = mark.position;
-            health.oldest = None;
+            health.oldest = oldest;
         });
         self.mark = mark;
         if let Some(pause) = delivered.slow_down {
             tokio::time::sleep(self.clock.real(pause)).await;
+        }
+        true
+    }
+
+    /// Commits, again and again until it is written or shutdown comes.
+    async fn write(&self, commit: Commit, shutdown: &CancellationToken) -> bool {
+        let mut wait = BACKOFF_FIRST;
+        while let Err(error) = self.committer.commit(commit.clone()).await {
+            tracing::error!(%error, lane = %self.id.emitter, "refused items could not be quarantined yet");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(BACKOFF_MAX),
+                () = shutdown.cancelled() => return false,
+            }
         }
         true
     }

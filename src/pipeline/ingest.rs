@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Page, Product};
-use exfilwatch_state::{Commit, StateError, StateStore};
+use exfilwatch_detectors::Counters;
+use exfilwatch_model::{Finding, Page, Product, StreamId};
+use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore};
 
 use crate::pipeline::committer::{CommitError, Committer};
 use crate::pipeline::notice::Notice;
-use crate::pipeline::step::{Counts, Effects, Input, Step, StepConfig};
+use crate::pipeline::step::{Counts, Input, Step, StepConfig};
 use crate::pipeline::watch::Watch;
 
 /// Why an input did not count.
@@ -23,7 +24,17 @@ pub enum IngestError {
     Restore(#[from] StateError),
 }
 
-/// One tenant's line from page to commit, for one job.
+/// What was taken in and is not yet written.
+#[derive(Debug, Default)]
+struct Staged {
+    commit: Commit,
+    seen: Vec<SeenPlan>,
+    findings: Vec<Finding>,
+    pages: Vec<(StreamId, Counts)>,
+}
+
+/// One tenant's line from page to commit, for one job. Inputs are staged and then written together;
+/// nothing of them counts before [`Ingest::flush`] returned.
 #[derive(Debug)]
 pub struct Ingest {
     step: Step,
@@ -31,6 +42,7 @@ pub struct Ingest {
     store: Arc<dyn StateStore>,
     committer: Committer,
     watch: Watch,
+    staged: Staged,
 }
 
 impl Ingest {
@@ -48,66 +60,88 @@ impl Ingest {
             store,
             committer,
             watch,
+            staged: Staged::default(),
         })
     }
 
     /// Takes a page in. `with` is written in the same commit (the item done, the file's offset).
+    pub fn stage_page(&mut self, page: &Page, products: &[Product], with: Commit) -> Counts {
+        let counts = self.stage(&Input::Page(page, products));
+        self.staged.commit.join(with);
+        self.staged.pages.push((page.stream.clone(), counts));
+        counts
+    }
+
+    /// Time has passed; see [`Input::Tick`].
+    pub fn stage_tick(&mut self, now: DateTime<Utc>, watermark: Option<DateTime<Utc>>) {
+        self.stage(&Input::Tick(now, watermark));
+    }
+
+    /// The collector has something to say for itself.
+    pub fn stage_notice(&mut self, notice: &Notice) {
+        self.stage(&Input::Notice(notice));
+    }
+
+    /// Something to be written with the rest.
+    pub fn stage_commit(&mut self, with: Commit) {
+        self.staged.commit.join(with);
+    }
+
+    fn stage(&mut self, input: &Input<'_>) -> Counts {
+        let effects = self.step.step(input);
+        self.staged.commit.join(effects.commit);
+        self.staged.seen.extend(effects.seen);
+        self.staged.findings.extend(effects.findings);
+        effects.counts
+    }
+
+    /// Writes what was staged. On an error nothing of it counts, and all memory was read anew.
+    pub async fn flush(&mut self, now: DateTime<Utc>) -> Result<(), IngestError> {
+        let staged = std::mem::take(&mut self.staged);
+        if staged.commit != Commit::default()
+            && let Err(error) = self.committer.commit(staged.commit).await
+        {
+            self.config.memory.reload(&*self.store, now.date_naive())?;
+            self.step = Step::restore(self.config.clone(), &*self.store)?;
+            return Err(error.into());
+        }
+        for plan in staged.seen {
+            self.config.memory.seen().remember(plan);
+        }
+        self.step.flushed();
+        for (stream, counts) in &staged.pages {
+            self.watch.page(stream, *counts);
+        }
+        self.watch.findings(&staged.findings);
+        Ok(())
+    }
+
+    /// Takes a page in and writes it.
     pub async fn page(
         &mut self,
         page: &Page,
         products: &[Product],
         with: Commit,
     ) -> Result<Counts, IngestError> {
-        let effects = self.step.step(&Input::Page(page, products));
-        let counts = self.write(effects, with, page.fetched_at).await?;
-        self.watch.page(&page.stream, counts);
+        let counts = self.stage_page(page, products, with);
+        self.flush(page.fetched_at).await?;
         Ok(counts)
     }
 
-    /// Time has passed; see [`Input::Tick`].
-    pub async fn tick(
-        &mut self,
-        now: DateTime<Utc>,
-        watermark: Option<DateTime<Utc>>,
-        with: Commit,
-    ) -> Result<(), IngestError> {
-        let effects = self.step.step(&Input::Tick(now, watermark));
-        self.write(effects, with, now).await.map(|_| ())
+    /// Says something for the collector, and writes it.
+    pub async fn notice(&mut self, notice: &Notice) -> Result<(), IngestError> {
+        self.stage_notice(notice);
+        self.flush(notice.at).await
     }
 
     /// A bounded input is over; see [`Input::End`].
     pub async fn end(&mut self, now: DateTime<Utc>) -> Result<(), IngestError> {
-        let effects = self.step.step(&Input::End(now));
-        self.write(effects, Commit::default(), now)
-            .await
-            .map(|_| ())
+        self.stage(&Input::End(now));
+        self.flush(now).await
     }
 
-    /// The collector has something to say for itself.
-    pub async fn notice(&mut self, notice: &Notice, with: Commit) -> Result<(), IngestError> {
-        let effects = self.step.step(&Input::Notice(notice));
-        self.write(effects, with, notice.at).await.map(|_| ())
-    }
-
-    async fn write(
-        &mut self,
-        effects: Effects,
-        with: Commit,
-        now: DateTime<Utc>,
-    ) -> Result<Counts, IngestError> {
-        let mut commit = effects.commit;
-        commit.join(with);
-        if commit != Commit::default()
-            && let Err(error) = self.committer.commit(commit).await
-        {
-            self.config.memory.reload(&*self.store, now.date_naive())?;
-            self.step = Step::restore(self.config.clone(), &*self.store)?;
-            return Err(error.into());
-        }
-        if let Some(plan) = effects.seen {
-            self.config.memory.seen().remember(plan);
-        }
-        self.watch.findings(&effects.findings);
-        Ok(effects.counts)
+    /// What the detectors remember, and which bounds were hit.
+    pub fn counters(&self) -> Counters {
+        self.step.counters()
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Records that were seen before are detected again but not delivered again; the finding table is
 //! shared with the live poller, so ids and revisions agree. The range is widened by the longest
-//! window, so that a burst which began before it is whole. A job that was killed goes on at its
+//! window, so that a burst which began before it is whole. A job that was interrupted goes on at its
 //! first unfinished slice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use exfilwatch_connectors::{Connector, FetchError, Listing};
-use exfilwatch_model::{Cursor, Gap, GapState, JobId, Page, StreamId, TenantId, Window, WorkItem};
-use exfilwatch_state::{Commit, JobState};
-use futures::stream::{self, StreamExt};
+use exfilwatch_model::{Cursor, Gap, GapState, JobId, StreamId, TenantId, Window, WorkItem};
+use exfilwatch_state::{Commit, JobState, StateError};
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -20,14 +22,14 @@ use crate::pipeline::notice::Notice;
 use crate::pipeline::step::StepConfig;
 use crate::pipeline::worker::Shared;
 
-/// Items of a job fetched at the same time: fewer than the poller's, which keeps at least half.
-const FETCHES_MAX: usize = 2;
 /// Tries of an item or a listing before its span is noted as a gap.
 const TRIES_MAX: u32 = 6;
 /// First wait between tries; doubled each time.
-const RETRY_FIRST: std::time::Duration = std::time::Duration::from_secs(5);
+const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// Longest wait between tries.
-const RETRY_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// What an item may hold from its start on.
+const ITEM_SPAN: TimeDelta = TimeDelta::hours(1);
 /// Listings of one slice; a connector that never comes to an end is cut off here, as a gap.
 const LISTINGS_MAX: u32 = 10_000;
 /// What a job reads at once and can begin again from.
@@ -42,19 +44,26 @@ const LATE_BY: TimeDelta = TimeDelta::days(1);
 pub struct JobRequest {
     /// The span of event times.
     pub window: Window,
+    /// The span as it was asked for (`7d`): asked for again, an unfinished job goes on.
+    pub asked: String,
     /// Only this tenant; all where `None`.
     pub tenant: Option<TenantId>,
 }
 
-impl JobRequest {
-    /// The same request again is the same job, and goes on where it was.
-    pub fn id_for(&self, tenant: &TenantId) -> Option<JobId> {
-        let (from, until) = (
-            self.window.from().timestamp(),
-            self.window.until().timestamp(),
-        );
-        JobId::new(&format!("backfill-{tenant}-{from}-{until}")).ok()
-    }
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobEnd {
+    /// All of it is read, apart from the gaps.
+    Done,
+    /// The process was told to stop.
+    Interrupted,
+    /// The vendor refuses us: what it said, and what to do.
+    Refused(String),
+    /// The state could not be written or read.
+    State(String),
+    /// No tenant that runs is meant.
+    NoTenant,
 }
 
 /// How far a job is.
@@ -68,19 +77,52 @@ pub struct Progress {
     pub records: u64,
     /// Of them, delivered before.
     pub duplicates: u64,
-    /// Gaps left.
+    /// Gaps left inside the range.
     pub gaps: usize,
-    /// Set in the last report: what stopped the job, or nothing.
-    pub end: Option<Option<String>>,
+    /// Set in the last report.
+    pub end: Option<JobEnd>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Done {
-    /// Finished slices by stream name: number of slices from the start.
-    slices: std::collections::BTreeMap<String, usize>,
+/// What is stored of a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stored {
+    asked: String,
+    window: Window,
+    /// Finished slices by stream: number of slices from the start.
+    slices: BTreeMap<String, usize>,
 }
 
-/// Reads the range for one tenant. Reports go to `progress`; the last one has `end`.
+/// Why a job stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The process was told to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The vendor refuses us.
+    #[error("{0}")]
+    Refused(String),
+    /// The state could not be written or read.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+}
+
+impl From<StateError> for JobError {
+    fn from(error: StateError) -> Self {
+        Self::Ingest(error.into())
+    }
+}
+
+impl From<JobError> for JobEnd {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Interrupted => Self::Interrupted,
+            JobError::Refused(why) => Self::Refused(why),
+            JobError::Ingest(error) => Self::State(error.to_string()),
+        }
+    }
+}
+
+/// Reads the range for one tenant. Reports go to `progress`.
 pub async fn run(
     request: &JobRequest,
     config: StepConfig,
@@ -88,78 +130,121 @@ pub async fn run(
     shared: &Shared,
     progress: &mpsc::Sender<Progress>,
     totals: &mut Progress,
-) -> Result<(), IngestError> {
+) -> Result<(), JobError> {
     let tenant = config.memory.tenant().clone();
-    let job = config.job.clone();
-    let now = shared.clock.now();
-    let mut done = read_done(shared, &job)?;
+    let (job, stored) = find_or_make(request, &tenant, shared)?;
     let ingest = Ingest::restore(
-        config,
+        StepConfig {
+            job: job.clone(),
+            ..config
+        },
         shared.store.clone(),
         shared.committer.clone(),
         shared.watch.clone(),
-    )?;
-    let mut reader = JobReader {
+    )
+    .map_err(IngestError::from)?;
+    let wanted = stored.window;
+    let mut reader = Reader {
         ingest,
         shared: shared.clone(),
+        wanted,
+        job: job.clone(),
+        stored,
+        not_read: 0,
     };
+    let now = shared.clock.now();
     let span = Window::new(
-        request.window.from() - WIDENED_BY,
-        (request.window.until() + LATE_BY).min(now),
+        wanted.from() - WIDENED_BY,
+        (wanted.until() + LATE_BY).min(now),
     );
     let slices = span.map(|span| span.pieces(SLICE)).unwrap_or_default();
-    let streams = connectors.iter().map(|c| c.streams().len()).sum::<usize>();
-    totals.slices += slices.len() * streams;
+    totals.slices += slices.len() * connectors.iter().map(|c| c.streams().len()).sum::<usize>();
     for connector in connectors {
         for stream in connector.streams() {
-            let finished = done.slices.get(stream.name()).copied().unwrap_or(0);
-            totals.slices_done += finished.min(slices.len());
-            for (index, slice) in slices.iter().enumerate().skip(finished) {
-                if shared.shutdown.is_cancelled() {
-                    return Ok(());
-                }
-                reader.slice(connector, &stream, *slice, totals).await?;
-                done.slices.insert(stream.name().to_owned(), index + 1);
-                totals.slices_done += 1;
-                reader.note(&job, &done, false).await?;
-                report(progress, totals).await;
-            }
+            reader
+                .stream(&**connector, &stream, &slices, progress, totals)
+                .await?;
         }
     }
     reader.ingest.end(shared.clock.now()).await?;
-    reader.note(&job, &done, true).await?;
+    reader.note(true).await?;
     shared.store.forget_job_windows(&job)?;
     tracing::info!(%tenant, %job, records = totals.records, "the job is done");
     Ok(())
 }
 
-async fn report(progress: &mpsc::Sender<Progress>, totals: &Progress) {
-    if progress.send(totals.clone()).await.is_err() {
-        tracing::debug!("nobody looks at the job's progress; it goes on");
+/// The unfinished job that was asked for in the same words, or a new one.
+fn find_or_make(
+    request: &JobRequest,
+    tenant: &TenantId,
+    shared: &Shared,
+) -> Result<(JobId, Stored), JobError> {
+    let prefix = format!("backfill-{tenant}-");
+    for state in shared.store.jobs()? {
+        if state.finished || !state.job.as_str().starts_with(&prefix) {
+            continue;
+        }
+        if let Ok(stored) = serde_json::from_str::<Stored>(&state.state)
+            && stored.asked == request.asked
+        {
+            tracing::info!(job = %state.job, "an unfinished job goes on");
+            return Ok((state.job, stored));
+        }
     }
+    let (from, until) = (request.window.from(), request.window.until());
+    let id = format!("{prefix}{}-{}", from.timestamp(), until.timestamp());
+    let job = JobId::new(&id).unwrap_or_else(|_| JobId::live());
+    let stored = Stored {
+        asked: request.asked.clone(),
+        window: request.window,
+        slices: BTreeMap::new(),
+    };
+    Ok((job, stored))
 }
 
-fn read_done(shared: &Shared, job: &JobId) -> Result<Done, IngestError> {
-    let known = shared
-        .store
-        .jobs()?
-        .into_iter()
-        .find(|state| state.job == *job && !state.finished);
-    Ok(known
-        .and_then(|state| serde_json::from_str(&state.state).ok())
-        .unwrap_or_default())
-}
-
-struct JobReader {
+struct Reader {
     ingest: Ingest,
     shared: Shared,
+    wanted: Window,
+    job: JobId,
+    stored: Stored,
+    /// Spans that could not be read, in the range or in its widening.
+    not_read: usize,
 }
 
-impl JobReader {
-    async fn note(&mut self, job: &JobId, done: &Done, finished: bool) -> Result<(), IngestError> {
-        let state = serde_json::to_string(done).unwrap_or_default();
+impl Reader {
+    async fn stream(
+        &mut self,
+        connector: &dyn Connector,
+        stream: &StreamId,
+        slices: &[Window],
+        progress: &mpsc::Sender<Progress>,
+        totals: &mut Progress,
+    ) -> Result<(), JobError> {
+        let name = format!("{}/{}", stream.connector(), stream.name());
+        let finished = self.stored.slices.get(&name).copied().unwrap_or(0);
+        totals.slices_done += finished.min(slices.len());
+        for (index, slice) in slices.iter().enumerate().skip(finished) {
+            let failed = self.not_read;
+            self.slice(connector, stream, *slice, totals).await?;
+            if self.not_read == failed {
+                self.fill_gaps(stream, *slice).await?;
+            }
+            self.stored.slices.insert(name.clone(), index + 1);
+            totals.slices_done += 1;
+            self.note(false).await?;
+            // A caller who does not look must not hold the job up.
+            if progress.try_send(totals.clone()).is_err() {
+                tracing::debug!("nobody looks at the job's progress; it goes on");
+            }
+        }
+        Ok(())
+    }
+
+    async fn note(&mut self, finished: bool) -> Result<(), JobError> {
+        let state = serde_json::to_string(&self.stored).unwrap_or_default();
         let jobs = vec![JobState {
-            job: job.clone(),
+            job: self.job.clone(),
             state,
             finished,
         }];
@@ -167,32 +252,37 @@ impl JobReader {
             jobs,
             ..Commit::default()
         };
-        self.ingest.tick(self.shared.clock.now(), None, with).await
+        self.ingest.stage_commit(with);
+        Ok(self.ingest.flush(self.shared.clock.now()).await?)
     }
 
     /// Lists a slice to its end and reads all items in it.
     async fn slice(
         &mut self,
-        connector: &Arc<dyn Connector>,
+        connector: &dyn Connector,
         stream: &StreamId,
         slice: Window,
         totals: &mut Progress,
-    ) -> Result<(), IngestError> {
+    ) -> Result<(), JobError> {
         let mut cursor = connector.first_cursor(stream, slice);
         for _ in 0..LISTINGS_MAX {
-            let shared = self.shared.clone();
-            let listing = match list(&**connector, stream, &cursor, &shared).await {
+            let listing = match list(connector, stream, &cursor, &self.shared).await? {
                 Ok(listing) => listing,
                 Err(error) => return self.gap(stream, slice, &error.to_string(), totals).await,
             };
             for gap in listing.gaps {
-                self.gap(stream, gap.window, &gap.reason, totals).await?;
+                // What lies outside the slice is another's, or nobody asked for it.
+                if let Some(window) = common(gap.window, slice) {
+                    self.gap(stream, window, &gap.reason, totals).await?;
+                }
             }
-            let items = listing
+            for item in listing
                 .items
                 .into_iter()
-                .filter(|item| item.from < slice.until());
-            self.items(connector, items.collect(), totals).await?;
+                .filter(|item| item.from < slice.until())
+            {
+                self.item(connector, &item, totals).await?;
+            }
             let at_end = listing.cursor.covered_until >= slice.until();
             if at_end || !listing.more || listing.cursor == cursor {
                 return Ok(());
@@ -203,75 +293,121 @@ impl JobReader {
             .await
     }
 
-    async fn items(
+    /// Reads an item, tried again from its start after failures that pass. Pages that were taken
+    /// already are seen again and change nothing.
+    async fn item(
         &mut self,
-        connector: &Arc<dyn Connector>,
-        items: Vec<WorkItem>,
+        connector: &dyn Connector,
+        item: &WorkItem,
         totals: &mut Progress,
-    ) -> Result<(), IngestError> {
-        let shared = self.shared.clone();
-        let mut fetched = stream::iter(items)
-            .map(|item| {
-                let connector = connector.clone();
-                let shared = shared.clone();
-                async move {
-                    let pages = fetch_whole(&*connector, &item, &shared).await;
-                    (item, pages)
-                }
-            })
-            .buffer_unordered(FETCHES_MAX);
-        while let Some((item, pages)) = fetched.next().await {
-            match pages {
-                Ok(pages) => {
-                    for page in pages {
-                        let product = connector.records().product();
-                        let products = vec![product; page.records.len()];
-                        let counts = self
-                            .ingest
-                            .page(&page, &products, Commit::default())
-                            .await?;
-                        totals.records += counts.records;
-                        totals.duplicates += counts.duplicates;
-                    }
-                }
-                Err(error) => {
-                    let end = item.from + TimeDelta::seconds(1);
-                    if let Some(window) = Window::new(item.from, end) {
-                        self.gap(&item.stream, window, &error.to_string(), totals)
-                            .await?;
-                    }
-                }
+    ) -> Result<(), JobError> {
+        let mut tries = 0;
+        loop {
+            let error = match self.pages(connector, item, totals).await? {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !passes(&error) || tries >= TRIES_MAX {
+                let until = item.from + ITEM_SPAN;
+                let Some(window) = Window::new(item.from, until) else {
+                    return Ok(());
+                };
+                return self
+                    .gap(&item.stream, window, &error.to_string(), totals)
+                    .await;
             }
+            tries += 1;
+            wait_before_retry(&error, tries, &self.shared).await?;
         }
-        Ok(())
     }
 
+    async fn pages(
+        &mut self,
+        connector: &dyn Connector,
+        item: &WorkItem,
+        totals: &mut Progress,
+    ) -> Result<Result<(), FetchError>, JobError> {
+        wait_while_paused(&self.shared).await?;
+        let shutdown = self.shared.shutdown.clone();
+        let mut pages = match interruptible(&shutdown, connector.fetch(item)).await? {
+            Ok(pages) => pages,
+            Err(error) => return refused(error),
+        };
+        let mut complete = false;
+        while let Some(page) = interruptible(&shutdown, pages.next()).await? {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => return refused(error),
+            };
+            complete = page.last;
+            wait_while_paused(&self.shared).await?;
+            let products = vec![connector.records().product(); page.records.len()];
+            let counts = self
+                .ingest
+                .page(&page, &products, Commit::default())
+                .await?;
+            totals.records += counts.records;
+            totals.duplicates += counts.duplicates;
+        }
+        if complete {
+            return Ok(Ok(()));
+        }
+        let what = format!(
+            "item {} of {} ended before its last page",
+            item.key, item.stream
+        );
+        Ok(Err(FetchError::Retry { what, after: None }))
+    }
+
+    /// Notes a gap inside the range. In the widening it only says so: nobody asked for it.
     async fn gap(
         &mut self,
         stream: &StreamId,
         window: Window,
         reason: &str,
         totals: &mut Progress,
-    ) -> Result<(), IngestError> {
+    ) -> Result<(), JobError> {
+        self.not_read += 1;
+        let Some(window) = common(window, self.wanted) else {
+            tracing::info!(%stream, from = %window.from(), until = %window.until(), reason, "not to be had; outside the range");
+            return Ok(());
+        };
         totals.gaps += 1;
         let found_at = self.shared.clock.now();
         tracing::warn!(%stream, from = %window.from(), until = %window.until(), reason, "gap");
-        let state = if is_over(window, found_at) {
-            GapState::Lost
-        } else {
-            GapState::Open
-        };
+        let (stream, reason) = (stream.clone(), reason.to_owned());
         let gap = Gap {
-            stream: stream.clone(),
+            stream,
             window,
-            state,
-            reason: reason.to_owned(),
+            state: GapState::Open,
+            reason,
             found_at,
         };
-        self.ingest
-            .notice(&Notice::gap(gap), Commit::default())
-            .await
+        Ok(self.ingest.notice(&Notice::gap(gap)).await?)
     }
+
+    /// Open gaps inside a slice that was read whole are filled.
+    async fn fill_gaps(&mut self, stream: &StreamId, slice: Window) -> Result<(), JobError> {
+        let inside = |gap: &Gap| {
+            gap.stream == *stream
+                && gap.state == GapState::Open
+                && slice.from() <= gap.window.from()
+                && gap.window.until() <= slice.until()
+        };
+        for gap in self.shared.store.gaps()?.into_iter().filter(inside) {
+            let filled = Gap {
+                state: GapState::Filled,
+                ..gap
+            };
+            self.ingest.notice(&Notice::gap(filled)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The common part of two spans.
+fn common(a: Window, b: Window) -> Option<Window> {
+    Window::new(a.from().max(b.from()), a.until().min(b.until()))
 }
 
 /// Lists, tried again after failures that pass.
@@ -280,18 +416,29 @@ async fn list(
     stream: &StreamId,
     cursor: &Cursor,
     shared: &Shared,
-) -> Result<Listing, FetchError> {
+) -> Result<Result<Listing, FetchError>, JobError> {
     let mut tries = 0;
     loop {
-        match connector.list(stream, cursor).await {
-            Err(error)
-                if tries < TRIES_MAX && passes(&error) && !shared.shutdown.is_cancelled() =>
-            {
+        match interruptible(&shared.shutdown, connector.list(stream, cursor)).await? {
+            Ok(listing) => return Ok(Ok(listing)),
+            Err(error) if passes(&error) && tries < TRIES_MAX => {
                 tries += 1;
-                wait_before_retry(&error, tries, shared).await;
+                wait_before_retry(&error, tries, shared).await?;
             }
-            outcome => return outcome,
+            Err(error) => return refused(error),
         }
+    }
+}
+
+/// Refusals end the job; everything else is the caller's to weigh.
+fn refused<T>(error: FetchError) -> Result<Result<T, FetchError>, JobError> {
+    match error {
+        FetchError::Auth { what, help }
+        | FetchError::Permission { what, help }
+        | FetchError::AuditingDisabled { what, help } => {
+            Err(JobError::Refused(format!("{what}: {help}")))
+        }
+        other => Ok(Err(other)),
     }
 }
 
@@ -302,56 +449,71 @@ fn passes(error: &FetchError) -> bool {
     )
 }
 
-/// Nothing older than this is kept by any of the vendors.
-fn is_over(window: Window, now: DateTime<Utc>) -> bool {
-    window.until() < now - TimeDelta::days(180)
+async fn interruptible<T>(
+    shutdown: &tokio_util::sync::CancellationToken,
+    call: impl Future<Output = T>,
+) -> Result<T, JobError> {
+    shutdown
+        .run_until_cancelled(call)
+        .await
+        .ok_or(JobError::Interrupted)
 }
 
-/// All pages of an item, tried again from its start after a failure. An item of the feeds holds at
-/// most some MB; pages are bounded by the connector's body cap.
-async fn fetch_whole(
-    connector: &dyn Connector,
-    item: &WorkItem,
+async fn wait_while_paused(shared: &Shared) -> Result<(), JobError> {
+    let mut paused = shared.paused.clone();
+    let goes_on = async {
+        // An error means that the committer is gone; the commit that follows says so.
+        paused
+            .wait_for(|paused| !paused)
+            .await
+            .map(|_| ())
+            .unwrap_or_default();
+    };
+    interruptible(&shared.shutdown, goes_on).await
+}
+
+async fn wait_before_retry(
+    error: &FetchError,
+    tries: u32,
     shared: &Shared,
-) -> Result<Vec<Page>, FetchError> {
-    let mut tries = 0;
-    loop {
-        match fetch_once(connector, item).await {
-            Err(error)
-                if tries < TRIES_MAX && passes(&error) && !shared.shutdown.is_cancelled() =>
-            {
-                tries += 1;
-                wait_before_retry(&error, tries, shared).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-async fn fetch_once(connector: &dyn Connector, item: &WorkItem) -> Result<Vec<Page>, FetchError> {
-    let mut stream = connector.fetch(item).await?;
-    let mut pages = Vec::new();
-    while let Some(page) = stream.next().await {
-        pages.push(page?);
-    }
-    if pages.last().is_some_and(|page| page.last) {
-        return Ok(pages);
-    }
-    let what = format!(
-        "item {} of {} ended before its last page",
-        item.key, item.stream
-    );
-    Err(FetchError::Retry { what, after: None })
-}
-
-async fn wait_before_retry(error: &FetchError, tries: u32, shared: &Shared) {
+) -> Result<(), JobError> {
     let asked = match error {
         FetchError::Retry { after, .. } | FetchError::Throttled { after, .. } => *after,
         _ => None,
     };
-    let wait = asked.unwrap_or((RETRY_FIRST * 2_u32.pow(tries - 1)).min(RETRY_MAX));
-    tokio::select! {
-        () = tokio::time::sleep(shared.clock.real(wait)) => {}
-        () = shared.shutdown.cancelled() => {}
+    let doubled = RETRY_FIRST * 2_u32.pow(tries.saturating_sub(1).min(10));
+    let wait = shared.clock.real(asked.unwrap_or(doubled.min(RETRY_MAX)));
+    interruptible(&shared.shutdown, tokio::time::sleep(wait)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, Utc};
+
+    fn window(from: i64, until: i64) -> Window {
+        let at = |hours| DateTime::<Utc>::UNIX_EPOCH + TimeDelta::hours(hours);
+        Window::new(at(from), at(until)).unwrap()
+    }
+
+    #[test]
+    fn only_what_lies_in_both_spans_is_common() {
+        assert_eq!(common(window(0, 4), window(2, 6)), Some(window(2, 4)));
+        assert_eq!(common(window(0, 2), window(2, 6)), None);
+    }
+
+    #[test]
+    fn a_refusal_ends_the_job_and_a_passing_failure_does_not() {
+        let denied = FetchError::Permission {
+            what: "403".into(),
+            help: "grant it".into(),
+        };
+        assert!(matches!(refused::<()>(denied), Err(JobError::Refused(_))));
+        let busy = FetchError::Retry {
+            what: "503".into(),
+            after: None,
+        };
+        assert!(passes(&busy));
+        assert!(matches!(refused::<()>(busy), Ok(Err(_))));
     }
 }

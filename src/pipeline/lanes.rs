@@ -1,6 +1,7 @@
 //! Which lanes there are and where they begin: configured ones at their stored marks, new ones at the
 //! end of the outbox; stored ones that are no longer configured are retired aloud.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ impl Start {
             health,
             mark: self.mark,
             damaged: Vec::new(),
+            in_flight: VecDeque::new(),
             drain,
         }
     }

@@ -13,7 +13,7 @@ use exfilwatch_model::{Clock, Cursor, StreamId, Window, WorkItem};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::worker::Message;
+use crate::pipeline::fetch::Message;
 
 /// First wait after a listing failed; doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
@@ -30,6 +30,8 @@ pub(crate) struct ListingTask {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) stream: StreamId,
     pub(crate) cursor: Cursor,
+    /// When the whole retention was last listed again.
+    pub(crate) relisted: DateTime<Utc>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) shutdown: CancellationToken,
@@ -39,7 +41,7 @@ impl ListingTask {
     /// Lists until shutdown, or until the worker is gone.
     pub(crate) async fn run(mut self) {
         let schedule = self.connector.schedule(&self.stream);
-        let mut again = Again::new(&schedule, self.clock.now());
+        let mut again = Again::new(&schedule, self.relisted, self.clock.now());
         let mut failures = 0_u32;
         loop {
             let wait = match self.poll_once(&schedule, &mut again).await {
@@ -65,11 +67,12 @@ impl ListingTask {
     async fn poll_once(&mut self, schedule: &Schedule, again: &mut Again) -> Result<bool, Stop> {
         let listing = self.connector.list(&self.stream, &self.cursor).await;
         let more = listing.as_ref().is_ok_and(|listing| listing.more);
-        self.hand_over(listing).await?;
+        self.hand_over(listing, false).await?;
         if more {
             return Ok(true);
         }
-        let span = again.due(schedule, self.clock.now());
+        let now = self.clock.now();
+        let span = again.due(schedule, now);
         let until = self.cursor.covered_until;
         if let Some(window) = Window::new(until - span, until) {
             let found = self.connector.relist(&self.stream, window).await;
@@ -79,17 +82,25 @@ impl ListingTask {
                 gaps: Vec::new(),
                 more: false,
             });
-            self.hand_over(listing).await?;
+            let whole = span >= schedule.retention;
+            self.hand_over(listing, whole).await?;
         }
+        // Only now: a pass that failed is due again.
+        again.done(schedule, now, span);
         Ok(false)
     }
 
-    async fn hand_over(&mut self, outcome: Result<Listing, FetchError>) -> Result<(), Stop> {
+    async fn hand_over(
+        &mut self,
+        outcome: Result<Listing, FetchError>,
+        whole: bool,
+    ) -> Result<(), Stop> {
         let failed = outcome.as_ref().err().cloned();
         let (reply, answer) = oneshot::channel();
         let message = Message::Listed {
             stream: self.stream.clone(),
             outcome,
+            whole,
             reply,
         };
         self.messages.send(message).await.map_err(|_| Stop::Gone)?;
@@ -124,7 +135,8 @@ fn wait_after(error: &FetchError, failures: u32) -> Duration {
     }
 }
 
-/// When which span is to be listed again.
+/// When which span is to be listed again. The overlap is due at every start; the retention a day
+/// after it last worked, restarts or not.
 #[derive(Debug)]
 struct Again {
     overlap_at: DateTime<Utc>,
@@ -132,24 +144,31 @@ struct Again {
 }
 
 impl Again {
-    fn new(schedule: &Schedule, now: DateTime<Utc>) -> Self {
+    fn new(schedule: &Schedule, relisted: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         Self {
-            overlap_at: now + schedule.overlap_every,
-            retention_at: now + schedule.retention_every,
+            overlap_at: now,
+            retention_at: relisted + schedule.retention_every,
         }
     }
 
     /// The span that is due now, the longest only: it holds the shorter ones.
-    fn due(&mut self, schedule: &Schedule, now: DateTime<Utc>) -> TimeDelta {
+    fn due(&self, schedule: &Schedule, now: DateTime<Utc>) -> TimeDelta {
         if now >= self.retention_at {
-            self.retention_at = now + schedule.retention_every;
-            self.overlap_at = now + schedule.overlap_every;
             schedule.retention
         } else if now >= self.overlap_at {
-            self.overlap_at = now + schedule.overlap_every;
             schedule.overlap
         } else {
             schedule.hot
+        }
+    }
+
+    /// The span was listed.
+    fn done(&mut self, schedule: &Schedule, now: DateTime<Utc>, span: TimeDelta) {
+        if span >= schedule.retention {
+            self.retention_at = now + schedule.retention_every;
+        }
+        if span >= schedule.overlap {
+            self.overlap_at = now + schedule.overlap_every;
         }
     }
 }
@@ -183,16 +202,28 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_span_that_is_due_is_listed_again() {
+    fn the_longest_span_that_is_due_is_listed_again_until_it_worked() {
         let start = DateTime::UNIX_EPOCH;
         let schedule = schedule();
-        let mut again = Again::new(&schedule, start);
         let minutes = |n| start + TimeDelta::minutes(n);
-        assert_eq!(again.due(&schedule, minutes(1)), schedule.hot);
-        assert_eq!(again.due(&schedule, minutes(15)), schedule.overlap);
-        assert_eq!(again.due(&schedule, minutes(16)), schedule.hot);
-        assert_eq!(again.due(&schedule, minutes(24 * 60)), schedule.retention);
-        assert_eq!(again.due(&schedule, minutes(24 * 60 + 1)), schedule.hot);
+        let mut again = Again::new(&schedule, start, minutes(60));
+        assert_eq!(
+            again.due(&schedule, minutes(60)),
+            schedule.overlap,
+            "at every start"
+        );
+        again.done(&schedule, minutes(60), schedule.overlap);
+        assert_eq!(again.due(&schedule, minutes(61)), schedule.hot);
+        assert_eq!(again.due(&schedule, minutes(75)), schedule.overlap);
+        let day = 24 * 60;
+        assert_eq!(again.due(&schedule, minutes(day)), schedule.retention);
+        assert_eq!(
+            again.due(&schedule, minutes(day + 1)),
+            schedule.retention,
+            "not done yet"
+        );
+        again.done(&schedule, minutes(day + 1), schedule.retention);
+        assert_eq!(again.due(&schedule, minutes(day + 2)), schedule.hot);
     }
 
     #[test]

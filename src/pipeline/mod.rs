@@ -10,6 +10,7 @@
 
 pub mod committer;
 pub mod deliver;
+mod fetch;
 pub mod heartbeat;
 pub mod ingest;
 pub mod job;
@@ -18,12 +19,14 @@ mod listing;
 pub mod memory;
 pub mod notice;
 pub mod report;
+mod session;
 pub mod step;
 pub mod watch;
 pub mod worker;
 pub mod worklist;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use committer::Committer;
+use deliver::LaneEnd;
 use watch::Watch;
 use worker::Shared;
 
@@ -75,6 +79,8 @@ pub struct Pipeline {
     lanes: TaskTracker,
     /// Lanes end once they have caught up.
     finish: CancellationToken,
+    /// Lanes that have not said that they have caught up.
+    behind: Arc<AtomicUsize>,
     drain: Duration,
     /// Lanes end; after the sources, so that what they committed may still go out.
     stop_lanes: CancellationToken,
@@ -91,9 +97,11 @@ pub struct Undelivered {
 
 impl Pipeline {
     /// Opens the lanes at their marks and starts delivering.
-    pub fn start(parts: Parts) -> Result<Self, StateError> {
+    pub fn start(mut parts: Parts) -> Result<Self, StateError> {
         let store: Arc<dyn StateStore> = parts.state.store();
         let opened = lanes::open(&parts.state, &parts.routes)?;
+        // Durable before the first frame: a lane without a mark would not hold its segments.
+        parts.state.commit_group(vec![opened.marks])?;
         let watch = Watch::default();
         let (committer, paused, committer_thread) = Committer::start(
             parts.state,
@@ -121,22 +129,36 @@ impl Pipeline {
             committer_thread,
             lanes: TaskTracker::new(),
             finish: CancellationToken::new(),
+            behind: Arc::default(),
             drain: parts.drain,
             stop_lanes: CancellationToken::new(),
         };
-        pipeline.spawn(opened);
+        pipeline.spawn(opened.starts);
         Ok(pipeline)
     }
 
-    fn spawn(&self, opened: lanes::Opened) {
-        let committer = self.shared.committer.clone();
-        let marks = opened.marks;
-        self.lanes
-            .spawn(async move { committer.ride_along(marks).await });
-        for start in opened.starts {
+    fn spawn(&self, starts: Vec<lanes::Start>) {
+        for start in starts {
             let lane = start.into_lane(&self.shared, self.drain);
-            self.lanes
-                .spawn(lane.run(self.stop_lanes.clone(), self.finish.clone()));
+            let running = tokio::spawn(lane.run(self.stop_lanes.clone(), self.finish.clone()));
+            let shared = self.shared.clone();
+            let behind = self.behind.clone();
+            behind.fetch_add(1, Ordering::SeqCst);
+            self.lanes.spawn(async move {
+                match running.await {
+                    Ok(LaneEnd::CaughtUp) => {
+                        behind.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    Ok(LaneEnd::Stopped) => {}
+                    Err(error) => {
+                        // Not to be mended from here; the next start goes on at the lane's mark.
+                        shared
+                            .watch
+                            .set_fatal(format!("a lane ended by a panic: {error}"));
+                        shared.shutdown.cancel();
+                    }
+                }
+            });
         }
     }
 
@@ -174,7 +196,12 @@ impl Pipeline {
         let mut last = self.delivered();
         loop {
             tokio::select! {
-                () = self.lanes.wait() => return Ok(()),
+                () = self.lanes.wait() => {
+                    return match self.behind.load(Ordering::SeqCst) {
+                        0 => Ok(()),
+                        _ => Err(self.waiting()),
+                    };
+                }
                 () = interrupt.cancelled() => return Ok(()),
                 () = tokio::time::sleep(PATIENCE_STEP) => {}
             }
@@ -198,10 +225,10 @@ impl Pipeline {
 
     fn waiting(&self) -> Vec<Undelivered> {
         let shown = self.shared.watch.copy();
+        let end = *self.shared.committer.end().borrow();
         let waits = shown.lanes.keys().filter_map(|lane| {
             let health = shown.lane_health(lane);
-            health.oldest?;
-            Some(Undelivered {
+            (health.mark < end).then(|| Undelivered {
                 lane: lane.clone(),
                 reason: health.held.or(health.failing),
             })

@@ -83,6 +83,21 @@ impl Notice {
         }
     }
 
+    /// A stretch of the outbox that cannot be read.
+    pub fn outbox_loss(entry: &Quarantined) -> Self {
+        let facts = json!({
+            "reason": entry.reason, "origin": entry.origin,
+            "help": "read the time around it again: exfilwatch backfill --since … --until …",
+        });
+        Self {
+            stream: entry.stream.clone(),
+            name: "collector.loss",
+            at: entry.at,
+            facts,
+            gap: None,
+        }
+    }
+
     /// The frame that carries it.
     pub fn frame(&self, tenant: &TenantId) -> Frame {
         let mut body = json!({

@@ -94,7 +94,7 @@ impl Report {
                 retries: health.retries,
                 quarantined: health.quarantined,
                 oldest_seconds: health.oldest.map(|at| (now - at).num_seconds()),
-                held: health.held,
+                held: health.held.or(health.failing),
             }
         });
         let (streams, lanes) = (streams.collect(), lanes.collect());

@@ -7,10 +7,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_detectors::updates::{close, close_due, revise};
-use exfilwatch_detectors::{Engine, RuleSet};
+use exfilwatch_detectors::{Counters, Engine, RuleSet};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
@@ -18,11 +18,14 @@ use exfilwatch_model::{
     StreamId, TenantId,
 };
 use exfilwatch_state::{
-    Commit, Frame, Quarantined, SeenPlan, StateError, StateStore, WindowChange,
+    Commit, Frame, Quarantined, SEEN_DAYS, SeenPlan, StateError, StateStore, WindowChange,
 };
 
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
+
+/// Entries of the finding table are kept at least as long as the seen index remembers records.
+const FINDINGS_KEPT: TimeDelta = TimeDelta::days(SEEN_DAYS.cast_signed());
 
 /// The record readers of one tenant, by product.
 #[derive(Debug, Clone)]
@@ -104,6 +107,8 @@ pub struct Step {
     forwards_events: bool,
     /// Findings whose events lie before this are marked `backfill`, live or not.
     live_since: DateTime<Utc>,
+    /// Fingerprints taken in since the last flush: not yet in the seen index.
+    staged: HashSet<u64>,
     /// Stream that a finding's last word is sent under.
     last_stream: Option<StreamId>,
 }
@@ -146,6 +151,7 @@ impl Step {
             hash_key: store.hash_key()?,
             forwards_events: config.forwards_events,
             live_since: config.live_since,
+            staged: HashSet::new(),
             last_stream: None,
         })
     }
@@ -153,6 +159,20 @@ impl Step {
     /// The tenant.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
+    }
+
+    /// What was staged is in the seen index now.
+    pub fn flushed(&mut self) {
+        self.staged.clear();
+    }
+
+    fn is_known(&self, fingerprint: u64) -> bool {
+        self.staged.contains(&fingerprint) || self.memory.seen().contains(fingerprint)
+    }
+
+    /// What the detectors remember, and which bounds were hit.
+    pub fn counters(&self) -> Counters {
+        self.engine.counters()
     }
 
     /// Takes one input and says what is to be written.
@@ -183,36 +203,29 @@ impl Step {
                 Ok(head) => head,
                 Err(error) => {
                     let bytes = record.bytes().clone();
-                    let malformed = Malformed {
-                        bytes,
-                        reason: error.to_string(),
-                    };
-                    self.quarantine(page, &malformed, out);
+                    let reason = error.to_string();
+                    self.malformed(page, &Malformed { bytes, reason }, &mut fresh, out);
                     continue;
                 }
             };
             let fingerprint = head.fingerprint(&self.hash_key);
-            let known = self.memory.seen().contains(fingerprint) || !fresh.insert(fingerprint);
+            let known = self.is_known(fingerprint) || !fresh.insert(fingerprint);
             out.counts.last_event = out.counts.last_event.max(head.time);
             if known {
+                // Detected all the same: a job may have been the first to see it, and its windows
+                // are not ours. An event that is counted already is not counted again.
                 out.counts.duplicates += 1;
-                if self.job.is_live() {
-                    continue;
-                }
             } else if self.forwards_events {
                 events.push(envelope(page, &head, record));
             }
             self.detect(&*reader, &head, record, page.fetched_at);
         }
         for malformed in &page.malformed {
-            // They come again as often as their page is read, and are quarantined once.
-            let fingerprint = fingerprint_of_bytes(&self.hash_key, &malformed.bytes);
-            if !self.memory.seen().contains(fingerprint) && fresh.insert(fingerprint) {
-                self.quarantine(page, malformed, out);
-            }
+            self.malformed(page, malformed, &mut fresh, out);
         }
         let mut new: Vec<u64> = fresh.into_iter().collect();
         new.sort_unstable();
+        self.staged.extend(&new);
         let plan = self.memory.seen().plan(page.fetched_at.date_naive(), &new);
         plan.add_to(&mut out.commit);
         out.seen = Some(plan);
@@ -246,7 +259,8 @@ impl Step {
     fn collect(&mut self, stream: &StreamId, fetched_at: DateTime<Utc>, out: &mut Effects) {
         for finding in self.engine.collect(fetched_at) {
             let finding = self.in_its_mode(finding);
-            let expires = self.rules.expiry(&finding);
+            // Jobs may come back to it as long as its records are remembered.
+            let expires = self.rules.expiry(&finding).max(fetched_at + FINDINGS_KEPT);
             let mut table = self.memory.table();
             let revision = revise(table.get(&finding.uid), finding, expires);
             if table.get(&revision.state.uid) != Some(&revision.state) {
@@ -300,8 +314,19 @@ impl Step {
         out.findings.push(finding);
     }
 
-    fn quarantine(&self, page: &Page, malformed: &Malformed, out: &mut Effects) {
+    /// Quarantines what is no record, once: it comes again as often as its page is read.
+    fn malformed(
+        &self,
+        page: &Page,
+        malformed: &Malformed,
+        fresh: &mut HashSet<u64>,
+        out: &mut Effects,
+    ) {
         out.counts.malformed += 1;
+        let fingerprint = fingerprint_of_bytes(&self.hash_key, &malformed.bytes);
+        if self.is_known(fingerprint) || !fresh.insert(fingerprint) {
+            return;
+        }
         let entry = Quarantined::new(
             page.stream.clone(),
             page.item.clone(),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Finding, Severity, StreamId};
+use exfilwatch_detectors::Counters;
+use exfilwatch_model::{Finding, Severity, StreamId, TenantId};
 use exfilwatch_state::LaneId;
 use serde::Serialize;
 
@@ -52,6 +53,10 @@ pub struct Shown {
     pub findings: BTreeMap<(String, Severity, bool), u64>,
     /// Fetching is paused because the outbox has used up its budget.
     pub paused: bool,
+    /// What each tenant's detectors remember, and which bounds were hit.
+    pub detectors: BTreeMap<TenantId, Counters>,
+    /// Fingerprints that found no room in the seen index: their records may be delivered twice.
+    pub seen_not_remembered: usize,
     /// Why the process had to stop by itself.
     pub fatal: Option<String>,
 }
@@ -97,6 +102,13 @@ impl Watch {
     /// Fetching is, or is no longer, paused by the outbox budget.
     pub fn set_paused(&self, paused: bool) {
         self.shown().paused = paused;
+    }
+
+    /// What a tenant's detectors remember, and what the seen index could not.
+    pub fn memory(&self, tenant: &TenantId, counters: Counters, seen_not_remembered: usize) {
+        let mut shown = self.shown();
+        shown.detectors.insert(tenant.clone(), counters);
+        shown.seen_not_remembered = seen_not_remembered;
     }
 
     /// The process has to stop by itself.

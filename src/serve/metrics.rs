@@ -34,6 +34,12 @@ struct FindingLabels {
     alert: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BoundLabels {
+    tenant: String,
+    bound: String,
+}
+
 type Counter = prometheus_client::metrics::counter::Counter;
 
 struct Page {
@@ -71,6 +77,7 @@ pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     };
     streams(&mut page, shown, now);
     lanes(&mut page, shown, now);
+    detectors(&mut page, shown);
     let findings = shown
         .findings
         .iter()
@@ -100,6 +107,33 @@ pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         Ok(()) => text,
         Err(error) => format!("# the metrics could not be written: {error}\n"),
     }
+}
+
+/// Bounds that were hit: above zero, findings may depend on the order of arrival, or a record may be
+/// delivered twice.
+fn detectors(page: &mut Page, shown: &Shown) {
+    let bounds = shown.detectors.iter().flat_map(|(tenant, counters)| {
+        let label = |bound: &str| BoundLabels {
+            tenant: tenant.to_string(),
+            bound: bound.to_owned(),
+        };
+        [
+            (label("late_events"), counters.late_events),
+            (label("capped_entries"), counters.capped_entries),
+            (label("shed_entries"), counters.shed_entries),
+            (label("outdated_entries"), counters.outdated_entries),
+        ]
+    });
+    page.counters(
+        "detector_bounds_hit",
+        "Events and entries that a bound left out",
+        bounds,
+    );
+    let not_remembered = Gauge::<i64>::default();
+    not_remembered.set(i64::try_from(shown.seen_not_remembered).unwrap_or(i64::MAX));
+    let help = "Fingerprints that found no room in the seen index";
+    page.registry
+        .register("seen_not_remembered", help, not_remembered);
 }
 
 fn streams(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {

@@ -124,31 +124,6 @@ async fn replay(scene: &Scene, name: &str, content: &[u8]) -> BTreeMap<String, S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_of_reading_the_same_records_gives_the_same_findings() {
     let end = start() + TimeDelta::hours(16);
-    // Polled while it happens.
-    let polled_scene = scene(1_800.0, start()).await;
-    let process = polled_scene.start();
-    let sheet = polled_scene.services.simulator.sheet();
-    until(
-        "every record",
-        || polled_scene.missing().is_empty(),
-        || polled_scene.log(),
-    )
-    .await;
-    let wanted = sheet.due.len();
-    let met = || {
-        let seen: Vec<_> = polled_scene.delivered().into_values().collect();
-        sheet.judge(&seen).met.len()
-    };
-    until(
-        "every due finding",
-        || met() == wanted,
-        || format!("{} of {wanted}", met()),
-    )
-    .await;
-    assert_eq!(process.terminate().await, Some(0));
-    let polled = delivered(&polled_scene);
-    polled_scene.services.shutdown().await;
-
     // All of it in the past, from files and by backfill.
     let scene = scene(1.0, end + TimeDelta::hours(2)).await;
     let in_order = replay(
@@ -157,7 +132,6 @@ async fn every_way_of_reading_the_same_records_gives_the_same_findings() {
         &records(&scene, |all| all.sort()),
     )
     .await;
-    assert_eq!(in_order, polled, "replay against polling");
     let newest_first = replay(
         &scene,
         "newest-first.ndjson",
@@ -222,6 +196,63 @@ async fn every_way_of_reading_the_same_records_gives_the_same_findings() {
     assert!(scene.missing().is_empty(), "backfill delivers every record");
     assert_eq!(delivered(&scene), in_order, "backfill");
     scene.services.shutdown().await;
+}
+
+/// A live poller says the last word on a finding when its time is over: four days after the last
+/// record that could belong to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn polling_the_same_records_ends_in_the_same_findings() {
+    let scene = scene(1_800.0, start()).await;
+    let wanted = replay(
+        &scene,
+        "in-order.ndjson",
+        &records(&scene, |all| all.sort()),
+    )
+    .await;
+    let process = scene.start();
+    until(
+        "every record",
+        || scene.missing().is_empty(),
+        || scene.report(),
+    )
+    .await;
+    let ids = || delivered(&scene).into_keys().collect::<Vec<_>>();
+    let wanted_ids: Vec<String> = wanted.keys().cloned().collect();
+    until(
+        "every finding",
+        || ids() == wanted_ids,
+        || format!("{:#?}", difference(&delivered(&scene), &wanted)),
+    )
+    .await;
+    assert_eq!(process.terminate().await, Some(0));
+    for _ in 0..3 {
+        let clock = scene.services.simulator.clock();
+        clock.set(clock.now() + TimeDelta::days(5));
+        let process = scene.start();
+        let at = clock.now();
+        let polled = || {
+            scene
+                .low_water()
+                .is_some_and(|low| low > at - TimeDelta::hours(2))
+        };
+        until("the poller to be at the present", polled, || scene.log()).await;
+        assert_eq!(process.terminate().await, Some(0));
+    }
+    let polled = delivered(&scene);
+    assert!(polled == wanted, "{:#?}", difference(&polled, &wanted));
+    scene.services.shutdown().await;
+}
+
+/// Findings that stand differently on both sides.
+fn difference(
+    left: &BTreeMap<String, State>,
+    right: &BTreeMap<String, State>,
+) -> Vec<(Option<State>, Option<State>)> {
+    let ids: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let pairs = ids
+        .into_iter()
+        .map(|id| (left.get(id).cloned(), right.get(id).cloned()));
+    pairs.filter(|(left, right)| left != right).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use exfilwatch_simulator::{
 use serde_json::Value;
 
 /// Longest wait for anything; a condition that does not come true by then fails the test.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Services, folder, configuration.
 pub struct Scene {
@@ -77,7 +77,7 @@ impl Scene {
     pub fn configuration(&self) -> String {
         let folder = self.folder.path().display();
         let mut text = format!(
-            "[state]\nfolder = \"{folder}/state\"\n\n\
+            "[run]\nfirst_read_days = 1\n\n[state]\nfolder = \"{folder}/state\"\n\n\
              [defaults.office365]\npoll_interval_seconds = {0}\n\n\
              [defaults.google_workspace]\npoll_interval_seconds = {0}\n\n\
              [emitters.splunk_hec.main]\nurl = \"{1}\"\ntoken = {{ file = \"{folder}/hec.token\" }}\n\
@@ -159,6 +159,43 @@ impl Scene {
     /// All findings that were delivered to the file, whole, by id: the union of their revisions.
     pub fn delivered(&self) -> BTreeMap<String, SeenFinding> {
         read_findings(&self.path("findings.ndjson"))
+    }
+
+    /// What is missing, and the end of the log, for a test that waits in vain.
+    pub fn report(&self) -> String {
+        let missing = self.missing();
+        let records = &self.services.simulator.sheet().records;
+        let first = missing
+            .iter()
+            .take(5)
+            .filter_map(|id| records.iter().find(|r| r.id == *id));
+        let first: Vec<String> = first
+            .map(|r| format!("{} {} visible from {}", r.stream, r.id, r.visible_from_ms))
+            .collect();
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        let now = self.services.simulator.clock().now();
+        format!(
+            "{} of {} missing at {now}, such as {first:#?}\n{tail}",
+            missing.len(),
+            records.len()
+        )
+    }
+
+    /// The least low-water of all streams, asked of the running process.
+    pub fn low_water(&self) -> Option<chrono::DateTime<chrono::Utc>> {
+        let output = self
+            .command(&["status", "--output", "json"])
+            .output()
+            .unwrap();
+        let reports: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let streams = reports[0]["streams"].as_array()?;
+        let marks: Option<Vec<_>> = streams
+            .iter()
+            .map(|s| s["low_water"].as_str()?.parse().ok())
+            .collect();
+        marks?.into_iter().min()
     }
 
     /// Ids of the findings the collector holds.
@@ -264,6 +301,8 @@ pub fn finding(document: &Value) -> SeenFinding {
         detection: text(&ours["detection"]),
         tenant: text(&document["metadata"]["tenant_uid"]),
         uid: text(&document["finding_info"]["uid"]),
+        entity: text(&ours["entity"]),
+        counted: Some(ours["window_seconds"].is_number()),
         external_domain: text(&ours["external_domain"]),
         event_ids: ours["event_ids"]
             .as_array()

@@ -96,7 +96,7 @@ async fn a_week_with_an_outage_and_two_dozen_kills_loses_nothing() {
     let sheet = scene.services.simulator.sheet();
     let judge = || {
         let seen: Vec<_> = scene.delivered().into_values().collect();
-        sheet.judge(&seen)
+        sheet.judge_growing(&seen)
     };
     until(
         "every due finding",

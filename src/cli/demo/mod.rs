@@ -30,7 +30,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How long lanes may stand still at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Records younger than this at the end may still be on their way.
-const SETTLED: TimeDelta = TimeDelta::minutes(20);
+const SETTLED: TimeDelta = TimeDelta::minutes(40);
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -80,9 +80,9 @@ async fn play(
         emitter: screen,
         kinds: vec![Kind::Findings, Kind::Signals],
     });
-    let opened = app::open_state(&config.state.folder, clock.now())?;
+    let state = app::open_state(&config, clock.now())?;
     let pipeline = Pipeline::start(Parts {
-        state: opened.state,
+        state,
         routes,
         clock: clock.clone(),
         budget_bytes: config.state.outbox_bytes_max,

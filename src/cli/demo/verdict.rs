@@ -27,7 +27,7 @@ pub(super) fn compare(running: &Running, delivered: &[Finding], until: DateTime<
         let uids: BTreeSet<String> = recorded.findings().into_keys().map(str::to_owned).collect();
         (uids, records)
     });
-    let verdict = sheet.judge(&seen(delivered, &uids));
+    let verdict = sheet.judge_growing(&seen(delivered, &uids));
     let missing: BTreeSet<String> = verdict.missing.iter().map(name).collect();
     let split: BTreeSet<String> = verdict.split.iter().map(|(due, _)| name(due)).collect();
     let mut table = Table::new(&["DETECTION", "DUE", "FOUND", "STATE"]);
@@ -63,6 +63,29 @@ pub(super) fn compare(running: &Running, delivered: &[Finding], until: DateTime<
         received.len(),
         verdict.unexpected.len(),
     ))?;
+    for finding in verdict
+        .missing
+        .iter()
+        .chain(verdict.split.iter().map(|(due, _)| due))
+    {
+        if due.contains(&name(finding)) {
+            print(&format!("  missing or split: {finding:?}\n"))?;
+        }
+    }
+    for record in sheet.records.iter().filter(|record| {
+        record.visible_from_ms <= until.timestamp_millis() && !received.contains(&record.id)
+    }) {
+        print(&format!(
+            "  missing record: {} {} event {} visible {}\n",
+            record.stream, record.id, record.event_ms, record.visible_from_ms
+        ))?;
+    }
+    for finding in &verdict.unexpected {
+        print(&format!(
+            "  nobody ordered: {} {} {:?}\n",
+            finding.tenant, finding.detection, finding.event_ids
+        ))?;
+    }
     let all_found = by_detection.values().all(|(wanted, found)| wanted == found);
     if all_found && lost == 0 && verdict.unexpected.is_empty() {
         return print("\nEverything that was due was found, nothing was lost.\n");
@@ -86,6 +109,8 @@ fn seen(delivered: &[Finding], uids: &BTreeSet<String>) -> Vec<SeenFinding> {
             detection: finding.rule.detection.clone(),
             tenant: finding.tenant.to_string(),
             uid,
+            entity: finding.entity.clone(),
+            counted: Some(finding.window_seconds.is_some()),
             external_domain: finding.external_domain.clone().unwrap_or_default(),
             event_ids: Vec::new(),
         });

@@ -1,0 +1,83 @@
+//! What the tasks of a tenant bring to its worker, and the task that fetches one item.
+
+use std::sync::Arc;
+
+use exfilwatch_connectors::{Connector, FetchError, Listing};
+use exfilwatch_model::{Cursor, Page, StreamId, WorkItem};
+use futures::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::pipeline::worklist::{ItemKey, key_of};
+
+/// What the tasks send to the worker.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A listing came back; answered with the committed cursor.
+    Listed {
+        stream: StreamId,
+        outcome: Result<Listing, FetchError>,
+        /// It was the whole retention, listed again.
+        whole: bool,
+        reply: oneshot::Sender<Option<Cursor>>,
+    },
+    /// A page of an item; answered when it is committed.
+    Page {
+        item: ItemKey,
+        page: Page,
+        reply: oneshot::Sender<()>,
+    },
+    /// A task ended by a panic.
+    Panicked(String),
+    /// The fetch of an item is over.
+    Ended {
+        item: ItemKey,
+        outcome: Result<(), FetchError>,
+    },
+}
+
+/// Fetches one item and hands its pages to the worker, one at a time.
+pub(crate) async fn fetch(
+    connector: Arc<dyn Connector>,
+    item: WorkItem,
+    messages: mpsc::Sender<Message>,
+) {
+    let key = key_of(&item);
+    let outcome = fetch_pages(&*connector, &item, &messages).await;
+    if messages
+        .send(Message::Ended { item: key, outcome })
+        .await
+        .is_err()
+    {
+        tracing::debug!("a fetch ended after its worker");
+    }
+}
+
+async fn fetch_pages(
+    connector: &dyn Connector,
+    item: &WorkItem,
+    messages: &mpsc::Sender<Message>,
+) -> Result<(), FetchError> {
+    let mut pages = connector.fetch(item).await?;
+    let mut complete = false;
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        complete = page.last;
+        let (reply, committed) = oneshot::channel();
+        let message = Message::Page {
+            item: key_of(item),
+            page,
+            reply,
+        };
+        if messages.send(message).await.is_err() || committed.await.is_err() {
+            return Ok(());
+        }
+    }
+    if complete {
+        return Ok(());
+    }
+    let what = format!(
+        "item {} of {} ended before its last page",
+        item.key, item.stream
+    );
+    Err(FetchError::Retry { what, after: None })
+}
