@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use crate::scene::{Scene, until};
 
 /// Virtual seconds per real second: a week in a little under three minutes.
-const RATE: f64 = 3_600.0;
+const RATE: f64 = 2_700.0;
 /// Kills on the way.
 const KILLS: u32 = 24;
 
@@ -55,7 +55,7 @@ fn faults() -> FaultScript {
 async fn a_week_with_an_outage_and_two_dozen_kills_loses_nothing() {
     let seed = 20_260_504;
     let world = WorldOptions {
-        records_per_day: 600,
+        records_per_day: 300,
         ..WorldOptions::new(seed, start(), start() + TimeDelta::days(7))
     };
     let options = SimulatorOptions {
@@ -81,16 +81,7 @@ async fn a_week_with_an_outage_and_two_dozen_kills_loses_nothing() {
     until(
         "every record at the receiver",
         || scene.missing().is_empty(),
-        || {
-            let missing = scene.missing();
-            format!(
-                "{} of {} missing, such as {:?}\n{}",
-                missing.len(),
-                scene.services.simulator.sheet().records.len(),
-                missing.first(),
-                tail(&scene.log())
-            )
-        },
+        || scene.report(),
     )
     .await;
     let sheet = scene.services.simulator.sheet();
@@ -133,9 +124,4 @@ async fn a_week_with_an_outage_and_two_dozen_kills_loses_nothing() {
         recorded.duplicates()
     );
     scene.services.shutdown().await;
-}
-
-fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(30)..].join("\n")
 }
