@@ -70,10 +70,14 @@ pub fn load(common: &Common, required: bool) -> Result<Config, Failure> {
 
 /// The rules: built in, overlaid by a folder, less the disabled ones.
 pub fn rules(options: &DetectorsOptions) -> Result<Arc<RuleSet>, Failure> {
-    RuleSet::load(options).map(Arc::new).map_err(|error| {
+    let rules = RuleSet::load(options).map_err(|error| {
         Failure::caused(Code::Usage, "the rules cannot be loaded", &error)
-            .help("exfilwatch rules test shows what is wrong with each rule file")
-    })
+            .help("docs/RULE-FILES.md says how a rule file is written")
+    })?;
+    for skipped in rules.skipped() {
+        tracing::info!(file = %skipped.file, rule = %skipped.title, reason = %skipped.reason, "rule left out");
+    }
+    Ok(Arc::new(rules))
 }
 
 /// Record readers that know these domains.

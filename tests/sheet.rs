@@ -1,7 +1,12 @@
 //! Judges the rules by the simulator's answer sheet, offline: whole invented worlds through the real
 //! readers and the real engine, at one go and in the order of the sheet. Everything that is due
 //! must be found under its one id, and nothing else.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

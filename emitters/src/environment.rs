@@ -1,6 +1,8 @@
 //! How an emitter reads a secret: through the environment the application gives it.
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use exfilwatch_model::SecretSource;
@@ -27,12 +29,7 @@ impl Environment {
             SecretSource::Env(name) => {
                 (self.0)(name).ok_or_else(|| SecretError::Unset(name.clone()))?
             }
-            SecretSource::File(path) => {
-                std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
-                    path: path.display().to_string(),
-                    source,
-                })?
-            }
+            SecretSource::File(path) => read_private(path)?,
         };
         let secret = text.trim_end_matches(['\r', '\n']);
         let plain = secret.bytes().all(|byte| byte.is_ascii_graphic());
@@ -41,6 +38,26 @@ impl Environment {
         }
         Ok(SecretString::from(secret))
     }
+}
+
+/// Reads a file that only its owner may read.
+fn read_private(path: &Path) -> Result<String, SecretError> {
+    let unreadable = |source| SecretError::Unreadable {
+        path: path.display().to_string(),
+        source,
+    };
+    let mode = std::fs::metadata(path)
+        .map_err(unreadable)?
+        .permissions()
+        .mode()
+        & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Open {
+            path: path.display().to_string(),
+            mode,
+        });
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 impl fmt::Debug for Environment {
@@ -55,6 +72,14 @@ pub enum SecretError {
     /// The variable is not set.
     #[error("environment variable {0} is not set")]
     Unset(String),
+    /// Others than the owner may read the file.
+    #[error("secret file {path} may be read by others (mode {mode:04o}): run chmod 600 on it")]
+    Open {
+        /// The file.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file cannot be read.
     #[error("secret file {path} cannot be read: {source}")]
     Unreadable {

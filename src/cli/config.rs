@@ -9,7 +9,7 @@ use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
 
 /// What to do with the configuration.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Reads the configuration and says everything that is wrong with it.
     Check,

@@ -145,7 +145,7 @@ async fn forward(
         if shared.shutdown.is_cancelled() {
             return Ok(line.totals);
         }
-        line.file(input, digest, args.again).await?;
+        line.file(input, digest.as_deref(), args.again).await?;
     }
     line.end().await?;
     shared
@@ -200,8 +200,8 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    async fn file(&mut self, input: &Input, digest: &Option<String>, again: bool) -> Outcome {
-        let known = self.mark(digest.as_deref())?;
+    async fn file(&mut self, input: &Input, digest: Option<&str>, again: bool) -> Outcome {
+        let known = self.mark(digest)?;
         if known.as_ref().is_some_and(|mark| mark.finished) && !again {
             self.totals.files_skipped += 1;
             tracing::info!(file = %input, "forwarded before; skipped");
@@ -219,9 +219,9 @@ impl Line<'_> {
             if batch.offset <= done && !batch.last {
                 continue;
             }
-            let mark = digest.as_ref().map(|digest| FileMark {
+            let mark = digest.map(|digest| FileMark {
                 path: input.to_string(),
-                digest: digest.clone(),
+                digest: digest.to_owned(),
                 offset: batch.offset,
                 finished: batch.last,
             });

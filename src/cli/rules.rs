@@ -178,38 +178,54 @@ fn section(rule: &Summary, heading: &str) -> String {
     text
 }
 
+/// A case and how it went, for programs.
+#[derive(Debug, serde::Serialize)]
+struct CaseLine {
+    detection: String,
+    case: String,
+    file: String,
+    failure: Option<String>,
+}
+
 fn test(name: &str, rules: &Arc<RuleSet>, output: Output) -> Outcome {
     let outcomes = cases::run(rules, &mut read)
         .map_err(|error| Failure::caused(Code::State, "running the cases", &error))?;
-    let outcomes: Vec<_> = outcomes
+    let named = outcomes
         .into_iter()
-        .filter(|outcome| outcome.detection.starts_with(name))
+        .filter(|outcome| outcome.detection.starts_with(name));
+    let lines: Vec<CaseLine> = named
+        .map(|outcome| CaseLine {
+            detection: outcome.detection,
+            case: outcome.case,
+            file: outcome.file,
+            failure: outcome.failure,
+        })
         .collect();
+    if lines.is_empty() {
+        let what = format!("no detection that begins with {name:?} has a case");
+        return Err(Failure::new(Code::Usage, what).help("exfilwatch rules list names them all"));
+    }
     let mut table = Table::new(&["DETECTION", "CASE", "RESULT"]);
-    for outcome in &outcomes {
-        let result = outcome.failure.clone().unwrap_or_else(|| "ok".into());
-        table.row([outcome.detection.clone(), outcome.case.clone(), result]);
+    for line in &lines {
+        let result = line.failure.clone().unwrap_or_else(|| "ok".into());
+        table.row([line.detection.clone(), line.case.clone(), result]);
     }
-    if output == Output::Table {
-        print(&table.text())?;
-    }
+    print_items(output, &lines, &table)?;
     let lint = catalogue::lint(rules);
-    let failed = outcomes
-        .iter()
-        .filter(|outcome| outcome.failure.is_some())
-        .count();
-    print(&format!(
-        "{} cases, {failed} failed, {} rules lack a case\n",
-        outcomes.len(),
-        lint.len()
-    ))?;
+    let failed = lines.iter().filter(|line| line.failure.is_some()).count();
+    if output == Output::Table {
+        print(&format!(
+            "{} cases, {failed} failed, {} other faults\n",
+            lines.len(),
+            lint.len()
+        ))?;
+    }
     if failed == 0 && lint.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(
-        Code::Usage,
-        format!("{failed} cases failed\n{}", lint.join("\n")),
-    ))
+    let mut faults = lint;
+    faults.insert(0, format!("{failed} of {} cases failed", lines.len()));
+    Err(Failure::new(Code::Usage, faults.join("\n")))
 }
 
 /// Reads a case's raw record as the pipeline would.

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use exfilwatch_config::Config;
@@ -39,8 +39,8 @@ pub(crate) fn run(command: StateCommand, common: &Common) -> Outcome {
     let config = app::load(common, common.state.is_none())?;
     match command {
         StateCommand::Show => show(&open(&config)?, common.output),
-        StateCommand::Export { file } => export(&open(&config)?, file),
-        StateCommand::Import { file } => import(&config.state.folder, file),
+        StateCommand::Export { file } => export(&open(&config)?, &file),
+        StateCommand::Import { file } => import(&config.state.folder, &file),
         StateCommand::Verify => verify(&open(&config)?, common.output),
     }
 }
@@ -82,7 +82,7 @@ fn show(state: &State, output: Output) -> Outcome {
     ))
 }
 
-fn export(state: &State, path: PathBuf) -> Outcome {
+fn export(state: &State, path: &Path) -> Outcome {
     let failed = |error: std::io::Error| {
         Failure::caused(Code::State, format!("writing {}", path.display()), &error)
     };
@@ -90,7 +90,7 @@ fn export(state: &State, path: PathBuf) -> Outcome {
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&path);
+        .open(path);
     let mut out = BufWriter::new(file.map_err(failed)?);
     let done = state
         .export(&mut out)
@@ -112,8 +112,8 @@ fn export(state: &State, path: PathBuf) -> Outcome {
     Err(Failure::new(Code::Gap, what).help("exfilwatch state verify names them"))
 }
 
-fn import(folder: &std::path::Path, path: PathBuf) -> Outcome {
-    let file = File::open(&path).map_err(|error| {
+fn import(folder: &Path, path: &Path) -> Outcome {
+    let file = File::open(path).map_err(|error| {
         Failure::caused(Code::Usage, format!("reading {}", path.display()), &error)
     })?;
     let mut input = BufReader::new(file);

@@ -182,7 +182,7 @@ impl Thread {
         let (commits, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
         let alone = (commits.len() > 1).then(|| commits.clone());
         match (self.commit(commits), alone) {
-            (Ok(end), _) => replies.into_iter().for_each(|reply| answer(reply, Ok(end))),
+            (Ok(end), _) => answer_all(replies, &Ok(end)),
             // One tenant's commit that cannot be written must not stop the others'.
             (Err(_), Some(commits)) if !self.shutdown.is_cancelled() => {
                 for (commit, reply) in commits.into_iter().zip(replies) {
@@ -191,9 +191,7 @@ impl Thread {
                 }
             }
             (Err(error), _) => {
-                replies
-                    .into_iter()
-                    .for_each(|reply| answer(reply, Err(error.clone())));
+                answer_all(replies, &Err(error));
             }
         }
     }
@@ -247,7 +245,7 @@ impl Thread {
                 self.hold_to_budget(held);
             }
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the outbox could not be measured")
+                tracing::warn!(error = %chain(&error), "the outbox could not be measured");
             }
         }
     }
@@ -282,6 +280,12 @@ fn answer(reply: Option<Reply>, outcome: Result<Position, CommitError>) {
         && reply.send(outcome).is_err()
     {
         tracing::debug!("a worker went away before its commit was answered");
+    }
+}
+
+fn answer_all(replies: Vec<Option<Reply>>, outcome: &Result<Position, CommitError>) {
+    for reply in replies {
+        answer(reply, outcome.clone());
     }
 }
 

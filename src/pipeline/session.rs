@@ -547,7 +547,7 @@ impl<'a> Session<'a> {
         };
         let news = self.held.insert(stream.clone(), hold).is_none();
         self.shared.watch.stream(stream, |health| {
-            health.held = Some(format!("{what}: {help}"))
+            health.held = Some(format!("{what}: {help}"));
         });
         if news {
             tracing::error!(%stream, %what, %help, "stream held");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::Finding;
-use exfilwatch_simulator::{DueFinding, Running, SeenFinding};
+use exfilwatch_simulator::{DueFinding, Record, Running, SeenFinding};
 
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Table, print};
@@ -30,7 +30,9 @@ pub(super) fn compare(running: &Running, delivered: &[Finding], until: DateTime<
     let verdict = sheet.judge_growing(&seen(delivered, &uids));
     let missing: BTreeSet<String> = verdict.missing.iter().map(name).collect();
     let split: BTreeSet<String> = verdict.split.iter().map(|(due, _)| name(due)).collect();
-    let mut table = Table::new(&["DETECTION", "DUE", "FOUND", "STATE"]);
+    let is_found = |finding: &&DueFinding| {
+        !missing.contains(&name(finding)) && !split.contains(&name(finding))
+    };
     let mut by_detection: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for finding in sheet
         .due
@@ -39,9 +41,46 @@ pub(super) fn compare(running: &Running, delivered: &[Finding], until: DateTime<
     {
         let (wanted, found) = by_detection.entry(&finding.detection).or_default();
         *wanted += 1;
-        *found += usize::from(!missing.contains(&name(finding)) && !split.contains(&name(finding)));
+        *found += usize::from(is_found(&finding));
     }
-    for (detection, (wanted, found)) in &by_detection {
+    let lost: Vec<&Record> = sheet
+        .records
+        .iter()
+        .filter(|record| record.visible_from_ms <= until.timestamp_millis())
+        .filter(|record| !received.contains(&record.id))
+        .collect();
+    print(&format!(
+        "What the simulator did, against what arrived at the receiver:\n\n{}\n\
+         records: {} received, {} missing · findings nobody ordered: {}\n",
+        table(&by_detection),
+        received.len(),
+        lost.len(),
+        verdict.unexpected.len(),
+    ))?;
+    let not_found: Vec<&DueFinding> = sheet
+        .due
+        .iter()
+        .filter(|f| due.contains(&name(f)) && !is_found(f))
+        .collect();
+    if not_found.is_empty() && lost.is_empty() && verdict.unexpected.is_empty() {
+        return print("\nEverything that was due was found, nothing was lost.\n");
+    }
+    for finding in not_found {
+        print(&format!("  not found, or under several ids: {finding:?}\n"))?;
+    }
+    for record in lost {
+        print(&format!("  missing: {} {}\n", record.stream, record.id))?;
+    }
+    for finding in &verdict.unexpected {
+        print(&format!("  nobody ordered: {finding:?}\n"))?;
+    }
+    let what = "the demo did not find what it should: this is a bug of exfilwatch";
+    Err(Failure::new(Code::Vendor, what).help("report it with the seed and this table"))
+}
+
+fn table(by_detection: &BTreeMap<&str, (usize, usize)>) -> String {
+    let mut table = Table::new(&["DETECTION", "DUE", "FOUND", "STATE"]);
+    for (detection, (wanted, found)) in by_detection {
         let state = if wanted == found { "ok" } else { "MISSING" };
         table.row([
             (*detection).to_owned(),
@@ -50,51 +89,7 @@ pub(super) fn compare(running: &Running, delivered: &[Finding], until: DateTime<
             state.to_owned(),
         ]);
     }
-    let lost = sheet
-        .records
-        .iter()
-        .filter(|record| record.visible_from_ms <= until.timestamp_millis())
-        .filter(|record| !received.contains(&record.id))
-        .count();
-    print(&format!(
-        "What the simulator did, against what arrived at the receiver:\n\n{}\n\
-         records: {} received, {lost} missing · findings nobody ordered: {}\n",
-        table.text(),
-        received.len(),
-        verdict.unexpected.len(),
-    ))?;
-    for finding in verdict
-        .missing
-        .iter()
-        .chain(verdict.split.iter().map(|(due, _)| due))
-    {
-        if due.contains(&name(finding)) {
-            print(&format!("  missing or split: {finding:?}\n"))?;
-        }
-    }
-    for record in sheet.records.iter().filter(|record| {
-        record.visible_from_ms <= until.timestamp_millis() && !received.contains(&record.id)
-    }) {
-        print(&format!(
-            "  missing record: {} {} event {} visible {}\n",
-            record.stream, record.id, record.event_ms, record.visible_from_ms
-        ))?;
-    }
-    for finding in &verdict.unexpected {
-        print(&format!(
-            "  nobody ordered: {} {} {:?}\n",
-            finding.tenant, finding.detection, finding.event_ids
-        ))?;
-    }
-    let all_found = by_detection.values().all(|(wanted, found)| wanted == found);
-    if all_found && lost == 0 && verdict.unexpected.is_empty() {
-        return print("\nEverything that was due was found, nothing was lost.\n");
-    }
-    Err(Failure::new(
-        Code::Vendor,
-        "the demo did not find what it should: this is a bug of exfilwatch",
-    )
-    .help("report it with the seed and this table"))
+    table.text()
 }
 
 /// Per finding the union of its revisions, where the receiver has it.
