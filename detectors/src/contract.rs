@@ -6,6 +6,8 @@ use std::ops::AddAssign;
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{Event, Finding, Product};
 
+use crate::rules::Need;
+
 /// Which records a detector wants normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interest {
@@ -14,6 +16,8 @@ pub struct Interest {
     /// Operations, each a name or a pattern with `*` (`*Export*`), compared without case. An empty
     /// list means all.
     pub operations: Vec<String>,
+    /// What their events must have, as far as is known.
+    pub need: Need,
 }
 
 /// A change of a detector's memory, for the commit. Keys begin with nothing of the tenant: the

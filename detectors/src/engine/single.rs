@@ -16,7 +16,7 @@ use super::ledger::Ledger;
 use super::period;
 use super::quotes::Quotes;
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
-use crate::rules::{Kind, Rule, RuleSet};
+use crate::rules::{Kind, Need, Rule, RuleSet};
 
 /// A single-record rule at work for one tenant and job.
 #[derive(Debug)]
@@ -188,6 +188,7 @@ pub(crate) fn interest(rules: &RuleSet, place: usize) -> Interest {
     let nothing = || Interest {
         product: None,
         operations: vec![String::new()],
+        need: Need::Nothing,
     };
     rules
         .rules()

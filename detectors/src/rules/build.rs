@@ -9,6 +9,7 @@ use rsigma_parser::{CorrelationRule, Level, SigmaRule};
 use super::error::{Place, RuleError};
 use super::facts::{Metadata, facts};
 use super::interest;
+use super::need::Need;
 use super::rule::{Alert, Kind, Layout, Rule, SHIFTS_MAX, Shift};
 use super::rule_file::{Document, RuleFile, Sigma, product};
 use super::schema::{IdentityKey, IdentityMap, OwnKeys, ShiftKey};
@@ -109,6 +110,7 @@ fn bases(files: &[RuleFile]) -> Result<HashMap<String, Base>, RuleError> {
                 interest: Interest {
                     product: Some(product),
                     operations: interest::operations(rule),
+                    need: Need::of(rule),
                 },
                 product,
                 service: rule.logsource.service.clone(),
@@ -177,6 +179,7 @@ fn single(
     let interest = Interest {
         product: Some(product),
         operations: interest::operations(sigma),
+        need: Need::of(sigma),
     };
     let parts = Parts {
         facts: facts(file, document, product, Metadata::of_rule(sigma)),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use exfilwatch_model::Product;
 
+use super::need::Need;
 use super::pattern::{Pattern, with_lower};
 use crate::contract::Interest;
 
@@ -17,9 +18,16 @@ pub(crate) struct Index {
 
 #[derive(Debug, Default)]
 struct Table {
-    exact: HashMap<String, Vec<usize>>,
-    patterns: Vec<(Pattern, usize)>,
+    exact: HashMap<String, Named>,
+    patterns: Vec<(Pattern, usize, Need)>,
     all: Vec<usize>,
+}
+
+/// Who wants an operation, and what one of them needs at least.
+#[derive(Debug)]
+struct Named {
+    positions: Vec<usize>,
+    need: Need,
 }
 
 impl Index {
@@ -29,7 +37,7 @@ impl Index {
         for (position, interest) in interests.into_iter().enumerate() {
             for product in [Product::M365, Product::GoogleWorkspace] {
                 if interest.product.is_none_or(|only| only == product) {
-                    index.table_mut(product).add(&interest.operations, position);
+                    index.table_mut(product).add(&interest, position);
                 }
             }
         }
@@ -53,7 +61,20 @@ impl Index {
     /// Whether anything wants one of these operations. Called for every record.
     pub(crate) fn wants(&self, product: Product, operations: &[Cow<'_, str>]) -> bool {
         let table = self.table(product);
-        !table.all.is_empty() || operations.iter().any(|operation| table.wants(operation))
+        !table.all.is_empty() || operations.iter().any(|o| table.wants(o, &mut |_| true))
+    }
+
+    /// The same, less what its fields rule out: `may_have` is given an operation of the record and
+    /// a field, and says whether an event of it may have the field.
+    pub(crate) fn wants_fields(
+        &self,
+        product: Product,
+        operations: &[Cow<'_, str>],
+        may_have: &mut dyn FnMut(&str, &str) -> bool,
+    ) -> bool {
+        let table = self.table(product);
+        let mut wanted = |operation: &str| table.wants(operation, &mut |f| may_have(operation, f));
+        !table.all.is_empty() || operations.iter().any(|operation| wanted(operation))
     }
 
     /// Puts the positions that want this operation into `found`, in order, each once.
@@ -62,11 +83,11 @@ impl Index {
         found.clear();
         found.extend_from_slice(&table.all);
         with_lower(operation, |lower| {
-            if let Some(positions) = table.exact.get(lower) {
-                found.extend_from_slice(positions);
+            if let Some(named) = table.exact.get(lower) {
+                found.extend_from_slice(&named.positions);
             }
-            let matching = table.patterns.iter().filter(|(p, _)| p.matches(lower));
-            found.extend(matching.map(|(_, position)| *position));
+            let matching = table.patterns.iter().filter(|(p, ..)| p.matches(lower));
+            found.extend(matching.map(|(_, position, _)| *position));
         });
         found.sort_unstable();
         found.dedup();
@@ -74,26 +95,36 @@ impl Index {
 }
 
 impl Table {
-    fn add(&mut self, operations: &[String], position: usize) {
-        if operations.is_empty() {
+    fn add(&mut self, interest: &Interest, position: usize) {
+        if interest.operations.is_empty() {
             self.all.push(position);
         }
-        for operation in operations {
+        for operation in &interest.operations {
             let pattern = Pattern::new(operation);
-            match pattern.exact() {
-                Some(name) => self
-                    .exact
-                    .entry(name.to_owned())
-                    .or_default()
-                    .push(position),
-                None => self.patterns.push((pattern, position)),
+            let need = interest.need.clone();
+            let Some(name) = pattern.exact() else {
+                self.patterns.push((pattern, position, need));
+                continue;
+            };
+            if let Some(named) = self.exact.get_mut(name) {
+                named.positions.push(position);
+                named.need = Need::any([named.need.clone(), need]);
+            } else {
+                let positions = vec![position];
+                let named = Named { positions, need };
+                self.exact.insert(name.to_owned(), named);
             }
         }
     }
 
-    fn wants(&self, operation: &str) -> bool {
+    fn wants(&self, operation: &str, may_have: &mut dyn FnMut(&str) -> bool) -> bool {
         with_lower(operation, |lower| {
-            self.exact.contains_key(lower) || self.patterns.iter().any(|(p, _)| p.matches(lower))
+            let named = self.exact.get(lower);
+            named.is_some_and(|named| named.need.may_be_met(may_have))
+                || self
+                    .patterns
+                    .iter()
+                    .any(|(p, _, need)| p.matches(lower) && need.may_be_met(may_have))
         })
     }
 }
@@ -106,6 +137,7 @@ mod tests {
         Interest {
             product,
             operations: operations.iter().map(|&o| o.to_owned()).collect(),
+            need: Need::Nothing,
         }
     }
 
@@ -145,5 +177,26 @@ mod tests {
         assert!(!wants(Product::GoogleWorkspace, &["edit"]));
         assert!(!wants(Product::M365, &["change_user_access"]));
         assert!(!wants(Product::GoogleWorkspace, &[]));
+    }
+
+    #[test]
+    fn a_record_is_not_wanted_when_no_rule_can_find_the_fields_it_needs() {
+        let needing = |operation: &str, name: &str| Interest {
+            need: Need::Field(name.to_owned()),
+            ..interest(Some(Product::M365), &[operation])
+        };
+        let mut interests = vec![needing("Set-Mailbox", "f"), needing("*Mailbox", "g")];
+        let wants = |interests: &[Interest], field: &str| {
+            let index = Index::new(interests.iter().cloned());
+            let operations = [Cow::Borrowed("Set-Mailbox")];
+            index.wants_fields(Product::M365, &operations, &mut |operation, name| {
+                operation == "Set-Mailbox" && name == field
+            })
+        };
+        assert!(wants(&interests, "f"));
+        assert!(wants(&interests, "g"));
+        assert!(!wants(&interests, "h"));
+        interests.push(interest(Some(Product::M365), &["set-mailbox"]));
+        assert!(wants(&interests, "h"), "one rule needs nothing");
     }
 }

@@ -9,6 +9,7 @@ mod facts;
 mod index;
 mod interest;
 mod load;
+mod need;
 mod pattern;
 mod rule;
 mod rule_file;
@@ -19,6 +20,7 @@ mod window_rule;
 
 pub use error::RuleError;
 pub use load::{SourceFile, embedded};
+pub use need::Need;
 pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};

@@ -111,6 +111,17 @@ impl RuleSet {
         self.index.wants(product, operations)
     }
 
+    /// The same, less records whose events cannot have what the rules need. `may_have` is given
+    /// an operation of the record and the name of a field, and may say no only where it is sure.
+    pub fn wants_fields(
+        &self,
+        product: Product,
+        operations: &[Cow<'_, str>],
+        mut may_have: impl FnMut(&str, &str) -> bool,
+    ) -> bool {
+        self.index.wants_fields(product, operations, &mut may_have)
+    }
+
     /// When a finding is over: events later than this no longer belong to it.
     pub fn expiry(&self, finding: &Finding) -> DateTime<Utc> {
         match self.rule(finding.rule.id) {

@@ -10,6 +10,7 @@ use rsigma_parser::{
 
 use super::build::{Base, span_ms};
 use super::error::{Place, RuleError};
+use super::need::Need;
 use super::rule::{Counted, Tier};
 use super::rule_file::Document;
 use crate::contract::Interest;
@@ -89,6 +90,7 @@ pub(crate) fn window(
         interest: Interest {
             product: Some(first.product),
             operations,
+            need: Need::any(named.iter().map(|base| base.interest.need.clone())),
         },
         matched,
         bases: named.iter().map(|base| Arc::clone(&base.matcher)).collect(),
