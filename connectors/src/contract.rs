@@ -104,6 +104,13 @@ pub trait RecordReader: Send + Sync + Debug {
     /// record. For filtering where nothing is forwarded.
     fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError>;
 
+    /// Whether an event of the record may have this field (of `exfilwatch_model::field`), by a look
+    /// that is much cheaper than to normalise it. `operation` is one of the record's. True where
+    /// that cannot be told so; never false of a field that an event has.
+    fn may_have(&self, _record: &RawRecord, _operation: &str, _field: &str) -> bool {
+        true
+    }
+
     /// Identity, time, operations, actor and digest. Validates the whole record.
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError>;
 

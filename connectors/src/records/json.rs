@@ -34,6 +34,27 @@ struct Scan<'a> {
     at: usize,
 }
 
+/// Bytes before the first quote, backslash or control character. Eight at a time, since most
+/// strings are short and all of a record goes through here.
+fn plain_length(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    // The lowest byte that is flagged is rightly so; those above it may not be.
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGHS;
+    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = is(word, b'"') | is(word, b'\\') | below(word, 0x20);
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let ends = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let found = rest.iter().position(ends).unwrap_or(rest.len());
+    words.len() * 8 + found
+}
+
 impl<'a> Scan<'a> {
     fn broken<T>(&self, expected: &'static str) -> Result<T, Broken> {
         Err(Broken {
@@ -70,18 +91,14 @@ impl<'a> Scan<'a> {
         self.take(b'"', "a string")?;
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
-                return self.broken("the end of a string");
-            };
-            let plain = rest.get(..length).unwrap_or_default();
-            if plain.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < 0x20 {
-                return self.broken("no control character in a string");
-            }
+            let length = plain_length(rest);
             self.at += length + 1;
-            if rest.get(length) == Some(&b'"') {
-                return Ok(self.slice(start));
+            match rest.get(length) {
+                Some(b'"') => return Ok(self.slice(start)),
+                Some(b'\\') => self.escape()?,
+                Some(_) => return self.broken("no control character in a string"),
+                None => return self.broken("the end of a string"),
             }
-            self.escape()?;
         }
     }
 
@@ -284,6 +301,19 @@ pub(crate) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     match value(raw) {
         Value::String(text) => Some(Cow::Owned(text)),
         _ => None,
+    }
+}
+
+/// A raw key without its quotes, escapes undone: for comparing with names.
+pub(crate) fn name(key: Raw<'_>) -> Cow<'_, [u8]> {
+    let inner = key.strip_prefix(b"\"").and_then(|k| k.strip_suffix(b"\""));
+    let inner = inner.unwrap_or_default();
+    if !inner.contains(&b'\\') {
+        return Cow::Borrowed(inner);
+    }
+    match text(key) {
+        Some(text) => Cow::Owned(text.into_owned().into_bytes()),
+        None => Cow::Borrowed(inner),
     }
 }
 

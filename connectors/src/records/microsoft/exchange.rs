@@ -9,7 +9,7 @@ use exfilwatch_model::{Event, Party, PartyClass, field};
 use super::super::address::{self, Entry};
 use super::super::outside::set_party;
 use super::parameters::{Parameters, truth};
-use super::{Body, inbox_rules};
+use super::{Body, inbox_rules, raw};
 
 /// Noun of the cmdlet, parameter, name of the path (`forward_via`). When both addresses of a
 /// mailbox are set, Exchange follows ForwardingAddress; both are told all the same.
@@ -35,6 +35,17 @@ const PATHS: &[(&str, &str, &str)] = &[
     ("DistributionGroupMember", "Member", "group_member"),
 ];
 
+/// Verbs whose forwarding is in a parameter alone; others (`Enable-`, `Remove-`) say more.
+const SETTING_VERBS: &[&str] = &["Set", "New", "Add"];
+
+/// Fields that only forwarding has.
+const FORWARDING_FIELDS: [&str; 4] = [
+    field::FORWARD_TO,
+    field::FORWARD_VIA,
+    field::FORWARD_DIRECTION,
+    field::FORWARD_WITHOUT_COPY,
+];
+
 /// Folders in which nobody looks, lower case.
 const HIDING_FOLDERS: &[&str] = &[
     "archive",
@@ -53,6 +64,27 @@ pub(super) struct Destination {
     pub(super) entry: Entry,
     pub(super) via: &'static str,
     pub(super) without_copy: Option<bool>,
+}
+
+/// Whether an event of a record may have the field, by a look at its text: a cmdlet that can set
+/// forwarding has the fields of forwarding only where one of its parameters is named (or a member
+/// bears the field's own name). A quarter of a real log are such cmdlets, of the service itself.
+pub(super) fn may_have(text: &[u8], operation: &str, name: &str) -> bool {
+    let Some((verb, noun)) = operation.split_once('-') else {
+        return true;
+    };
+    let sets = SETTING_VERBS.iter().any(|v| v.eq_ignore_ascii_case(verb));
+    if !sets || !FORWARDING_FIELDS.contains(&name) {
+        return true;
+    }
+    let mut paths = PATHS
+        .iter()
+        .filter(|(known, ..)| known.eq_ignore_ascii_case(noun))
+        .peekable();
+    paths.peek().is_none()
+        || paths.any(|(_, parameter, _)| raw::names(text, parameter))
+        || raw::names(text, name)
+        || raw::may_hide_letters(text)
 }
 
 /// One event per destination, or the event alone.

@@ -12,6 +12,7 @@ mod exchange;
 mod inbox_rules;
 mod members;
 mod parameters;
+mod raw;
 mod sharepoint;
 
 use std::borrow::Cow;
@@ -50,11 +51,15 @@ impl RecordReader for Microsoft365Records {
     fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError> {
         for part in json::members(record.bytes()) {
             let (key, raw) = part.map_err(no_object)?;
-            if json::text(key).as_deref() == Some("Operation") {
+            if *json::name(key) == *b"Operation" {
                 return Ok(json::scalar(raw).into_iter().collect());
             }
         }
         Ok(Vec::new())
+    }
+
+    fn may_have(&self, record: &RawRecord, operation: &str, field: &str) -> bool {
+        exchange::may_have(record.bytes(), operation, field)
     }
 
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
@@ -72,13 +77,13 @@ impl RecordReader for Microsoft365Records {
         for part in json::members(bytes) {
             let (key, raw) = part.map_err(no_object)?;
             head.digest = head.digest.wrapping_add(json::digest(key, raw));
-            match json::text(key).as_deref() {
-                Some("Id") => head.id = json::scalar(raw).filter(|id| !id.is_empty()),
-                Some("CreationTime") => {
+            match &*json::name(key) {
+                b"Id" => head.id = json::scalar(raw).filter(|id| !id.is_empty()),
+                b"CreationTime" => {
                     head.time = json::text(raw).and_then(|text| time::instant(&text));
                 }
-                Some("Operation") => head.operations = json::scalar(raw).into_iter().collect(),
-                Some("UserId") => head.actor = json::scalar(raw).filter(|user| !user.is_empty()),
+                b"Operation" => head.operations = json::scalar(raw).into_iter().collect(),
+                b"UserId" => head.actor = json::scalar(raw).filter(|user| !user.is_empty()),
                 _ => {}
             }
         }

@@ -12,7 +12,46 @@ fn read(record: &Value) -> Vec<Event> {
     let domains = Domains::new(&["contoso.example", "contoso.onmicrosoft.com"], &[]);
     let reader = Microsoft365Records::new(Arc::new(domains));
     let record = RawRecord::new(record.to_string().into());
-    reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap()
+    let events = reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap();
+    for event in &events {
+        let operation = event.text(field::OPERATION).unwrap_or_default();
+        for (name, _) in event.fields() {
+            assert!(reader.may_have(&record, &operation, name), "{name}");
+        }
+    }
+    events
+}
+
+#[test]
+fn a_cmdlet_that_names_no_path_is_known_without_reading_it() {
+    let may_forward = |operation: &str, parameters: &[(&str, &str)]| {
+        let record = cmdlet_record(operation, "bob", parameters);
+        FORWARDING_FIELDS.map(|name| may_have(record.to_string().as_bytes(), operation, name))
+    };
+    let quiet = [("Identity", "bob"), ("MaxSendSize", "1 GB")];
+    assert_eq!(may_forward("Set-Mailbox", &quiet), [false; 4]);
+    assert_eq!(may_forward("set-mailbox", &quiet), [false; 4]);
+    let told = [("ForwardingSMTPAddress", EVIL)];
+    assert_eq!(may_forward("Set-Mailbox", &told), [true; 4]);
+    assert_eq!(may_forward("Set-InboxRule", &told), [false; 4]);
+    for operation in [
+        "Enable-InboxRule",
+        "Remove-TransportRule",
+        "Set-Other",
+        "UpdateInboxRules",
+    ] {
+        assert_eq!(may_forward(operation, &quiet), [true; 4], "{operation}");
+    }
+    let record = cmdlet_record("Set-Mailbox", "bob", &quiet);
+    for name in [field::OPERATION, field::RESULT, "Parameters.Identity"] {
+        assert!(may_have(record.to_string().as_bytes(), "Set-Mailbox", name));
+    }
+    let hidden = r#"{"Operation":"Set-Mailbox","Parameters":[{"Name":"\u0046orwardingAddress"}]}"#;
+    assert!(may_have(
+        hidden.as_bytes(),
+        "Set-Mailbox",
+        field::FORWARD_TO
+    ));
 }
 
 fn cmdlet_record(operation: &str, object: &str, parameters: &[(&str, &str)]) -> Value {
