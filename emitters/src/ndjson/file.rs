@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use exfilwatch_model::Envelope;
 
-use super::{BATCH_MAX, append_line, refuse};
+use super::{BATCH_MAX, line, refuse};
 use crate::contract::{Delivered, EmitError, Emitter};
 use crate::error::BuildError;
 use crate::options::NdjsonOptions;
@@ -75,10 +75,12 @@ impl Emitter for Ndjson {
         let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         for (index, envelope) in batch.iter().enumerate() {
             let lines = files.entry(self.path_of(envelope)).or_default();
-            let before = lines.len();
-            if let Err(error) = append_line(envelope, lines) {
-                lines.truncate(before);
-                refuse(index, &error, &mut delivered);
+            match line(envelope) {
+                Ok(line) => {
+                    lines.extend_from_slice(&line);
+                    lines.push(b'\n');
+                }
+                Err(error) => refuse(index, &error, &mut delivered),
             }
         }
         let writing = self.writing.clone();

@@ -6,6 +6,9 @@
 mod file;
 mod stdout;
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use exfilwatch_model::{Envelope, Finding, Kind};
 
 use crate::contract::{Delivered, Refusal};
@@ -18,20 +21,21 @@ pub use stdout::Stdout;
 /// Most lines and bytes of payload in a batch.
 const BATCH_MAX: (usize, usize) = (10_000, 4 << 20);
 
-/// Appends the line of an item, with its line break.
-fn append_line(envelope: &Envelope, lines: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+/// The line of an item, without its line break. A record's is the record itself, not a copy.
+fn line(envelope: &Envelope) -> Result<Bytes, serde_json::Error> {
     match envelope.kind {
         Kind::Findings | Kind::Signals => {
             let finding: Finding = serde_json::from_slice(&envelope.payload)?;
-            serde_json::to_writer(&mut *lines, &Document::new(&finding))?;
+            serde_json::to_vec(&Document::new(&finding)).map(Bytes::from)
         }
-        Kind::Events | Kind::Internal => lines.extend_from_slice(&one_line(&envelope.payload)),
+        Kind::Events | Kind::Internal => Ok(match one_line(&envelope.payload) {
+            Cow::Borrowed(_) => envelope.payload.clone(),
+            Cow::Owned(line) => line.into(),
+        }),
     }
-    lines.push(b'\n');
-    Ok(())
 }
 
-/// Notes an item that is no JSON, and takes back what was written of it.
+/// Notes an item that is no JSON.
 fn refuse(index: usize, error: &serde_json::Error, delivered: &mut Delivered) {
     delivered.refused.push(Refusal {
         index,

@@ -1,14 +1,17 @@
 //! JSON lines on standard output, or on whatever writer the application gives.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use exfilwatch_model::Envelope;
 
-use super::{BATCH_MAX, append_line, refuse};
+use super::{BATCH_MAX, line, refuse};
 use crate::contract::{Delivered, EmitError, Emitter};
+
+/// Bytes written at once.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// JSON lines on a writer; a batch counts as delivered when it is flushed.
 #[derive(Clone)]
@@ -47,18 +50,21 @@ impl Emitter for Stdout {
 
     async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError> {
         let mut delivered = Delivered::default();
-        let mut lines = Vec::new();
+        let mut lines = Vec::with_capacity(batch.len());
         for (index, envelope) in batch.iter().enumerate() {
-            let before = lines.len();
-            if let Err(error) = append_line(envelope, &mut lines) {
-                lines.truncate(before);
-                refuse(index, &error, &mut delivered);
+            match line(envelope) {
+                Ok(line) => lines.push(line),
+                Err(error) => refuse(index, &error, &mut delivered),
             }
         }
         let writer = self.writer.clone();
         let task = tokio::task::spawn_blocking(move || {
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.write_all(&lines)?;
+            let mut writer = BufWriter::with_capacity(WRITE_BYTES, &mut *writer);
+            for line in lines {
+                writer.write_all(&line)?;
+                writer.write_all(b"\n")?;
+            }
             writer.flush()
         });
         match task.await {
