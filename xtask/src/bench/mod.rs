@@ -20,11 +20,14 @@ pub(crate) use floors::Floor;
 
 use crate::measure::{self, Cost, median};
 use crate::workspace;
-use table::{Report, Row};
+use table::{Flat, Report, Row};
 
 /// How many times as fast as the tree of `serde_json::Value` each step is to be, in CPU seconds.
 const REPLAY_AIM: f64 = 4.0;
 const FORWARD_AIM: f64 = 1.0;
+
+/// Memory is compared with that of a file smaller by this factor.
+const FLAT_SHARE: usize = 5;
 
 /// Arguments of the benchmark.
 #[derive(Debug, clap::Args)]
@@ -75,6 +78,7 @@ impl Step {
 }
 
 /// Where everything is.
+#[derive(Clone)]
 struct Bench {
     folder: PathBuf,
     file: PathBuf,
@@ -113,6 +117,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     bench.check_findings(arguments.records)?;
+    let fifth = (arguments.records / FLAT_SHARE).max(records::SET);
+    let smaller = Bench {
+        file: records::file(&bench.folder, fifth)?,
+        ..bench.clone()
+    };
+    let flat = Flat {
+        records: fifth,
+        replay_bytes: smaller.measure(Step::Replay)?.peak_bytes,
+        forward_bytes: smaller.measure(Step::Forward)?.peak_bytes,
+    };
     let syncs = bench.forward_syncs()?;
     let rows = steps.iter().zip(&costs).map(|(step, costs)| Row {
         title: step.title(),
@@ -131,6 +145,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         machine: machine(),
         load: load(),
         rows: rows.collect(),
+        flat,
     };
     let markdown = report.markdown();
     println!("\n{markdown}");
@@ -156,7 +171,11 @@ impl Bench {
             Step::Replay => self.replay(),
             Step::Forward => self.forward()?,
         };
-        let printed = File::create(self.printed())?;
+        let printed = match step {
+            // The receiver that takes everything: what is delivered goes nowhere.
+            Step::Forward => Stdio::null(),
+            Step::Floor(_) | Step::Replay => File::create(self.printed())?.into(),
+        };
         measure::cost(command.stdout(printed))
             .with_context(|| format!("measuring {}", step.title()))
     }
@@ -188,28 +207,24 @@ impl Bench {
         command
     }
 
-    /// `forward` into a new store.
+    /// `forward` into a new store and to standard output.
     fn forward(&self) -> Result<Command> {
         let state = self.folder.join("state");
         if state.exists() {
             std::fs::remove_dir_all(&state)?;
         }
         let config = self.folder.join("exfilwatch.toml");
-        std::fs::write(
-            &config,
-            format!(
-                "[tenants.default]\ninternal_domains = [\"{}\"]\n\n\
-                 [emitters.null.bench]\nsend = [\"findings\", \"events\"]\n",
-                records::DOMAIN
-            ),
-        )?;
+        let emitter = "[emitters.stdout.bench]\nsend = [\"findings\", \"events\"]\n";
+        std::fs::write(&config, emitter)?;
         let mut command = Command::new(&self.binary);
-        command
-            .arg("forward")
-            .arg(&self.file)
-            .arg("--config")
-            .arg(config);
-        command.arg("--state").arg(state).arg("--quiet");
+        command.arg("forward").arg(&self.file).arg("--config");
+        command.arg(config).arg("--state").arg(state).args([
+            "--tenant",
+            "bench",
+            "--internal-domain",
+            records::DOMAIN,
+            "--quiet",
+        ]);
         Ok(command)
     }
 

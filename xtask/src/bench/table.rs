@@ -30,6 +30,15 @@ pub(crate) struct Report {
     pub(crate) machine: String,
     pub(crate) load: String,
     pub(crate) rows: Vec<Row>,
+    pub(crate) flat: Flat,
+}
+
+/// Peak memory over a smaller file: what tells whether it grows with the file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flat {
+    pub(crate) records: usize,
+    pub(crate) replay_bytes: u64,
+    pub(crate) forward_bytes: u64,
 }
 
 impl Report {
@@ -78,6 +87,13 @@ impl Report {
                 row.cost.peak_bytes as f64 / 1e6,
             );
         }
+        _ = writeln!(
+            text,
+            "\nPeak memory over a file of {} records: `replay` {:.0} MB, `forward` {:.0} MB.",
+            self.flat.records,
+            self.flat.replay_bytes as f64 / 1e6,
+            self.flat.forward_bytes as f64 / 1e6,
+        );
         text
     }
 
@@ -132,6 +148,11 @@ mod tests {
                 row("fast", 1.0, Some(4.0)),
                 row("slow", 4.0, Some(4.0)),
             ],
+            flat: Flat {
+                records: 200,
+                replay_bytes: 20_000_000,
+                forward_bytes: 30_000_000,
+            },
         };
         let table = report.markdown();
         assert!(
@@ -142,6 +163,8 @@ mod tests {
             table.contains("| slow | 4.00 | 0 | 0 | 2.00 | 4: missed |"),
             "{table}"
         );
+        let flat = "over a file of 200 records: `replay` 20 MB, `forward` 30 MB.";
+        assert!(table.trim_end().ends_with(flat), "{table}");
     }
 
     #[test]
