@@ -1,7 +1,12 @@
 //! Judges the detections by the labels of `../shared/samples`: real and real-shaped records, each
 //! with the names that must and must not be raised for it. Skipped, with a printed reason, where
 //! the samples are absent.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

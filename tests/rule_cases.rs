@@ -1,6 +1,11 @@
 //! Runs the cases that stand in the rule files: raw vendor records through the real readers and the
 //! real engine, so that a case exercises reader and rule together.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

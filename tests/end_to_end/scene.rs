@@ -27,6 +27,7 @@ pub struct Scene {
 impl Scene {
     /// Starts the services and writes a configuration for all tenants of the world.
     pub async fn new(world: WorldOptions, options: SimulatorOptions) -> Self {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let poll_seconds = (options.rate as u64).clamp(60, 3_600);
         let simulator = Simulator::new(World::invent(world), options).unwrap();
         let services = simulator.start().await.unwrap();

@@ -229,7 +229,14 @@ async fn a_broken_tenant_file_disables_its_tenant_only() {
     run_until_log_says(&scene, &["fabrikam.toml:2:", "internal_domains", "polling"]).await;
     until(
         "contoso's records",
-        || scene.services.simulator.hec().look(|r| r.count()) > 0,
+        || {
+            scene
+                .services
+                .simulator
+                .hec()
+                .look(exfilwatch_simulator::hec::Recorded::count)
+                > 0
+        },
         || scene.log(),
     )
     .await;

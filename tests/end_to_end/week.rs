@@ -16,7 +16,7 @@ const RATE: f64 = 3_600.0;
 /// Virtual seconds per real second afterwards, while what the outage left is fetched.
 const RATE_AFTERWARDS: f64 = 60.0;
 /// Kills on the way.
-const KILLS: u32 = 24;
+const KILLS: i32 = 24;
 
 fn start() -> DateTime<Utc> {
     "2026-05-04T00:00:00Z".parse().unwrap()
@@ -72,8 +72,7 @@ async fn a_week_with_an_outage_and_two_dozen_kills_loses_nothing() {
     let end = start() + TimeDelta::days(7);
     for kill in 0..KILLS {
         let process = scene.start();
-        let next =
-            start() + (end - start()) * i32::try_from(kill + 1).unwrap() / (KILLS as i32 + 1);
+        let next = start() + (end - start()) * (kill + 1) / (KILLS + 1);
         let next = next + TimeDelta::minutes(rng.random_range(-120..120));
         until("the next kill", || clock.now() >= next, String::new).await;
         process.kill();
@@ -81,6 +80,11 @@ async fn a_week_with_an_outage_and_two_dozen_kills_loses_nothing() {
     // By then the last late record is out, and nothing of before the outage has expired.
     clock.set(end + TimeDelta::days(1));
     clock.set_rate(RATE_AFTERWARDS);
+    scene
+        .services
+        .simulator
+        .faults()
+        .replace(FaultScript::default());
     let process = scene.start();
     until(
         "every record at the receiver",

@@ -4,7 +4,7 @@
 //! cannot be read is reported as [`Damage`] and passed over, never silently.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use exfilwatch_model::{Envelope, Kind, TenantId};
@@ -60,6 +60,7 @@ pub struct Delivery {
 /// One lane's view of the outbox.
 #[derive(Debug)]
 pub struct OutboxReader {
+    folder: PathBuf,
     walk: FrameWalk,
     filter: Filter,
     current: Option<Current>,
@@ -79,11 +80,20 @@ impl OutboxReader {
     /// A reader of the outbox in `folder` that begins at `from`.
     pub fn new(folder: &Path, from: Position, filter: Filter) -> Self {
         Self {
+            folder: folder.to_owned(),
             walk: FrameWalk::new(folder, from),
             filter,
             current: None,
             position: from,
         }
+    }
+
+    /// Goes back to `to`. After an error of [`OutboxReader::read`] the reader may have passed items
+    /// that it did not give; going back to where the call began reads them again.
+    pub fn rewind(&mut self, to: Position) {
+        self.walk = FrameWalk::new(&self.folder, to);
+        self.current = None;
+        self.position = to;
     }
 
     /// Where the next item begins.
