@@ -9,16 +9,35 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::pipeline::worklist::{ItemKey, key_of};
 
+/// What was listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// What is new.
+    New,
+    /// A span that had been listed before.
+    Again,
+    /// The whole retention.
+    Whole,
+}
+
+/// The answer to a listing.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    /// The cursor to go on from.
+    pub(crate) cursor: Option<Cursor>,
+    /// False when there is work enough: to be listed again later.
+    pub(crate) taken: bool,
+}
+
 /// What the tasks send to the worker.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A listing came back; answered with the committed cursor.
+    /// A listing came back; answered with the committed cursor, and whether it was taken.
     Listed {
         stream: StreamId,
         outcome: Result<Listing, FetchError>,
-        /// It was the whole retention, listed again.
-        whole: bool,
-        reply: oneshot::Sender<Option<Cursor>>,
+        pass: Pass,
+        reply: oneshot::Sender<Listed>,
     },
     /// A page of an item; answered when it is committed.
     Page {

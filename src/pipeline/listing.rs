@@ -13,7 +13,7 @@ use exfilwatch_model::{Clock, Cursor, StreamId, Window, WorkItem};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::fetch::Message;
+use crate::pipeline::fetch::{Message, Pass};
 
 /// First wait after a listing failed; doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
@@ -67,49 +67,59 @@ impl ListingTask {
     async fn poll_once(&mut self, schedule: &Schedule, again: &mut Again) -> Result<bool, Stop> {
         let listing = self.connector.list(&self.stream, &self.cursor).await;
         let more = listing.as_ref().is_ok_and(|listing| listing.more);
-        self.hand_over(listing, false).await?;
+        let taken = self.hand_over(listing, Pass::New).await?;
+        if !taken {
+            return Ok(false);
+        }
         if more {
             return Ok(true);
         }
         let now = self.clock.now();
         let span = again.due(schedule, now);
         let until = self.cursor.covered_until;
-        if let Some(window) = Window::new(until - span, until) {
-            let found = self.connector.relist(&self.stream, window).await;
-            let listing = found.map(|items| Listing {
-                items,
-                cursor: self.cursor.clone(),
-                gaps: Vec::new(),
-                more: false,
-            });
-            let whole = span >= schedule.retention;
-            self.hand_over(listing, whole).await?;
+        let Some(window) = Window::new(until - span, until) else {
+            return Ok(false);
+        };
+        let found = self.connector.relist(&self.stream, window).await;
+        let listing = found.map(|items| Listing {
+            items,
+            cursor: self.cursor.clone(),
+            gaps: Vec::new(),
+            more: false,
+        });
+        let pass = if span >= schedule.retention {
+            Pass::Whole
+        } else {
+            Pass::Again
+        };
+        // A pass that failed or was not taken is due again.
+        if self.hand_over(listing, pass).await? {
+            again.done(schedule, now, span);
         }
-        // Only now: a pass that failed is due again.
-        again.done(schedule, now, span);
         Ok(false)
     }
 
+    /// Hands a listing to the session. Whether it was taken.
     async fn hand_over(
         &mut self,
         outcome: Result<Listing, FetchError>,
-        whole: bool,
-    ) -> Result<(), Stop> {
+        pass: Pass,
+    ) -> Result<bool, Stop> {
         let failed = outcome.as_ref().err().cloned();
         let (reply, answer) = oneshot::channel();
         let message = Message::Listed {
             stream: self.stream.clone(),
             outcome,
-            whole,
+            pass,
             reply,
         };
         self.messages.send(message).await.map_err(|_| Stop::Gone)?;
-        let cursor = answer.await.map_err(|_| Stop::Gone)?;
-        match (failed, cursor) {
+        let listed = answer.await.map_err(|_| Stop::Gone)?;
+        match (failed, listed.cursor) {
             (Some(error), _) => Err(Stop::Failed(error)),
             (None, Some(cursor)) => {
                 self.cursor = cursor;
-                Ok(())
+                Ok(listed.taken)
             }
             (None, None) => Err(Stop::Gone),
         }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::pipeline::committer::CommitError;
-use crate::pipeline::fetch::{Message, fetch};
+use crate::pipeline::fetch::{Listed, Message, Pass, fetch};
 use crate::pipeline::heartbeat;
 use crate::pipeline::ingest::{Ingest, IngestError};
 use crate::pipeline::listing::{ListingTask, only_new};
@@ -25,6 +25,8 @@ use crate::pipeline::worklist::{ItemKey, WorkList, after_failure, key_of};
 
 /// Open items of a stream above which nothing more is listed.
 const OPEN_ITEMS_MAX: usize = 5_000;
+/// Open items of a stream above which no span is listed again.
+const OPEN_ITEMS_AGAIN_MAX: usize = 20;
 /// What an item may hold when it has no expiry of its own to tell (google: windows of an hour).
 const WINDOW_SPAN: TimeDelta = TimeDelta::hours(1);
 /// Messages waiting for the session; tasks wait above it. All that wait share one commit.
@@ -49,7 +51,7 @@ enum After {
         stream: StreamId,
         items: Vec<WorkItem>,
         cursor: Cursor,
-        reply: oneshot::Sender<Option<Cursor>>,
+        reply: oneshot::Sender<Listed>,
     },
     /// A page; with the item's last one the item is finished.
     Page {
@@ -288,10 +290,10 @@ impl<'a> Session<'a> {
             Message::Listed {
                 stream,
                 outcome: Ok(listing),
-                whole,
+                pass,
                 reply,
             } => {
-                self.listed(stream, listing, whole, reply)?;
+                self.listed(stream, listing, pass, reply)?;
             }
             Message::Listed {
                 stream,
@@ -300,7 +302,14 @@ impl<'a> Session<'a> {
                 ..
             } => {
                 self.failed(&stream, &error, false);
-                answer(reply, self.cursors.get(&stream).cloned());
+                let cursor = self.cursors.get(&stream).cloned();
+                answer(
+                    reply,
+                    Listed {
+                        cursor,
+                        taken: false,
+                    },
+                );
             }
             Message::Page { item, page, reply } => self.page(item, &page, reply),
             Message::Panicked(why) => return Err(End::Rebuild(why)),
@@ -325,7 +334,13 @@ impl<'a> Session<'a> {
                     .watch
                     .stream(&stream, |health| health.last_success = Some(now));
                 self.show(&stream);
-                answer(reply, Some(cursor));
+                answer(
+                    reply,
+                    Listed {
+                        cursor: Some(cursor),
+                        taken: true,
+                    },
+                );
             }
             After::Page { item, last, reply } => {
                 if last {
@@ -346,11 +361,18 @@ impl<'a> Session<'a> {
         &mut self,
         stream: StreamId,
         listing: Listing,
-        whole: bool,
-        reply: oneshot::Sender<Option<Cursor>>,
+        pass: Pass,
+        reply: oneshot::Sender<Listed>,
     ) -> Result<(), End> {
-        if let Some(cursor) = self.not_now(&stream) {
-            answer(reply, Some(cursor));
+        if self.has_work_enough(&stream, pass) {
+            let cursor = self.cursors.get(&stream).cloned();
+            answer(
+                reply,
+                Listed {
+                    cursor,
+                    taken: false,
+                },
+            );
             return Ok(());
         }
         let store = &self.shared.store;
@@ -366,7 +388,7 @@ impl<'a> Session<'a> {
         if self.cursors.get(&stream) != Some(&cursor) {
             with.cursors.push((stream.clone(), cursor.clone()));
         }
-        if whole {
+        if pass == Pass::Whole {
             with.jobs
                 .extend(relisted_mark(&stream, self.shared.clock.now()));
         }
@@ -393,17 +415,17 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The cursor a listing stays at when there is work enough: fetching is paused or refused, or too
-    /// many items wait. What was listed is listed again.
-    fn not_now(&self, stream: &StreamId) -> Option<Cursor> {
-        let refused = self.held.get(stream).is_some_and(|hold| hold.by_fetch);
-        let enough = self.work.open_of(stream) >= OPEN_ITEMS_MAX;
-        let stays = *self.shared.paused.borrow() || refused || enough;
-        if stays {
-            self.cursors.get(stream).cloned()
+    /// Whether a listing is put off: fetching is paused or refused, or many items wait. A span that is
+    /// listed again waits for a short list: what is still to be fetched will see what came late.
+    fn has_work_enough(&self, stream: &StreamId, pass: Pass) -> bool {
+        let open_max = if pass == Pass::New {
+            OPEN_ITEMS_MAX
         } else {
-            None
-        }
+            OPEN_ITEMS_AGAIN_MAX
+        };
+        *self.shared.paused.borrow()
+            || self.held.get(stream).is_some_and(|hold| hold.by_fetch)
+            || self.work.open_of(stream) >= open_max
     }
 
     fn page(&mut self, item: ItemKey, page: &Page, reply: oneshot::Sender<()>) {

@@ -19,7 +19,7 @@ pub type ItemKey = (StreamId, String);
 /// Open items and which of them are being fetched.
 #[derive(Debug, Default)]
 pub struct WorkList {
-    open: BTreeMap<ItemKey, WorkItem>,
+    open: BTreeMap<StreamId, BTreeMap<String, WorkItem>>,
     busy: HashSet<ItemKey>,
 }
 
@@ -32,23 +32,26 @@ impl WorkList {
     /// Enters or replaces items.
     pub fn put(&mut self, items: impl IntoIterator<Item = WorkItem>) {
         for item in items {
-            self.open.insert(key_of(&item), item);
+            let of_stream = self.open.entry(item.stream.clone()).or_default();
+            of_stream.insert(item.key.clone(), item);
         }
     }
 
     /// An open item.
-    pub fn item(&self, key: &ItemKey) -> Option<&WorkItem> {
-        self.open.get(key)
+    pub fn item(&self, (stream, key): &ItemKey) -> Option<&WorkItem> {
+        self.open.get(stream)?.get(key)
     }
 
     /// Whether the item is open.
     pub fn holds(&self, key: &ItemKey) -> bool {
-        self.open.contains_key(key)
+        self.item(key).is_some()
     }
 
     /// The item is finished.
     pub fn finish(&mut self, key: &ItemKey) {
-        self.open.remove(key);
+        if let Some(of_stream) = self.open.get_mut(&key.0) {
+            of_stream.remove(&key.1);
+        }
         self.busy.remove(key);
     }
 
@@ -67,19 +70,12 @@ impl WorkList {
 
     /// Open items of a stream.
     pub fn open_of(&self, stream: &StreamId) -> usize {
-        self.open
-            .values()
-            .filter(|item| item.stream == *stream)
-            .count()
+        self.open.get(stream).map_or(0, BTreeMap::len)
     }
 
     /// Lower end of what the oldest open item of a stream may hold.
     pub fn oldest(&self, stream: &StreamId) -> Option<DateTime<Utc>> {
-        self.open
-            .values()
-            .filter(|i| i.stream == *stream)
-            .map(|i| i.from)
-            .min()
+        self.open.get(stream)?.values().map(|item| item.from).min()
     }
 
     /// Items that the vendor has dropped by now.
@@ -87,16 +83,12 @@ impl WorkList {
         let gone = |item: &&WorkItem| {
             item.expires.is_some_and(|at| at <= now) && !self.busy.contains(&key_of(item))
         };
-        self.open.values().filter(gone).cloned().collect()
-    }
-
-    /// When the next waiting item may be tried.
-    pub fn next_try(&self) -> Option<DateTime<Utc>> {
         self.open
-            .iter()
-            .filter(|(key, _)| !self.busy.contains(*key))
-            .filter_map(|(_, item)| item.next_try)
-            .min()
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter(gone)
+            .cloned()
+            .collect()
     }
 
     /// The item to be fetched next, marked as busy. What expires within a day goes first, by
@@ -106,11 +98,13 @@ impl WorkList {
         now: DateTime<Utc>,
         may: impl Fn(&StreamId) -> bool,
     ) -> Option<WorkItem> {
-        let ready = self.open.values().filter(|item| {
-            item.next_try.is_none_or(|at| at <= now)
-                && may(&item.stream)
-                && !self.busy.contains(&key_of(item))
-        });
+        let streams = self.open.iter().filter(|(stream, _)| may(stream));
+        let ready = streams
+            .flat_map(|(_, items)| items.values())
+            .filter(|item| {
+                item.next_try.is_none_or(|at| at <= now)
+                    && (self.busy.is_empty() || !self.busy.contains(&key_of(item)))
+            });
         let item = ready.min_by_key(|item| {
             let near = item.expires.filter(|at| *at - now < NEAR_EXPIRY);
             (near.is_none(), near, std::cmp::Reverse(item.from))
@@ -188,7 +182,6 @@ mod tests {
         assert!(list.take(at(1), |_| false).is_none());
         assert_eq!(list.take(at(1), |_| true).unwrap().key, "ready");
         assert!(list.take(at(1), |_| true).is_none());
-        assert_eq!(list.next_try(), Some(at(2)));
         assert_eq!(list.take(at(2), |_| true).unwrap().key, "waiting");
         assert_eq!(
             list.expired(at(200)).len(),

@@ -268,6 +268,10 @@ fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
         && let Some(others) = is_others(&actor, &names)
     {
         event.set(field::MAILBOX_IS_OTHERS, others);
+        // One's own mailbox is named by alias in one record and by address in another; it is one.
+        if !others && actor.contains('@') {
+            event.set(field::MAILBOX, actor.as_str());
+        }
     }
 }
 
