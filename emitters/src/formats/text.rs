@@ -77,8 +77,7 @@ fn push_escape(unit: u16, line: &mut String) {
 /// break cannot stand inside a string.
 pub(crate) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
     let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    // Without an early end, since there is hardly ever one: so it is done for many bytes at once.
-    if json.iter().fold(false, |any, byte| any | breaks(byte)) {
+    if memchr::memchr2(b'\n', b'\r', json).is_some() {
         let blank = |byte: &u8| if breaks(byte) { b' ' } else { *byte };
         Cow::Owned(json.iter().map(blank).collect())
     } else {
