@@ -116,6 +116,13 @@ mod tests {
                 .is_err()
         );
         std::fs::write(&path, "from file\n").unwrap();
+        let mode = |bits| std::fs::Permissions::from_mode(bits);
+        std::fs::set_permissions(&path, mode(0o644)).unwrap();
+        assert!(matches!(
+            environment.secret(&SecretSource::File(path.clone())),
+            Err(SecretError::Open { mode: 0o644, .. })
+        ));
+        std::fs::set_permissions(&path, mode(0o600)).unwrap();
         assert!(matches!(
             environment.secret(&SecretSource::File(path.clone())),
             Err(SecretError::Unusable)

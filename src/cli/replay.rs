@@ -138,9 +138,11 @@ fn observe(
     now: DateTime<Utc>,
     totals: &mut Totals,
 ) {
-    let wanted = reader
-        .operations(record)
-        .is_ok_and(|operations| rules.wants(reader.product(), &operations));
+    let wanted = reader.operations(record).is_ok_and(|operations| {
+        rules.wants_fields(reader.product(), &operations, |operation, field| {
+            reader.may_have(record, operation, field)
+        })
+    });
     if !wanted {
         return;
     }

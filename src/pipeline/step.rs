@@ -247,7 +247,11 @@ impl Step {
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
     ) {
-        if !self.rules.wants(head.product, &head.operations) {
+        let may_have = |operation: &str, field: &str| reader.may_have(record, operation, field);
+        let wanted = self
+            .rules
+            .wants_fields(head.product, &head.operations, may_have);
+        if !wanted {
             return;
         }
         // A head could be read, so the record is an object and normalise cannot refuse it.

@@ -318,7 +318,11 @@ fn whose_mailbox_it_is_and_whether_a_copy_stays() {
         let event = &events[0];
         // One's own mailbox is called by one's address, whatever the record calls it.
         let own = others == Some(false);
-        let mailbox = if own { "alice@contoso.example" } else { mailbox };
+        let mailbox = if own {
+            "alice@contoso.example"
+        } else {
+            mailbox
+        };
         assert_eq!(event.text(field::MAILBOX).as_deref(), Some(mailbox));
         let told = event
             .get(field::MAILBOX_IS_OTHERS)
