@@ -26,6 +26,30 @@ pub struct Listing {
     pub gaps: Vec<Gap>,
     /// Whether `list` should be called again at once: the cursor is not yet at the present.
     pub more: bool,
+    /// How the stream stands with the vendor, which may be otherwise than well though the listing
+    /// worked and its cursor is to be kept.
+    pub standing: Standing,
+}
+
+/// How a stream stands with the vendor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Content comes.
+    #[default]
+    Flowing,
+    /// Content may not come yet, and that is as it should be.
+    Waiting {
+        /// What is waited for, since when, and how long it may take.
+        what: String,
+    },
+    /// The vendor gives nothing: hold this stream only, tell the operator. The connector itself
+    /// paces what it asks meanwhile, so `list` is called as usual.
+    Held {
+        /// What the vendor does.
+        what: String,
+        /// What to do, one sentence.
+        help: String,
+    },
 }
 
 /// Why listing or fetching did not work, by what the caller must do.
@@ -68,6 +92,16 @@ pub enum FetchError {
     #[error("{what}")]
     AuditingDisabled {
         /// The vendor's words.
+        what: String,
+        /// What to do, one sentence.
+        help: String,
+    },
+    /// This request is refused for a reason that is neither credential nor permission (a content
+    /// type that does not exist, a parameter that is not understood): hold this stream only, try
+    /// slowly, tell the operator.
+    #[error("{what}")]
+    Hold {
+        /// The vendor's code and words.
         what: String,
         /// What to do, one sentence.
         help: String,

@@ -14,7 +14,7 @@ pub mod records;
 pub mod registry;
 
 pub use contract::{
-    Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule,
+    Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule, Standing,
 };
 pub use kernel::secret::Environment;
 pub use kernel::surroundings::{BuildError, Surroundings};

@@ -100,7 +100,10 @@ fn show(report: &Report, output: Output) -> Outcome {
             line.records.to_string(),
             line.duplicates.to_string(),
             line.open_items.to_string(),
-            line.held.clone().unwrap_or_else(|| "ok".into()),
+            line.held
+                .clone()
+                .or_else(|| line.waiting.clone())
+                .unwrap_or_else(|| "ok".into()),
         ]);
     }
     let mut lanes = Table::new(&[

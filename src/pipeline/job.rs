@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use exfilwatch_connectors::{Connector, FetchError, Listing};
+use exfilwatch_connectors::{Connector, FetchError, Listing, Standing};
 use exfilwatch_model::{Cursor, Gap, GapState, JobId, StreamId, TenantId, Window, WorkItem};
 use exfilwatch_state::{Commit, JobState, StateError};
 use futures::StreamExt;
@@ -420,7 +420,15 @@ async fn list(
     let mut tries = 0;
     loop {
         match interruptible(&shared.shutdown, connector.list(stream, cursor)).await? {
-            Ok(listing) => return Ok(Ok(listing)),
+            Ok(listing) => {
+                return match listing.standing {
+                    // An empty listing of a stream that is refused is not a span read whole.
+                    Standing::Held { what, help } => {
+                        Err(JobError::Refused(format!("{what}: {help}")))
+                    }
+                    Standing::Flowing | Standing::Waiting { .. } => Ok(Ok(listing)),
+                };
+            }
             Err(error) if passes(&error) && tries < TRIES_MAX => {
                 tries += 1;
                 wait_before_retry(&error, tries, shared).await?;
@@ -435,9 +443,8 @@ fn refused<T>(error: FetchError) -> Result<Result<T, FetchError>, JobError> {
     match error {
         FetchError::Auth { what, help }
         | FetchError::Permission { what, help }
-        | FetchError::AuditingDisabled { what, help } => {
-            Err(JobError::Refused(format!("{what}: {help}")))
-        }
+        | FetchError::AuditingDisabled { what, help }
+        | FetchError::Hold { what, help } => Err(JobError::Refused(format!("{what}: {help}"))),
         other => Ok(Err(other)),
     }
 }

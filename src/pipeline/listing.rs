@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_connectors::{Connector, FetchError, Listing, Schedule};
+use exfilwatch_connectors::{Connector, FetchError, Listing, Schedule, Standing};
 use exfilwatch_model::{Clock, Cursor, StreamId, Window, WorkItem};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -67,8 +67,12 @@ impl ListingTask {
     async fn poll_once(&mut self, schedule: &Schedule, again: &mut Again) -> Result<bool, Stop> {
         let listing = self.connector.list(&self.stream, &self.cursor).await;
         let more = listing.as_ref().is_ok_and(|listing| listing.more);
+        let standing = listing
+            .as_ref()
+            .map_or_else(|_| Standing::default(), |listing| listing.standing.clone());
+        let held = matches!(standing, Standing::Held { .. });
         let taken = self.hand_over(listing, Pass::New).await?;
-        if !taken {
+        if !taken || held {
             return Ok(false);
         }
         if more {
@@ -86,6 +90,7 @@ impl ListingTask {
             cursor: self.cursor.clone(),
             gaps: Vec::new(),
             more: false,
+            standing,
         });
         let pass = if span >= schedule.retention {
             Pass::Whole
@@ -140,7 +145,7 @@ fn wait_after(error: &FetchError, failures: u32) -> Duration {
             after.unwrap_or(doubled.min(RETRY_MAX))
         }
         FetchError::AuditingDisabled { .. } => AUDITING_OFF,
-        FetchError::Auth { .. } | FetchError::Permission { .. } => HOLD,
+        FetchError::Auth { .. } | FetchError::Permission { .. } | FetchError::Hold { .. } => HOLD,
         _ => RETRY_MAX,
     }
 }

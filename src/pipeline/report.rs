@@ -25,6 +25,18 @@ pub struct StreamLine {
     pub duplicates: u64,
     /// Items of work that wait.
     pub open_items: usize,
+    /// Items listed for the first time by this process.
+    #[serde(default)]
+    pub items_listed: u64,
+    /// Of them and of earlier ones, fetched whole by this process.
+    #[serde(default)]
+    pub items_fetched: u64,
+    /// Given up by this process; the ledger says why.
+    #[serde(default)]
+    pub items_lost: u64,
+    /// What it waits for where nothing is wrong.
+    #[serde(default)]
+    pub waiting: Option<String>,
     /// Why it is held, and what to do.
     pub held: Option<String>,
 }
@@ -84,6 +96,10 @@ impl Report {
             records: health.records,
             duplicates: health.duplicates,
             open_items: health.open_items,
+            items_listed: health.items_listed,
+            items_fetched: health.items_fetched,
+            items_lost: health.items_lost,
+            waiting: health.waiting.clone(),
             held: health.held.clone(),
         });
         let lanes = shown.lanes.keys().map(|lane| {
@@ -114,6 +130,10 @@ impl Report {
                 records: 0,
                 duplicates: 0,
                 open_items: store.work(&mark.stream).map_or(0, |items| items.len()),
+                items_listed: 0,
+                items_fetched: 0,
+                items_lost: 0,
+                waiting: None,
                 held: None,
             });
         let lanes = store.lanes()?.into_iter().map(|mark| LaneLine {

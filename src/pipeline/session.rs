@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_connectors::{Connector, FetchError, Listing};
+use exfilwatch_connectors::{Connector, FetchError, Listing, Standing};
 use exfilwatch_model::{Cursor, Gap, GapState, JobId, Page, StreamId, Window, WorkItem};
 use exfilwatch_state::{
     Commit, DoneItem, JobState, Quarantined, StateError, StateStore, Watermark,
@@ -20,6 +20,7 @@ use crate::pipeline::heartbeat;
 use crate::pipeline::ingest::{Ingest, IngestError};
 use crate::pipeline::listing::{ListingTask, only_new};
 use crate::pipeline::notice::Notice;
+use crate::pipeline::watch::StreamHealth;
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::worklist::{ItemKey, WorkList, after_failure, key_of};
 
@@ -327,12 +328,14 @@ impl<'a> Session<'a> {
                 cursor,
                 reply,
             } => {
+                let listed = items.len() as u64;
                 self.work.put(items);
                 self.cursors.insert(stream.clone(), cursor.clone());
                 let now = self.shared.clock.now();
-                self.shared
-                    .watch
-                    .stream(&stream, |health| health.last_success = Some(now));
+                self.shared.watch.stream(&stream, |health| {
+                    health.last_success = Some(now);
+                    health.items_listed += listed;
+                });
                 self.show(&stream);
                 answer(
                     reply,
@@ -345,6 +348,8 @@ impl<'a> Session<'a> {
             After::Page { item, last, reply } => {
                 if last {
                     self.work.finish(&item);
+                    let fetched = |health: &mut StreamHealth| health.items_fetched += 1;
+                    self.shared.watch.stream(&item.0, fetched);
                     self.show(&item.0);
                 }
                 answer(reply, ());
@@ -352,6 +357,8 @@ impl<'a> Session<'a> {
             After::Tried(item) => self.work.put([item]),
             After::Finished(item) => {
                 self.work.finish(&item);
+                let lost = |health: &mut StreamHealth| health.items_lost += 1;
+                self.shared.watch.stream(&item.0, lost);
                 self.show(&item.0);
             }
         }
@@ -403,9 +410,7 @@ impl<'a> Session<'a> {
             with.gaps.extend(notice.gap);
         }
         self.ingest.stage_commit(with);
-        if !self.held.get(&stream).is_some_and(|hold| hold.by_fetch) {
-            self.works_again(&stream);
-        }
+        self.stands(&stream, listing.standing);
         self.after.push(After::Listed {
             stream,
             items,
@@ -552,17 +557,38 @@ impl<'a> Session<'a> {
 
     /// The vendor did not answer as hoped. Held streams are told of once.
     fn failed(&mut self, stream: &StreamId, error: &FetchError, by_fetch: bool) {
-        let now = self.shared.clock.now();
         self.shared
             .watch
             .stream(stream, |health| health.failures += 1);
         let (FetchError::Auth { what, help }
         | FetchError::Permission { what, help }
-        | FetchError::AuditingDisabled { what, help }) = error
+        | FetchError::AuditingDisabled { what, help }
+        | FetchError::Hold { what, help }) = error
         else {
             tracing::warn!(%stream, %error, "will be tried again");
             return;
         };
+        self.hold(stream, (what, help), by_fetch);
+    }
+
+    /// What a listing said of its stream.
+    fn stands(&mut self, stream: &StreamId, standing: Standing) {
+        let waiting = match standing {
+            Standing::Held { what, help } => return self.hold(stream, (&what, &help), false),
+            Standing::Waiting { what } => Some(what),
+            Standing::Flowing => None,
+        };
+        self.shared
+            .watch
+            .stream(stream, |health| health.waiting = waiting);
+        if !self.held.get(stream).is_some_and(|hold| hold.by_fetch) {
+            self.works_again(stream);
+        }
+    }
+
+    /// Holds a stream; the operator is told once.
+    fn hold(&mut self, stream: &StreamId, (what, help): (&str, &str), by_fetch: bool) {
+        let now = self.shared.clock.now();
         let hold = Hold {
             until: now + HOLD,
             by_fetch,
@@ -570,6 +596,7 @@ impl<'a> Session<'a> {
         let news = self.held.insert(stream.clone(), hold).is_none();
         self.shared.watch.stream(stream, |health| {
             health.held = Some(format!("{what}: {help}"));
+            health.waiting = None;
         });
         if news {
             tracing::error!(%stream, %what, %help, "stream held");

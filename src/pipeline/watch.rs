@@ -26,12 +26,20 @@ pub struct StreamHealth {
     pub last_event: Option<DateTime<Utc>>,
     /// Everything before it is delivered or in the outbox.
     pub low_water: Option<DateTime<Utc>>,
+    /// Items that were listed for the first time since the process began.
+    pub items_listed: u64,
+    /// Items that were fetched to their last page since the process began.
+    pub items_fetched: u64,
+    /// Items that were given up since the process began; the ledger says why.
+    pub items_lost: u64,
     /// Items of work that wait.
     pub open_items: usize,
     /// Last time the vendor answered a listing.
     pub last_success: Option<DateTime<Utc>>,
     /// Listings and fetches that failed since the process began.
     pub failures: u64,
+    /// What the stream waits for where nothing is wrong: a subscription's first content.
+    pub waiting: Option<String>,
     /// Why the stream is held, and what to do.
     pub held: Option<String>,
 }

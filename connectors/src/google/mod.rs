@@ -30,7 +30,7 @@ use crate::kernel::surroundings::{
 use crate::kernel::url_guard::Origin;
 use crate::kernel::wire::Wire;
 use crate::options::GoogleWorkspaceOptions;
-use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule};
+use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
 
 /// The kind, as in the configuration.
 pub const KIND: &str = "google_workspace";
@@ -203,6 +203,7 @@ impl Connector for GoogleWorkspace {
                 .map(|gap| span::gap(stream, gap, now))
                 .into_iter()
                 .collect(),
+            standing: Standing::Flowing,
             more: plan.more,
         })
     }

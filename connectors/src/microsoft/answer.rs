@@ -191,6 +191,7 @@ mod tests {
             FetchError::Throttled { .. } => "throttled",
             FetchError::Auth { .. } => "auth",
             FetchError::Permission { .. } => "permission",
+            FetchError::Hold { .. } => "hold",
             FetchError::AuditingDisabled { .. } => "auditing",
             FetchError::Gone { .. } => "gone",
             FetchError::Poison { .. } => "poison",

@@ -32,7 +32,7 @@ use crate::kernel::url_guard::{Origin, UrlGuard};
 use crate::kernel::wire::Wire;
 use crate::kernel::words::shown;
 use crate::options::Office365Options;
-use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule};
+use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
 
 /// The kind, as in the configuration.
 pub const KIND: &str = "office365";
@@ -225,6 +225,7 @@ impl Connector for Office365 {
             cursor: state.into_cursor(plan.covered_until),
             gaps,
             more: plan.more,
+            standing: Standing::Flowing,
         })
     }
 
@@ -299,6 +300,7 @@ fn started(
         cursor: state.into_cursor(cursor.covered_until),
         gaps,
         more: true,
+        standing: Standing::Flowing,
     }
 }
 
