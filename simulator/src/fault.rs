@@ -21,6 +21,7 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::VirtualClock;
+use crate::microsoft;
 use crate::reply;
 
 /// What a rule applies to.
@@ -127,8 +128,32 @@ pub enum Fault {
         /// Bytes that still arrive.
         bytes: usize,
     },
+    /// The body of the real reply comes in pieces, with a pause of real time before each.
+    Trickle {
+        /// Number of pieces.
+        pieces: usize,
+        /// Milliseconds before each.
+        milliseconds: u64,
+    },
+    /// A refusal of the Management Activity API in its own words (`AF20022`, `DataServiceException`).
+    ActivityError {
+        /// The code.
+        code: String,
+    },
+    /// A refusal of Microsoft's token endpoint in its own words.
+    TokenError {
+        /// The number behind AADSTS.
+        aadsts: u32,
+    },
     /// The service is down: 503 with an empty body.
     Outage,
+}
+
+impl Fault {
+    /// A refusal of the Management Activity API by its code.
+    pub fn activity(code: &str) -> Self {
+        Self::ActivityError { code: code.into() }
+    }
 }
 
 /// One rule of the script.
@@ -324,8 +349,32 @@ pub(crate) async fn apply(injector: FaultInjector, request: Request, next: Next)
             drop(next.run(request).await);
             reply::reset()
         }
+        Some(Fault::Trickle {
+            pieces,
+            milliseconds,
+        }) => trickled(next.run(request).await, (pieces, milliseconds)).await,
+        Some(Fault::ActivityError { code }) => microsoft::activity_error(&code)
+            .unwrap_or_else(|| reply::custom(500, format!("no code {code}"), &[])),
+        Some(Fault::TokenError { aadsts }) => microsoft::token_error(aadsts),
         Some(Fault::Truncate { bytes }) => truncated(next.run(request).await, bytes).await,
     }
+}
+
+/// The same reply, slowly.
+async fn trickled(response: Response, (pieces, milliseconds): (usize, u64)) -> Response {
+    let (parts, body) = response.into_parts();
+    let whole = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
+    let size = whole.len().div_ceil(pieces.max(1)).max(1);
+    let pieces: Vec<Bytes> = whole.chunks(size).map(Bytes::copy_from_slice).collect();
+    let slowly = futures::stream::iter(pieces).then(move |piece| async move {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        Ok::<_, std::convert::Infallible>(piece)
+    });
+    Response::from_parts(parts, Body::from_stream(slowly))
 }
 
 /// The same head with the full length promised, but a body that breaks off.

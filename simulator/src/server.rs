@@ -266,6 +266,10 @@ async fn stamp(clock: VirtualClock, mut request: Request, next: Next) -> Respons
     {
         request.headers_mut().insert(HOST, value);
     }
+    let scheme = request.uri().scheme_str().map(str::to_owned);
+    if let Some(Ok(scheme)) = scheme.as_deref().map(HeaderValue::from_str) {
+        request.headers_mut().insert("x-forwarded-proto", scheme);
+    }
     let mut response = next.run(request).await;
     let date = clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     if let Ok(value) = HeaderValue::from_str(&date) {

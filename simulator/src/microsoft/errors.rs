@@ -13,6 +13,7 @@ pub(super) enum Problem {
     WrongType(String, &'static str),
     TenantMismatch(String),
     TenantUnknown(String),
+    TenantMisconfigured(String),
     TenantNotGuid,
     ContentTypeInvalid,
     NoSubscription,
@@ -25,9 +26,11 @@ pub(super) enum Problem {
     ContentExpired(String),
     ContentIdInvalid(String),
     AuditingOff(String),
+    Internal(&'static str),
 }
 
 impl Problem {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn parts(&self) -> (u16, &'static str, String) {
         match self {
             Self::RoleMissing => (
@@ -53,6 +56,11 @@ impl Problem {
                 400,
                 "AF20011",
                 format!("Specified tenant ID ({tenant}) does not exist in the system or has been deleted."),
+            ),
+            Self::TenantMisconfigured(tenant) => (
+                400,
+                "AF20012",
+                format!("Specified tenant ID ({tenant}) is incorrectly configured in the system."),
             ),
             Self::TenantNotGuid => {
                 (400, "AF20013", "The tenant ID passed in the URL is not a valid GUID.".into())
@@ -105,6 +113,11 @@ impl Problem {
                 "Microsoft.Office.Compliance.Audit.DataServiceException",
                 format!("Tenant {tenant} does not exist."),
             ),
+            Self::Internal(code) => (
+                500,
+                code,
+                "An internal error occurred. Retry the request.".into(),
+            ),
         }
     }
 
@@ -114,6 +127,38 @@ impl Problem {
         let body = json!({ "error": { "code": code, "message": message } });
         reply::json(status, body.to_string())
     }
+}
+
+/// The service's own refusal with a code, about nothing in particular; `None` for a code that it
+/// does not have. AF429 comes with the words of its throttling.
+pub(crate) fn by_code(code: &str) -> Option<Response> {
+    let tenant = || "0b3f9ef4-6d0a-4d5b-9d1e-2f1c0a9b8c7d".to_owned();
+    let id = || "20260303$20260303$audit_general$emea0036".to_owned();
+    let problem = match code {
+        "AF10001" => Problem::RoleMissing,
+        "AF20001" => Problem::MissingParameter("contentType"),
+        "AF20002" => Problem::WrongType("startTime".into(), "DateTime"),
+        "AF20010" => Problem::TenantMismatch(tenant()),
+        "AF20011" => Problem::TenantUnknown(tenant()),
+        "AF20012" => Problem::TenantMisconfigured(tenant()),
+        "AF20013" => Problem::TenantNotGuid,
+        "AF20020" => Problem::ContentTypeInvalid,
+        "AF20022" => Problem::NoSubscription,
+        "AF20023" => Problem::SubscriptionDisabled,
+        "AF20024" => Problem::AlreadyEnabled,
+        "AF20030" => Problem::WindowTooWide,
+        "AF20031" => Problem::NextPageInvalid,
+        "AF20050" => Problem::ContentUnknown(id()),
+        "AF20051" => Problem::ContentExpired(id()),
+        "AF20052" => Problem::ContentIdInvalid(id()),
+        "AF20055" => Problem::WindowInvalid,
+        "AF50000" => Problem::Internal("AF50000"),
+        "AF50005" => Problem::Internal("AF50005"),
+        "AF50006" => Problem::Internal("AF50006"),
+        "DataServiceException" => Problem::AuditingOff(tenant()),
+        _ => return None,
+    };
+    Some(problem.response())
 }
 
 /// 401 as the gateway before the service words it: another shape than the service's own errors.

@@ -6,8 +6,9 @@
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::errors::Problem;
 use super::subscription::SubscriptionStatus;
@@ -54,38 +55,94 @@ impl Microsoft {
         let content_type = Self::content_type(&call)?;
         let since_ms = self.subscribed_since(call.tenant, content_type)?;
         let (start, end) = self.window(&call)?;
-        let mut listed: Vec<(i64, &Blob)> = self
-            .blobs(call.tenant, content_type)
-            .iter()
-            .flat_map(|blob| blob.listed_ms.iter().map(move |at| (*at, blob)))
-            .filter(|(at, _)| (start..end).contains(at) && *at <= call.now_ms && *at >= since_ms)
-            .collect();
-        listed.sort_by(|a, b| (a.0, &a.1.content_id).cmp(&(b.0, &b.1.content_id)));
-        let skip = match call.query.get("nextPage") {
-            Some(text) => page_offset(text).ok_or_else(|| Problem::NextPageInvalid.response())?,
-            None => 0,
+        let mut lines = self.lines(&call, content_type, (start, end));
+        lines.retain(|line| line.created_ms <= call.now_ms && line.created_ms >= since_ms);
+        if self.inner.options.listing_shuffled {
+            lines
+                .sort_by_key(|line| Uuid::new_v5(&Uuid::NAMESPACE_OID, line.content_id.as_bytes()));
+        } else {
+            lines.sort_by(|a, b| (a.created_ms, &a.content_id).cmp(&(b.created_ms, &b.content_id)));
+        }
+        let place = match call.query.get("nextPage") {
+            Some(text) => Place::read(text).ok_or_else(|| Problem::NextPageInvalid.response())?,
+            None => Place::default(),
         };
         let page_items = self.inner.options.page_items.max(1);
+        let shown = if place.empty { 0 } else { page_items };
         let base = format!("{}/api/v1.0/{}/activity/feed", call.origin, call.tenant_id);
-        let items: Vec<Value> = listed
+        let items: Vec<Value> = lines
             .iter()
-            .skip(skip)
-            .take(page_items)
-            .map(|(at, blob)| item(&base, content_type, *at, blob))
+            .skip(place.skip)
+            .take(shown)
+            .map(|line| item(&base, content_type, line))
             .collect();
         let mut response = reply::json(200, Value::Array(items).to_string());
-        if skip + page_items < listed.len() {
+        let skip = place.skip + shown;
+        if skip < lines.len() {
+            let every = self.inner.options.empty_page_every;
+            let empty = every > 0 && !place.empty && (skip / page_items).is_multiple_of(every);
             let next = next_page(
                 &call,
                 version,
                 content_type,
-                (start, end, skip + page_items),
+                (start, end),
+                Place { skip, empty },
             );
             if let Ok(value) = HeaderValue::from_str(&next) {
                 response.headers_mut().insert("NextPageUri", value);
             }
         }
+        // The service is an ASP.NET one and says so right behind the link to the next page.
+        for (name, value) in [
+            ("x-aspnet-version", "4.0.30319"),
+            ("x-powered-by", "ASP.NET"),
+        ] {
+            let name = HeaderName::from_static(name);
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
         Ok(response)
+    }
+
+    /// The lines of a listing of `start..end`: the world's blobs and those published by hand.
+    fn lines(
+        &self,
+        call: &Call,
+        content_type: &'static str,
+        (start, end): (i64, i64),
+    ) -> Vec<Line> {
+        let window = start..end;
+        let partial = |at: i64| self.inner.options.partial_at_start && at / 1000 == start / 1000;
+        let own = self.blobs(call.tenant, content_type).iter();
+        let own = own.flat_map(|blob| blob.listed_ms.iter().map(move |at| (*at, blob)));
+        let mut lines: Vec<Line> = own
+            .filter(|(at, _)| window.contains(at))
+            .map(|(at, blob)| Line {
+                created_ms: at,
+                expires_ms: blob.expires_ms(),
+                content_id: blob.content_id.clone(),
+                // Microsoft's links hold the id with "$" as it is or as "%24".
+                coded: blob.ready_ms % 2 == 0,
+            })
+            .collect();
+        let state = self.state();
+        let by_hand = state.published.iter().filter(|blob| {
+            (blob.tenant, blob.content_type) == (call.tenant, content_type)
+                && window.contains(&blob.created_ms)
+        });
+        lines.extend(by_hand.map(|blob| Line {
+            created_ms: blob.created_ms,
+            expires_ms: blob.expires_ms,
+            content_id: blob.content_id.clone(),
+            coded: false,
+        }));
+        for line in &mut lines {
+            if partial(line.created_ms) {
+                line.content_id.insert_str(0, PARTIAL);
+            }
+        }
+        lines
     }
 
     fn blobs(&self, tenant: usize, content_type: &'static str) -> &[Blob] {
@@ -106,7 +163,10 @@ impl Microsoft {
             SubscriptionStatus::Enabled if self.inner.options.content_before_subscription => {
                 Ok(i64::MIN)
             }
-            SubscriptionStatus::Enabled => Ok(found.map_or(i64::MIN, |found| found.since_ms)),
+            SubscriptionStatus::Enabled => {
+                let wait_ms = self.inner.options.first_content_after_seconds * 1000;
+                Ok(found.map_or(i64::MIN, |found| found.since_ms.saturating_add(wait_ms)))
+            }
         }
     }
 
@@ -142,27 +202,47 @@ impl Microsoft {
         if !content_id.contains('$') {
             return Err(Problem::ContentIdInvalid(content_id.to_owned()).response());
         }
+        let (whole_id, partial) = match content_id.strip_prefix(PARTIAL) {
+            Some(whole_id) if self.inner.options.partial_at_start => (whole_id, true),
+            _ => (content_id, false),
+        };
+        let by_hand = self
+            .state()
+            .published
+            .iter()
+            .find(|blob| blob.tenant == call.tenant && blob.content_id == whole_id)
+            .cloned();
         let found = self
             .inner
             .world
             .blobs
             .range((call.tenant, "")..(call.tenant + 1, ""))
             .flat_map(|(_, blobs)| blobs)
-            .find(|blob| blob.content_id == content_id);
-        let blob = found
-            .filter(|blob| blob.ready_ms <= call.now_ms)
+            .find(|blob| blob.content_id == whole_id);
+        let times = match (&by_hand, found) {
+            (Some(blob), _) => Some((blob.ready_ms, blob.expires_ms)),
+            (None, Some(blob)) => Some((blob.ready_ms, blob.expires_ms())),
+            (None, None) => None,
+        };
+        let expires_ms = times
+            .filter(|(ready_ms, _)| *ready_ms <= call.now_ms)
+            .map(|(_, expires_ms)| expires_ms)
             .ok_or_else(|| Problem::ContentUnknown(content_id.to_owned()).response())?;
-        if blob.expires_ms() <= call.now_ms {
+        if expires_ms <= call.now_ms {
             return Err(Problem::ContentExpired(content_id.to_owned()).response());
         }
+        if let Some(blob) = by_hand {
+            return Ok(reply::json_encoded(headers, half(&blob.body, partial)));
+        }
         let records = &self.inner.world.sheet().records;
+        let numbers = found.map_or(&[][..], |blob| &blob.records);
+        let numbers = if partial {
+            numbers.get(numbers.len() / 2..).unwrap_or_default()
+        } else {
+            numbers
+        };
         let mut body = vec![b'['];
-        for (position, record) in blob
-            .records
-            .iter()
-            .filter_map(|n| records.get(*n))
-            .enumerate()
-        {
+        for (position, record) in numbers.iter().filter_map(|n| records.get(*n)).enumerate() {
             if position > 0 {
                 body.push(b',');
             }
@@ -173,20 +253,66 @@ impl Microsoft {
     }
 }
 
-fn item(base: &str, content_type: &str, created_ms: i64, blob: &Blob) -> Value {
-    // Microsoft's links hold the id with "$" as it is or as "%24".
-    let coded = blob.ready_ms % 2 == 0;
-    let id = if coded {
-        blob.content_id.replace('$', "%24")
+/// Begins the id of a blob that holds the later half of another's records.
+const PARTIAL: &str = "9";
+
+/// The body, or the later half of its records where it is an array of JSON.
+fn half(body: &[u8], partial: bool) -> Vec<u8> {
+    match serde_json::from_slice::<Vec<Value>>(body) {
+        Ok(mut all) if partial => Value::from(all.split_off(all.len() / 2)).to_string().into(),
+        _ => body.to_vec(),
+    }
+}
+
+/// A line of a listing.
+#[derive(Debug)]
+struct Line {
+    created_ms: i64,
+    expires_ms: i64,
+    content_id: String,
+    coded: bool,
+}
+
+/// Where a page of a listing begins, as `nextPage` says it; an empty page only links on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    skip: usize,
+    empty: bool,
+}
+
+impl Place {
+    fn read(text: &str) -> Option<Self> {
+        let (head, digits) = text.split_at_checked(4)?;
+        let empty = match head {
+            "2015" => false,
+            "2016" => true,
+            _ => return None,
+        };
+        let skip = (digits.len() == 8).then(|| digits.parse().ok())??;
+        Some(Self { skip, empty })
+    }
+
+    fn text(self) -> String {
+        format!(
+            "{}{:08}",
+            if self.empty { "2016" } else { "2015" },
+            self.skip
+        )
+    }
+}
+
+fn item(base: &str, content_type: &str, line: &Line) -> Value {
+    let id = if line.coded {
+        line.content_id.replace('$', "%24")
     } else {
-        blob.content_id.clone()
+        line.content_id.clone()
     };
     json!({
         "contentType": content_type,
-        "contentId": blob.content_id,
+        "contentId": line.content_id,
         "contentUri": format!("{base}/audit/{id}"),
-        "contentCreated": milliseconds_with_zone(created_ms),
-        "contentExpiration": milliseconds_with_zone(blob.expires_ms()),
+        "contentCreated": milliseconds_with_zone(line.created_ms),
+        "contentExpiration": milliseconds_with_zone(line.expires_ms),
     })
 }
 
@@ -195,7 +321,8 @@ fn next_page(
     call: &Call,
     version: &str,
     content_type: &str,
-    (start, end, skip): (i64, i64, usize),
+    (start, end): (i64, i64),
+    place: Place,
 ) -> String {
     // The service hands out links under "v1" even where the call came by "v1.0".
     let version = version.strip_suffix(".0").unwrap_or(version);
@@ -206,7 +333,7 @@ fn next_page(
         call.tenant_id,
         precise(start),
         precise(end),
-        format_args!("2015{skip:08}"),
+        place.text(),
     )
 }
 
@@ -217,13 +344,6 @@ fn precise(unix_ms: i64) -> String {
     } else {
         milliseconds_with_zone(unix_ms)
     }
-}
-
-fn page_offset(text: &str) -> Option<usize> {
-    text.strip_prefix("2015")
-        .filter(|digits| digits.len() == 8)?
-        .parse()
-        .ok()
 }
 
 /// `YYYY-MM-DD`, with `THH:MM`, with `THH:MM:SS`; `Z` and `+00:00` are accepted.

@@ -6,6 +6,7 @@
 
 mod errors;
 mod feed;
+mod publication;
 mod subscription;
 mod token;
 
@@ -26,7 +27,10 @@ use crate::credentials::MicrosoftApp;
 use crate::jwt::Assertion;
 use crate::world::{CONTENT_TYPES, World};
 
+pub(crate) use self::errors::by_code as activity_error;
+pub use self::publication::Publication;
 pub use self::subscription::SubscriptionStatus;
+pub(crate) use self::token::refusal as token_error;
 
 /// Role that opens every content type but DLP.All.
 pub const ROLE_READ: &str = "ActivityFeed.Read";
@@ -50,6 +54,18 @@ pub struct MicrosoftOptions {
     pub subscribed: bool,
     /// Whether content from before the first subscription is there.
     pub content_before_subscription: bool,
+    /// How long after its start a subscription has its first content, virtual seconds, where content
+    /// from before it is not there. The documentation says up to 12 hours.
+    pub first_content_after_seconds: i64,
+    /// Every so many listing pages an empty one comes, with a link to the next; 0 for never.
+    pub empty_page_every: usize,
+    /// Whether the listing is in no order.
+    pub listing_shuffled: bool,
+    /// Whether a window that starts with a blob's `contentCreated` lists another blob in its place that
+    /// holds the later half of the records, as Filebeat's authors saw.
+    pub partial_at_start: bool,
+    /// Roots of the Management Activity API that belong to this cloud, besides the own address.
+    pub roots: Vec<String>,
 }
 
 impl Default for MicrosoftOptions {
@@ -61,6 +77,13 @@ impl Default for MicrosoftOptions {
             window_slack_seconds: 3_600,
             subscribed: false,
             content_before_subscription: true,
+            first_content_after_seconds: 0,
+            empty_page_every: 0,
+            listing_shuffled: false,
+            partial_at_start: false,
+            roots: ["https://manage.office.com", "https://manage-gcc.office.com"]
+                .map(String::from)
+                .into(),
         }
     }
 }
@@ -81,9 +104,12 @@ struct Inner {
 }
 
 /// What changes while the service runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ServiceState {
     secret: String,
+    /// The application with the certificate that is registered at present.
+    certificate: MicrosoftApp,
+    published: Vec<publication::Published>,
     secret_expired: bool,
     roles: BTreeSet<String>,
     auditing_off: HashSet<usize>,
@@ -104,8 +130,16 @@ impl Microsoft {
         let roles = [ROLE_READ, ROLE_READ_DLP].map(String::from);
         let mut state = ServiceState {
             secret: app.client_secret.clone(),
+            certificate: app.clone(),
+            published: Vec::new(),
+            secret_expired: false,
             roles: roles.into(),
-            ..ServiceState::default()
+            auditing_off: HashSet::new(),
+            subscriptions: BTreeMap::new(),
+            requests: HashMap::new(),
+            assertion_ids: HashSet::new(),
+            tokens_issued: 0,
+            without_publisher: 0,
         };
         if options.subscribed {
             for number in 0..world.tenants().len() {
@@ -190,6 +224,11 @@ impl Microsoft {
         secret.clone_into(&mut self.state().secret);
     }
 
+    /// Registers another certificate in place of the first; assertions of the old one are refused.
+    pub fn set_certificate(&self, of: &MicrosoftApp) {
+        self.state().certificate = of.clone();
+    }
+
     /// Lets the client secret expire, or not.
     pub fn expire_secret(&self, expired: bool) {
         self.state().secret_expired = expired;
@@ -197,12 +236,33 @@ impl Microsoft {
 
     /// Disables a subscription, as a tenant administrator can.
     pub fn disable_subscription(&self, tenant: &str, content_type: &str) {
+        self.change_subscription(tenant, content_type, |subscription| {
+            subscription.status = SubscriptionStatus::Disabled;
+        });
+    }
+
+    /// Bars a subscription, which also disables it, or lets it be started again: while it is barred, a
+    /// start is refused as disabled by an administrator.
+    pub fn bar_subscription(&self, tenant: &str, content_type: &str, barred: bool) {
+        self.change_subscription(tenant, content_type, |subscription| {
+            subscription.barred = barred;
+            if barred {
+                subscription.status = SubscriptionStatus::Disabled;
+            }
+        });
+    }
+
+    fn change_subscription(
+        &self,
+        tenant: &str,
+        content_type: &str,
+        change: impl FnOnce(&mut subscription::Subscription),
+    ) {
         let known = CONTENT_TYPES.iter().find(|known| **known == content_type);
         if let (Some(number), Some(content_type)) = (self.number_of_alias(tenant), known) {
             let mut state = self.state();
-            if let Some(subscription) = state.subscriptions.get_mut(&(number, *content_type)) {
-                subscription.status = SubscriptionStatus::Disabled;
-            }
+            let found = state.subscriptions.entry((number, *content_type));
+            change(found.or_insert_with(subscription::Subscription::absent));
         }
     }
 
@@ -295,7 +355,11 @@ impl Microsoft {
             .get(HOST)
             .and_then(|value| value.to_str().ok())
             .unwrap_or("localhost");
-        let origin = format!("http://{host}");
+        // In process, and behind TLS, the caller's scheme is passed on in this header.
+        let https = headers
+            .get("x-forwarded-proto")
+            .is_some_and(|scheme| scheme == "https");
+        let origin = format!("{}://{host}", if https { "https" } else { "http" });
         Ok(Call {
             tenant: number,
             tenant_id: tenant.to_owned(),

@@ -34,6 +34,7 @@ pub(super) struct Subscription {
     pub(super) status: SubscriptionStatus,
     pub(super) since_ms: i64,
     pub(super) start_calls: u64,
+    pub(super) barred: bool,
     last_start_ms: Option<i64>,
     stopped_ms: Option<i64>,
 }
@@ -45,12 +46,13 @@ impl Subscription {
             status,
             since_ms,
             start_calls: 0,
+            barred: false,
             last_start_ms: None,
             stopped_ms: None,
         }
     }
 
-    fn absent() -> Self {
+    pub(super) fn absent() -> Self {
         Self {
             status: SubscriptionStatus::Absent,
             ..Self::enabled_at(0)
@@ -66,10 +68,8 @@ impl Subscription {
             return Err(too_frequent(START_EVERY_MS - (now_ms - last)));
         }
         self.last_start_ms = Some(now_ms);
-        if self
-            .stopped_ms
-            .is_some_and(|stopped| now_ms - stopped < STOP_SETTLES_MS)
-        {
+        let stopped = |stopped: i64| now_ms - stopped < STOP_SETTLES_MS;
+        if self.barred || self.stopped_ms.is_some_and(stopped) {
             return Err(Problem::SubscriptionDisabled.response());
         }
         if self.status == SubscriptionStatus::Enabled {

@@ -23,13 +23,15 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 const SKEW_SECONDS: i64 = 300;
 /// Longest life of an assertion, seconds.
 const ASSERTION_SECONDS_MAX: i64 = 86_400;
-/// Roots this service stands for besides its own address.
-const OWN_ROOTS: [&str; 2] = ["https://manage.office.com", "https://manage-gcc.office.com"];
-/// Roots of other clouds.
-const OTHER_CLOUDS: [&str; 2] = [
+/// Roots of all clouds. Those that are not this service's own belong to other clouds.
+const ROOTS: [&str; 4] = [
+    "https://manage.office.com",
+    "https://manage-gcc.office.com",
     "https://manage.office365.us",
     "https://manage.protection.apps.mil",
 ];
+/// Login hosts of all clouds.
+const LOGIN_HOSTS: [&str; 2] = ["login.microsoftonline.com", "login.microsoftonline.us"];
 
 /// Version of the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,11 +132,11 @@ impl Microsoft {
         })?;
         self.check_client(field("client_id"), &form, headers, now)?;
         let root = asked_root(version, &form);
-        if OTHER_CLOUDS.contains(&root) {
-            let text = "Confidential Client is not supported in Cross Cloud request.";
-            return Err(refuse(400, "invalid_request", 900_382, text));
+        let own = self.inner.options.roots.iter().any(|own| own == root);
+        if !own && ROOTS.contains(&root) {
+            return Err(refusal(900_382));
         }
-        if without_scheme(root) != host(headers) && !OWN_ROOTS.contains(&root) {
+        if without_scheme(root) != host(headers) && !own {
             let text = format!("The resource principal named {root} was not found in the tenant.");
             return Err(refuse(400, "invalid_resource", 500_011, &text));
         }
@@ -180,15 +182,10 @@ impl Microsoft {
         };
         let state = self.state();
         if *secret != state.secret {
-            let text = "Invalid client secret provided. Ensure the secret being sent in the request is the \
-                        client secret value, not the client secret ID.";
-            return Err(invalid_client(7_000_215, text));
+            return Err(refusal(7_000_215));
         }
         if state.secret_expired {
-            return Err(invalid_client(
-                7_000_222,
-                "The provided client secret keys are expired.",
-            ));
+            return Err(refusal(7_000_222));
         }
         Ok(())
     }
@@ -200,21 +197,22 @@ impl Microsoft {
         };
         // Microsoft's own library pads the thumbprint, the documentation does not: both are taken.
         let is = |name: &str, own: &str| assertion.header_text(name).trim_end_matches('=') == own;
-        let by_sha256 = is("x5t#S256", &app.thumbprint_sha256);
+        let registered = self.state().certificate.clone();
+        let by_sha256 = is("x5t#S256", &registered.thumbprint_sha256);
         let thumbprint = match assertion.header_text("alg") {
             "PS256" => by_sha256,
-            "RS256" => by_sha256 || is("x5t", &app.thumbprint_sha1),
+            "RS256" => by_sha256 || is("x5t", &registered.thumbprint_sha1),
             _ => false,
         };
-        if !thumbprint || !assertion.is_signed_by(&app.public_key_der) {
-            let text = "Client assertion failed signature validation.";
-            return Err(invalid_client(700_027, text));
+        if !thumbprint || !assertion.is_signed_by(&registered.public_key_der) {
+            return Err(refusal(700_027));
         }
         let audience = assertion.claim("aud");
-        let own = [host(headers), "login.microsoftonline.com"];
         let ours = without_scheme(audience)
             .split_once('/')
-            .is_some_and(|(authority, _)| own.contains(&authority));
+            .is_some_and(|(authority, _)| {
+                authority == host(headers) || LOGIN_HOSTS.contains(&authority)
+            });
         if !ours || !audience.ends_with("/token") {
             return Err(invalid_client(
                 700_023,
@@ -231,10 +229,7 @@ impl Microsoft {
         let starts = assertion.seconds("nbf").unwrap_or(now);
         let in_time = now <= expires + SKEW_SECONDS && starts <= now + SKEW_SECONDS;
         if !in_time || expires - starts > ASSERTION_SECONDS_MAX {
-            return Err(invalid_client(
-                700_024,
-                "Client assertion is not within its valid time range.",
-            ));
+            return Err(refusal(700_024));
         }
         let fresh = self
             .state()
@@ -284,6 +279,66 @@ impl Microsoft {
         };
         reply::json(200, body.to_string())
     }
+}
+
+/// The refusal with this number, as Microsoft words it.
+pub(crate) fn refusal(code: u32) -> Response {
+    let (status, error, text) = match code {
+        7_000_215 => (
+            401,
+            "invalid_client",
+            "Invalid client secret provided. Ensure the secret being sent in the request is the \
+             client secret value, not the client secret ID, for a secret added to app.",
+        ),
+        7_000_222 => (
+            401,
+            "invalid_client",
+            "The provided client secret keys are expired.",
+        ),
+        700_016 => (
+            400,
+            "unauthorized_client",
+            "Application with identifier was not found in the directory.",
+        ),
+        90_002 => (
+            400,
+            "invalid_request",
+            "Tenant not found. Check to make sure you have the correct tenant ID and are signing \
+             into the correct cloud.",
+        ),
+        700_027 => (
+            401,
+            "invalid_client",
+            "Client assertion failed signature validation.",
+        ),
+        700_024 => (
+            401,
+            "invalid_client",
+            "Client assertion is not within its valid time range.",
+        ),
+        65_001 => (
+            400,
+            "invalid_grant",
+            "The user or administrator has not consented to use the application.",
+        ),
+        900_382 => (
+            400,
+            "invalid_request",
+            "Confidential Client is not supported in Cross Cloud request.",
+        ),
+        50_196 => (
+            400,
+            "invalid_grant",
+            "The server terminated an operation because it encountered a client request loop.",
+        ),
+        90_033 => (
+            503,
+            "temporarily_unavailable",
+            "A transient error has occurred. Please try again.",
+        ),
+        _ => (400, "invalid_request", "The request was refused."),
+    };
+    refuse(status, error, code, text)
 }
 
 fn invalid_client(code: u32, text: &str) -> Response {
