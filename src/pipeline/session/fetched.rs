@@ -1,0 +1,134 @@
+//! What a fetch means for the store: its pages, the item as finished, tried or given up.
+
+use chrono::TimeDelta;
+use exfilwatch_connectors::FetchError;
+use exfilwatch_model::{Gap, GapState, Page, Window, WorkItem};
+use exfilwatch_state::{Commit, DoneItem, Quarantined};
+use tokio::sync::oneshot;
+
+use super::Session;
+use super::take::After;
+use crate::pipeline::notice::Notice;
+use crate::pipeline::worklist::{ItemKey, after_failure, key_of};
+
+/// What an item may hold when it has no expiry of its own to tell (google: windows of an hour).
+const WINDOW_SPAN: TimeDelta = TimeDelta::hours(1);
+/// Finished items that expire later than this are not listed again under the same key.
+const DONE_KEPT_MAX: TimeDelta = TimeDelta::days(10);
+/// How long those are remembered.
+const DONE_KEPT: TimeDelta = TimeDelta::days(2);
+
+impl Session<'_> {
+    pub(super) fn page(&mut self, item: ItemKey, page: &Page, reply: oneshot::Sender<()>) {
+        let Some(connector) = self.by_stream.get(&page.stream) else {
+            return;
+        };
+        let products = vec![connector.records().product(); page.records.len()];
+        let with = if page.last {
+            self.done(&item)
+        } else {
+            Commit::default()
+        };
+        self.ingest.stage_page(page, &products, with);
+        self.works_again(&page.stream);
+        self.after.push(After::Page {
+            item,
+            last: page.last,
+            reply,
+        });
+    }
+
+    /// The item as finished, remembered as long as the vendor may list it again.
+    pub(super) fn done(&self, key: &ItemKey) -> Commit {
+        let now = self.shared.clock.now();
+        let expires = self.work.item(key).and_then(|item| item.expires);
+        let listed_until = expires.filter(|at| *at - now < DONE_KEPT_MAX);
+        let forget_after = listed_until.map_or(now + DONE_KEPT, |at| at + TimeDelta::days(1));
+        let done = DoneItem {
+            stream: key.0.clone(),
+            key: key.1.clone(),
+            forget_after,
+        };
+        Commit {
+            done: vec![done],
+            ..Commit::default()
+        }
+    }
+
+    pub(super) fn ended(&mut self, key: &ItemKey, outcome: Result<(), FetchError>) {
+        self.work.release(key);
+        let Err(error) = outcome else { return };
+        let now = self.shared.clock.now();
+        let Some(item) = self.work.item(key).cloned() else {
+            return;
+        };
+        match &error {
+            FetchError::Gone { what } => self.give_up(&item, what, GapState::Lost, None),
+            FetchError::Poison { what } => {
+                let (stream, key) = (item.stream.clone(), item.key.clone());
+                let body = item.body.clone().into();
+                let entry = Quarantined::new(stream, key, what.clone(), now, body);
+                self.give_up(&item, what, GapState::Open, Some(entry));
+            }
+            FetchError::Throttled { after, .. } => {
+                let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
+                let wait = asked.unwrap_or(TimeDelta::seconds(30));
+                self.work.put([WorkItem {
+                    next_try: Some(now + wait),
+                    ..item
+                }]);
+            }
+            _ => {
+                let tried = after_failure(&item, now, &error.to_string(), rand_share());
+                let with = Commit {
+                    work: vec![tried.clone()],
+                    ..Commit::default()
+                };
+                self.ingest.stage_commit(with);
+                self.after.push(After::Tried(tried));
+                self.failed(&item.stream, &error, true);
+            }
+        }
+    }
+
+    /// The item cannot be had: the ledger says so, and the item is finished.
+    pub(super) fn give_up(
+        &mut self,
+        item: &WorkItem,
+        what: &str,
+        state: GapState,
+        quarantined: Option<Quarantined>,
+    ) {
+        let key = key_of(item);
+        tracing::error!(stream = %item.stream, item = %item.key, reason = %what, "item given up");
+        let mut with = self.done(&key);
+        with.quarantined.extend(quarantined);
+        let is_blob = item
+            .expires
+            .is_some_and(|at| at - item.from < DONE_KEPT_MAX);
+        let span = if is_blob {
+            TimeDelta::seconds(1)
+        } else {
+            WINDOW_SPAN
+        };
+        if let Some(window) = Window::new(item.from, item.from + span) {
+            let stream = item.stream.clone();
+            let reason = format!("item {} of {stream} could not be fetched: {what}", item.key);
+            let found_at = self.shared.clock.now();
+            let gap = Gap {
+                stream,
+                window,
+                state,
+                reason,
+                found_at,
+            };
+            self.ingest.stage_notice(&Notice::gap(gap));
+        }
+        self.ingest.stage_commit(with);
+        self.after.push(After::Finished(key));
+    }
+}
+
+fn rand_share() -> f64 {
+    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}

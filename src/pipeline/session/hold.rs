@@ -1,0 +1,86 @@
+//! Streams that the vendor refuses are held: tried again slowly, and told of once.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_connectors::{FetchError, Standing};
+use exfilwatch_model::StreamId;
+
+use super::Session;
+use crate::pipeline::notice::Notice;
+
+/// Wait of a stream whose credentials or permission were refused.
+const HOLD: TimeDelta = TimeDelta::minutes(15);
+
+/// A stream that the vendor refuses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold {
+    /// Not fetched before this instant.
+    pub(super) until: DateTime<Utc>,
+    /// Found when fetching: then only a page shows that it works again, since some connectors list
+    /// without asking the vendor.
+    pub(super) by_fetch: bool,
+}
+
+impl Session<'_> {
+    /// The vendor answers a held stream again.
+    pub(super) fn works_again(&mut self, stream: &StreamId) {
+        if self.held.remove(stream).is_none() {
+            return;
+        }
+        tracing::info!(%stream, "stream goes on");
+        self.shared
+            .watch
+            .stream(stream, |health| health.held = None);
+        self.ingest
+            .stage_notice(&Notice::recovered(stream, self.shared.clock.now()));
+    }
+
+    /// The vendor did not answer as hoped. Held streams are told of once.
+    pub(super) fn failed(&mut self, stream: &StreamId, error: &FetchError, by_fetch: bool) {
+        self.shared
+            .watch
+            .stream(stream, |health| health.failures += 1);
+        let (FetchError::Auth { what, help }
+        | FetchError::Permission { what, help }
+        | FetchError::AuditingDisabled { what, help }
+        | FetchError::Hold { what, help }) = error
+        else {
+            tracing::warn!(%stream, %error, "will be tried again");
+            return;
+        };
+        self.hold(stream, (what, help), by_fetch);
+    }
+
+    /// What a listing said of its stream.
+    pub(super) fn stands(&mut self, stream: &StreamId, standing: Standing) {
+        let waiting = match standing {
+            Standing::Held { what, help } => return self.hold(stream, (&what, &help), false),
+            Standing::Waiting { what } => Some(what),
+            Standing::Flowing => None,
+        };
+        self.shared
+            .watch
+            .stream(stream, |health| health.waiting = waiting);
+        if !self.held.get(stream).is_some_and(|hold| hold.by_fetch) {
+            self.works_again(stream);
+        }
+    }
+
+    /// Holds a stream; the operator is told once.
+    pub(super) fn hold(&mut self, stream: &StreamId, (what, help): (&str, &str), by_fetch: bool) {
+        let now = self.shared.clock.now();
+        let hold = Hold {
+            until: now + HOLD,
+            by_fetch,
+        };
+        let news = self.held.insert(stream.clone(), hold).is_none();
+        self.shared.watch.stream(stream, |health| {
+            health.held = Some(format!("{what}: {help}"));
+            health.waiting = None;
+        });
+        if news {
+            tracing::error!(%stream, %what, %help, "stream held");
+            self.ingest
+                .stage_notice(&Notice::degraded(stream, now, what, help));
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A tenant's session: the only writer of its streams, from the store to the next failed commit.
+//!
+//! It takes what the listing and fetching tasks bring (`take`), stages what a listing (`listed`) or a
+//! fetch (`fetched`) means for the store, and answers once it is committed. What the vendor refuses
+//! is held (`hold`); every half minute time is let pass (`tick`).
+
+mod fetched;
+mod hold;
+mod listed;
+mod relisted;
+mod take;
+mod tick;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_connectors::Connector;
+use exfilwatch_model::{Cursor, StreamId, Window};
+use exfilwatch_state::{Commit, JobState, StateError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::pipeline::committer::CommitError;
+use crate::pipeline::fetch::{Message, fetch};
+use crate::pipeline::ingest::{Ingest, IngestError};
+use crate::pipeline::listing::ListingTask;
+use crate::pipeline::worker::{Shared, WorkerConfig};
+use crate::pipeline::worklist::WorkList;
+use hold::Hold;
+use relisted::{relisted, relisted_mark};
+use take::{After, MESSAGES_MAX};
+
+/// How often watermarks are written and old things forgotten, by the run's clock.
+const TICK: Duration = Duration::from_secs(30);
+/// Shortest real time between ticks, for runs whose clock is fast.
+const MIN_TICK: Duration = Duration::from_millis(500);
+
+pub(crate) enum End {
+    Shutdown,
+    Rebuild(String),
+}
+
+impl From<IngestError> for End {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Commit(CommitError::Stopped) => Self::Shutdown,
+            other => Self::Rebuild(other.to_string()),
+        }
+    }
+}
+
+impl From<StateError> for End {
+    fn from(error: StateError) -> Self {
+        Self::Rebuild(IngestError::Restore(error).to_string())
+    }
+}
+
+/// One run of a tenant from the store. It takes what the listing and fetching tasks bring and answers
+/// each only when it is committed; what waits at the same time shares a commit.
+pub(crate) struct Session<'a> {
+    config: &'a WorkerConfig,
+    shared: &'a Shared,
+    ingest: Ingest,
+    work: WorkList,
+    cursors: BTreeMap<StreamId, Cursor>,
+    by_stream: BTreeMap<StreamId, Arc<dyn Connector>>,
+    held: BTreeMap<StreamId, Hold>,
+    /// When the whole retention of a stream was last listed again.
+    relisted: BTreeMap<StreamId, DateTime<Utc>>,
+    messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    heartbeat_at: DateTime<Utc>,
+    /// Watermarks as they are stored.
+    watermarks: BTreeMap<StreamId, DateTime<Utc>>,
+    after: Vec<After>,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn open(config: &'a WorkerConfig, shared: &'a Shared) -> Result<Self, StateError> {
+        let now = shared.clock.now();
+        let mut work = WorkList::default();
+        let mut cursors = BTreeMap::new();
+        let mut by_stream = BTreeMap::new();
+        for connector in &config.connectors {
+            for stream in connector.streams() {
+                work.put(shared.store.work(&stream)?);
+                let cursor = match shared.store.cursor(&stream)? {
+                    Some(cursor) => cursor,
+                    None => {
+                        // After a rebuild of the store the mirror knows how far the stream was.
+                        let restart = shared.store.restart_from(&stream)?;
+                        let from = restart.unwrap_or(now - config.first_run);
+                        first_cursor(&**connector, &stream, from, now)
+                    }
+                };
+                cursors.insert(stream.clone(), cursor);
+                by_stream.insert(stream, connector.clone());
+            }
+        }
+        let relisted = relisted(&*shared.store, by_stream.keys())?;
+        let ingest = Ingest::restore(
+            config.step.clone(),
+            shared.store.clone(),
+            shared.committer.clone(),
+            shared.watch.clone(),
+        )?;
+        Ok(Self {
+            config,
+            shared,
+            ingest,
+            work,
+            cursors,
+            by_stream,
+            held: BTreeMap::new(),
+            relisted,
+            messages: mpsc::channel(MESSAGES_MAX),
+            tasks: TaskTracker::new(),
+            cancel: shared.shutdown.child_token(),
+            heartbeat_at: now,
+            watermarks: BTreeMap::new(),
+            after: Vec::new(),
+        })
+    }
+
+    pub(crate) async fn run(&mut self) -> End {
+        self.mark_first_listing().await;
+        self.start_listing();
+        let mut tick = tokio::time::interval(self.shared.clock.real(TICK).max(MIN_TICK));
+        let mut paused = self.shared.paused.clone();
+        loop {
+            self.start_fetches();
+            let step = tokio::select! {
+                () = self.shared.shutdown.cancelled() => return End::Shutdown,
+                Some(message) = self.messages.1.recv() => self.take_all(message).await,
+                _ = tick.tick() => self.tick().await,
+                changed = paused.changed() => {
+                    if changed.is_err() { return End::Shutdown }
+                    Ok(())
+                }
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    /// A stream that is new counts as listed whole now: its first listing is just that.
+    async fn mark_first_listing(&mut self) {
+        let now = self.shared.clock.now();
+        let new = self
+            .by_stream
+            .keys()
+            .filter(|stream| !self.relisted.contains_key(*stream));
+        let jobs: Vec<JobState> = new
+            .filter_map(|stream| relisted_mark(stream, now))
+            .collect();
+        if !jobs.is_empty() {
+            self.shared
+                .committer
+                .ride_along(Commit {
+                    jobs,
+                    ..Commit::default()
+                })
+                .await;
+        }
+    }
+
+    fn start_listing(&mut self) {
+        for (stream, connector) in &self.by_stream {
+            let relisted = self.relisted.get(stream).copied();
+            let Some(cursor) = self.cursors.get(stream).cloned() else {
+                continue;
+            };
+            let task = ListingTask {
+                connector: connector.clone(),
+                stream: stream.clone(),
+                cursor,
+                relisted: relisted.unwrap_or_else(|| self.shared.clock.now()),
+                clock: self.shared.clock.clone(),
+                messages: self.messages.0.clone(),
+                shutdown: self.cancel.clone(),
+            };
+            self.watched(task.run());
+        }
+    }
+
+    /// Runs a task of this session. One that panics ends the session, which is then rebuilt: a
+    /// stream nobody lists, or an item nobody fetches, would be lost without a word.
+    fn watched(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        let messages = self.messages.0.clone();
+        self.tasks.spawn(async move {
+            let running = tokio::spawn(async move { cancel.run_until_cancelled(task).await });
+            if let Err(error) = running.await
+                && messages
+                    .send(Message::Panicked(error.to_string()))
+                    .await
+                    .is_err()
+            {
+                tracing::debug!("a task panicked after its session had ended");
+            }
+        });
+    }
+
+    fn start_fetches(&mut self) {
+        let now = self.shared.clock.now();
+        if *self.shared.paused.borrow() {
+            return;
+        }
+        for connector in &self.config.connectors {
+            let streams = connector.streams();
+            while self.work.busy_of(&streams) < connector.fetch_concurrency() {
+                let may = |stream: &StreamId| {
+                    streams.contains(stream)
+                        && self.held.get(stream).is_none_or(|hold| hold.until <= now)
+                };
+                let Some(item) = self.work.take(now, may) else {
+                    break;
+                };
+                let fetch = fetch(connector.clone(), item, self.messages.0.clone());
+                self.watched(fetch);
+            }
+        }
+    }
+}
+
+fn first_cursor(
+    connector: &dyn Connector,
+    stream: &StreamId,
+    from: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Cursor {
+    let from = from.min(now - TimeDelta::seconds(1));
+    match Window::new(from, now) {
+        Some(window) => connector.first_cursor(stream, window),
+        None => Cursor {
+            covered_until: now,
+            state: String::new(),
+        },
+    }
+}

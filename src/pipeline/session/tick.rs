@@ -1,0 +1,80 @@
+//! Time passes: what expired is given up, low-waters are written, heartbeats go out.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_model::{Cursor, GapState, JobId, StreamId};
+use exfilwatch_state::{Commit, Watermark};
+
+use super::{End, Session};
+use crate::pipeline::heartbeat;
+
+/// How long a record may come after its time before windows stop waiting for it.
+const LATENESS: TimeDelta = TimeDelta::hours(96);
+
+impl Session<'_> {
+    pub(super) async fn tick(&mut self) -> Result<(), End> {
+        let now = self.shared.clock.now();
+        for item in self.work.expired(now) {
+            let what = "the vendor kept it until now and no longer";
+            self.give_up(&item, what, GapState::Lost, None);
+        }
+        let marks = self.low_waters();
+        self.ingest.stage_commit(self.changed_watermarks(&marks));
+        // A stream that is refused does not keep the others' windows open.
+        let held = &self.held;
+        let flowing = marks
+            .iter()
+            .filter(|(stream, _)| !held.contains_key(*stream));
+        let least = flowing.map(|(_, at)| *at).min();
+        self.ingest.stage_tick(now, least.map(|at| at - LATENESS));
+        if now >= self.heartbeat_at {
+            self.heartbeat_at = now + self.config.heartbeat;
+            self.shared.store.forget_done(now)?;
+            let tenant = self.config.step.memory.tenant();
+            for notice in heartbeat::of(&self.shared.watch.copy(), tenant, now) {
+                self.ingest.stage_notice(&notice);
+            }
+        }
+        self.ingest.flush(now).await?;
+        for after in std::mem::take(&mut self.after) {
+            self.follow(after);
+        }
+        for (stream, at) in &marks {
+            self.shared
+                .watch
+                .stream(stream, |health| health.low_water = Some(*at));
+        }
+        self.watermarks = marks;
+        let not_remembered = self.shared.seen_budget.not_remembered();
+        let tenant = self.config.step.memory.tenant();
+        self.shared
+            .watch
+            .memory(tenant, self.ingest.counters(), not_remembered);
+        Ok(())
+    }
+
+    pub(super) fn changed_watermarks(&self, marks: &BTreeMap<StreamId, DateTime<Utc>>) -> Commit {
+        let changed = marks
+            .iter()
+            .filter(|(stream, at)| self.watermarks.get(stream) != Some(at));
+        let watermarks = changed.map(|(stream, at)| Watermark {
+            job: JobId::live(),
+            stream: stream.clone(),
+            at: *at,
+        });
+        Commit {
+            watermarks: watermarks.collect(),
+            ..Commit::default()
+        }
+    }
+
+    /// Per stream: everything before it is committed.
+    pub(super) fn low_waters(&self) -> BTreeMap<StreamId, DateTime<Utc>> {
+        let low = |(stream, cursor): (&StreamId, &Cursor)| {
+            let oldest = self.work.oldest(stream).unwrap_or(cursor.covered_until);
+            (stream.clone(), oldest.min(cursor.covered_until))
+        };
+        self.cursors.iter().map(low).collect()
+    }
+}
