@@ -11,6 +11,8 @@ use exfilwatch_model::{
 };
 use futures::stream::BoxStream;
 
+use crate::archive::{Archive, NoArchive};
+
 /// Pages of one item, in order. The last one has [`Page::last`] set; a stream that ends with an
 /// error or without such a page leaves the item in the work list.
 pub type PageStream = BoxStream<'static, Result<Page, FetchError>>;
@@ -110,6 +112,13 @@ pub enum FetchError {
     #[error("{what}")]
     Gone {
         /// What is gone and when it expired.
+        what: String,
+    },
+    /// A search of an archive does not give all there is, or not reliably: halve its span and search
+    /// again ([`crate::Archive`]). Comes from nothing else.
+    #[error("{what}")]
+    Truncated {
+        /// What was searched, and how the answer was seen to be cut.
         what: String,
     },
     /// The item can never be fetched as it is (hostile URL, over the size limit): quarantine it.
@@ -226,6 +235,15 @@ pub trait Connector: Send + Sync + Debug {
 
     /// Turns one item into pages. Idempotent.
     async fn fetch(&self, item: &WorkItem) -> Result<PageStream, FetchError>;
+
+    /// What the vendor keeps beyond what [`Connector::list`] gives, for gaps and for what is older;
+    /// or why there is no such thing.
+    fn archive(&self) -> Result<&dyn Archive, NoArchive> {
+        Err(NoArchive(format!(
+            "{} keeps nothing beyond what is listed",
+            self.kind()
+        )))
+    }
 
     /// Reads this connector's records.
     fn records(&self) -> &dyn RecordReader;

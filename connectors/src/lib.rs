@@ -5,6 +5,7 @@
 //! it into events. Nothing here stores, detects or delivers.
 #![warn(missing_docs)]
 
+mod archive;
 mod contract;
 pub mod google;
 pub mod kernel;
@@ -13,6 +14,7 @@ pub mod options;
 pub mod records;
 pub mod registry;
 
+pub use archive::{Archive, ArchiveLimits, NoArchive, Searchable};
 pub use contract::{
     Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule, Standing,
 };

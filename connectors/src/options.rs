@@ -27,6 +27,21 @@ pub enum Cloud {
     Dod,
 }
 
+/// Which version of Microsoft Graph answers searches of the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum AuditSearch {
+    /// The released one.
+    #[default]
+    #[serde(rename = "v1.0")]
+    V1,
+    /// The preview, into which the search was moved back for a time in 2026.
+    #[serde(rename = "beta")]
+    Beta,
+    /// None: gaps stay open, and what is older than 7 days is not read.
+    #[serde(rename = "off")]
+    Off,
+}
+
 /// How a certificate signs the client assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +95,11 @@ pub struct Office365Options {
     /// Another origin in place of the cloud's login host. http only on loopback.
     #[schemars(with = "Option<String>")]
     pub login_root: Option<Url>,
+    /// Another origin in place of the cloud's Microsoft Graph. http only on loopback.
+    #[schemars(with = "Option<String>")]
+    pub graph_root: Option<Url>,
+    /// Where gaps and what is older than 7 days are searched for. Default: v1.0.
+    pub audit_search: Option<AuditSearch>,
     /// HTTP proxy for this connector, without user name and password.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,

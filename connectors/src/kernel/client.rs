@@ -11,12 +11,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 use super::auth::TokenCache;
 use super::body::{Body, BodyError, SMALL_BODY_BYTES_MAX};
+use super::jwt::claims;
 use super::limit::Quota;
 use super::retry::full_jitter;
 use super::transport::BodyStream;
@@ -35,7 +39,7 @@ const BACK_OFF_LONGEST: Duration = Duration::from_secs(20);
 /// A call to make.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// GET or POST; a POST has no body.
+    /// GET or POST.
     pub method: Method,
     /// The whole URL, on the one origin.
     pub url: String,
@@ -118,15 +122,30 @@ impl Client {
         &self.wire
     }
 
+    /// What the current token says of itself (the claims of a JWT); `None` where it is not readable.
+    /// Signed for the API and not for us: fit for telling what is missing, not for granting.
+    pub async fn claims(&self) -> Result<Option<Value>, FetchError> {
+        Ok(claims(&self.tokens.token().await?))
+    }
+
     /// Makes the call. A success comes back with its body unread.
     pub async fn call(&self, ask: &Ask) -> Result<Response<BodyStream>, Refusal> {
+        self.call_with(ask, &Bytes::new()).await
+    }
+
+    /// Makes the call with a JSON body, or none where it is empty.
+    pub async fn call_with(
+        &self,
+        ask: &Ask,
+        body: &Bytes,
+    ) -> Result<Response<BodyStream>, Refusal> {
         let mut failures = 0;
         let mut pauses = 0;
         let mut token = self.tokens.token().await?;
         let mut renewed = false;
         loop {
             self.quota.ready().await;
-            let (refusal, status) = match self.once(ask, &token).await {
+            let (refusal, status) = match self.once(ask, body, &token).await {
                 Ok(response) => {
                     self.quota.went_through();
                     return Ok(response);
@@ -165,9 +184,10 @@ impl Client {
     async fn once(
         &self,
         ask: &Ask,
+        body: &Bytes,
         token: &SecretString,
     ) -> Result<Response<BodyStream>, (Refusal, Option<StatusCode>)> {
-        let request = request(ask, token).map_err(|error| (error.into(), None))?;
+        let request = request(ask, body, token).map_err(|error| (error.into(), None))?;
         let response = self
             .wire
             .send(request)
@@ -194,7 +214,7 @@ fn passes(status: Option<StatusCode>) -> bool {
     status.is_none_or(|s| s.is_server_error() || s == StatusCode::REQUEST_TIMEOUT)
 }
 
-fn request(ask: &Ask, token: &SecretString) -> Result<Request<Bytes>, FetchError> {
+fn request(ask: &Ask, body: &Bytes, token: &SecretString) -> Result<Request<Bytes>, FetchError> {
     let unusable = || FetchError::Poison {
         what: format!("{}: the request cannot be built", ask.what),
     };
@@ -215,10 +235,12 @@ fn request(ask: &Ask, token: &SecretString) -> Result<Request<Bytes>, FetchError
         .header(AUTHORIZATION, bearer)
         .header(ACCEPT, "application/json")
         .header(ACCEPT_ENCODING, "gzip");
-    if ask.method == Method::POST {
+    if !body.is_empty() {
+        builder = builder.header(CONTENT_TYPE, "application/json");
+    } else if ask.method == Method::POST {
         builder = builder.header(CONTENT_LENGTH, "0");
     }
-    builder.body(Bytes::new()).map_err(|_| unusable())
+    builder.body(body.clone()).map_err(|_| unusable())
 }
 
 /// What there is of an error's body. Trouble while reading it changes nothing: the status decides.

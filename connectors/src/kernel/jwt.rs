@@ -104,6 +104,16 @@ impl SigningKey {
     }
 }
 
+/// The claims of a token that is a JWT. Nothing is verified: the token is not meant for us.
+pub fn claims(token: &SecretString) -> Option<Value> {
+    let mut parts = token.expose_secret().split('.');
+    let claims = parts.nth(1)?;
+    let bytes = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    serde_json::from_slice::<Value>(&bytes)
+        .ok()
+        .filter(Value::is_object)
+}
+
 /// Thumbprints of the first certificate of a PEM text: SHA-256 and SHA-1, base64url.
 pub fn thumbprints(pem: &[u8]) -> Result<(String, String), KeyError> {
     let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| KeyError::NoCertificate)?;
@@ -149,6 +159,19 @@ mod tests {
             let header: Value = serde_json::from_slice(&header).unwrap();
             assert_eq!(header["alg"], algorithm.name());
             assert_eq!(header["kid"], "k1");
+        }
+    }
+
+    #[test]
+    fn the_claims_of_a_token_are_read_and_what_is_no_jwt_has_none() {
+        let key = SigningKey::from_pem(&key_pem()).unwrap();
+        let given = serde_json::json!({"roles": ["A.Read"]});
+        let token = key
+            .sign(Algorithm::Rs256, serde_json::json!({}), &given)
+            .unwrap();
+        assert_eq!(claims(&token), Some(given));
+        for opaque in ["", "x", "a.b.c", "EwB4A8l6BAAU.."] {
+            assert_eq!(claims(&opaque.into()), None, "{opaque}");
         }
     }
 

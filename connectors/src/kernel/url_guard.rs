@@ -77,6 +77,7 @@ pub struct UrlGuard {
     vendor: Vec<Origin>,
     /// Path prefixes, lower case, each ending in a slash.
     prefixes: Vec<String>,
+    length_max: usize,
 }
 
 impl UrlGuard {
@@ -86,7 +87,15 @@ impl UrlGuard {
             origin,
             vendor,
             prefixes: prefixes.iter().map(|p| p.to_ascii_lowercase()).collect(),
+            length_max: URL_BYTES_MAX,
         }
+    }
+
+    /// Takes longer URLs than [`URL_BYTES_MAX`]: for links that are followed and never stored.
+    #[must_use]
+    pub fn up_to(mut self, length_max: usize) -> Self {
+        self.length_max = length_max;
+        self
     }
 
     /// The one origin.
@@ -96,7 +105,7 @@ impl UrlGuard {
 
     /// Path and query of a whole URL that a server gave.
     pub fn take<'a>(&self, given: &'a str) -> Result<&'a str, Refused> {
-        check_characters(given)?;
+        check_characters(given, self.length_max)?;
         let rest = given
             .strip_prefix("https://")
             .or_else(|| given.strip_prefix("http://"))
@@ -115,7 +124,7 @@ impl UrlGuard {
 
     /// Checks a path and query, as [`UrlGuard::take`] gave it and the store kept it.
     pub fn check(&self, path_and_query: &str) -> Result<(), Refused> {
-        check_characters(path_and_query)?;
+        check_characters(path_and_query, self.length_max)?;
         let path = path_and_query
             .split_once('?')
             .map_or(path_and_query, |(path, _)| path);
@@ -125,7 +134,7 @@ impl UrlGuard {
             .iter()
             .find_map(|p| lower.strip_prefix(p.as_str()))
         else {
-            return Err(Refused("not below the tenant's feed"));
+            return Err(Refused("not below what may be asked for"));
         };
         if ["%2f", "%5c", "%00", "%0a", "%0d", "%25"]
             .iter()
@@ -159,8 +168,8 @@ fn authority(rest: &str) -> &str {
     rest.split_at(end).0
 }
 
-fn check_characters(text: &str) -> Result<(), Refused> {
-    if text.len() > URL_BYTES_MAX {
+fn check_characters(text: &str, length_max: usize) -> Result<(), Refused> {
+    if text.len() > length_max {
         return Err(Refused("the URL is too long"));
     }
     let odd = |b: u8| {

@@ -195,6 +195,7 @@ mod tests {
             FetchError::AuditingDisabled { .. } => "auditing",
             FetchError::Gone { .. } => "gone",
             FetchError::Poison { .. } => "poison",
+            FetchError::Truncated { .. } => "truncated",
         }
     }
 

@@ -4,9 +4,11 @@
 //! while it streams. What the service demands of a client is in spec/connectors.md section 1.
 
 mod answer;
+mod application;
 mod blob;
 pub mod cloud;
 mod feed;
+pub mod graph;
 mod subscription;
 mod token;
 pub mod window;
@@ -20,16 +22,14 @@ use chrono::{DateTime, Utc};
 use exfilwatch_model::{Cursor, Gap, GapState, StreamId, TenantId, Window, WorkItem};
 use uuid::Uuid;
 
+use self::application::{Api, client, guid};
 use self::feed::{Blob, Feed, Listed};
 use self::subscription::{State, Subscription};
-use self::token::{Credential, MicrosoftTokens};
-use crate::kernel::auth::TokenCache;
-use crate::kernel::client::{Client, Refusal};
+use crate::kernel::client::Refusal;
 use crate::kernel::surroundings::{
-    BuildError, Surroundings, http_settings, invalid, origin, requests_per_minute, required,
+    BuildError, Surroundings, invalid, origin, requests_per_minute, required,
 };
 use crate::kernel::url_guard::{Origin, UrlGuard};
-use crate::kernel::wire::Wire;
 use crate::kernel::words::shown;
 use crate::options::Office365Options;
 use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
@@ -85,7 +85,17 @@ impl Office365 {
         Ok(Self {
             streams: streams(tenant, options.content_types.as_deref())?,
             feed: Feed {
-                client: client(options, &tenant_id, &api, surroundings, (&quota_key, rpm))?,
+                client: client(
+                    options,
+                    &Api {
+                        origin: &api,
+                        audience: own_root,
+                        quota_key: &quota_key,
+                        requests_per_minute: rpm,
+                        classify: answer::classify,
+                    },
+                    surroundings,
+                )?,
                 guard: guard(api, own_root, &tenant_id)?,
                 tenant_id,
                 publisher,
@@ -319,17 +329,6 @@ fn hashed(text: &str) -> String {
     )
 }
 
-fn guid(key: &'static str, given: Option<&str>) -> Result<String, BuildError> {
-    let text = required(given.as_ref(), key, "the GUID of the tenant in Entra")?;
-    Uuid::try_parse(text).map(|id| id.to_string()).map_err(|_| {
-        invalid(
-            key,
-            text,
-            "must be a GUID such as 0b3f9ef4-6d0a-4d5b-9d1e-2f1c0a9b8c7d",
-        )
-    })
-}
-
 fn streams(tenant: &TenantId, given: Option<&[String]>) -> Result<Vec<StreamId>, BuildError> {
     let key = "content_types";
     let mut names: Vec<&str> = match given {
@@ -354,60 +353,6 @@ fn streams(tenant: &TenantId, given: Option<&[String]>) -> Result<Vec<StreamId>,
             StreamId::new(tenant.clone(), KIND, name).map_err(|e| invalid(key, name, e.to_string()))
         })
         .collect()
-}
-
-fn client(
-    options: &Office365Options,
-    tenant_id: &str,
-    api: &Origin,
-    surroundings: &Surroundings,
-    (quota_key, rpm): (&str, NonZeroU32),
-) -> Result<Client, BuildError> {
-    let client_id = guid("client_id", options.client_id.as_deref())?;
-    let credential = match (&options.client_secret, &options.certificate) {
-        (Some(secret), None) => Credential::Secret(surroundings.secret(secret)),
-        (None, Some(certificate)) => Credential::Certificate(certificate.clone()),
-        (Some(_), Some(_)) => {
-            return Err(invalid(
-                "certificate",
-                "…",
-                "give either client_secret or certificate",
-            ));
-        }
-        (None, None) => {
-            return Err(BuildError::Missing {
-                key: "client_secret",
-                help: "client_secret = { file = … } | { env = … }, or certificate = { file = … }",
-            });
-        }
-    };
-    credential.check()?;
-    let chosen = options.cloud.unwrap_or_default();
-    let login = origin(
-        "login_root",
-        options.login_root.as_ref(),
-        cloud::login_root(chosen),
-    )?;
-    let settings = http_settings(
-        options.proxy.as_ref(),
-        options.ca_file.as_ref(),
-        api.is_loopback(),
-    );
-    let transport = surroundings.transport(&settings)?;
-    let clock = surroundings.clock.clone();
-    let tokens = MicrosoftTokens {
-        wire: Arc::new(Wire::new(transport.clone(), clock.clone())),
-        endpoint: login.at(&format!("/{tenant_id}/oauth2/v2.0/token")),
-        client_id,
-        credential,
-        audience: cloud::api_root(chosen).to_owned(),
-    };
-    Ok(Client::new(
-        Arc::new(Wire::new(transport, clock)),
-        surroundings.quotas.quota(quota_key, rpm),
-        TokenCache::new(Box::new(tokens)),
-        answer::classify,
-    ))
 }
 
 fn guard(api: Origin, own_root: &str, tenant_id: &str) -> Result<UrlGuard, BuildError> {
