@@ -119,6 +119,8 @@ fn conditions(rule: &Rule) -> Vec<String> {
     let what = match counted {
         Counted::Events => "events".to_owned(),
         Counted::Values(fields) => format!("distinct {}", fields.join(" and ")),
+        Counted::Bases => "different rules".to_owned(),
+        Counted::Chain => "rules in their order".to_owned(),
     };
     let condition = |tier: &crate::rules::Tier| {
         let minutes = tier.span_ms / 60_000;

@@ -25,12 +25,27 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "type: event_count",
         "type: temporal",
-        "key `correlation.type`: temporal is not run yet",
+        "key `correlation.rules`: there is but one; name two rules or more",
     ),
     (
         "type: event_count",
-        "type: temporal_ordered",
-        "temporal_ordered is not run yet",
+        "type: value_sum",
+        "key `correlation.type`: value_sum is not run",
+    ),
+    (
+        "  group-by: [person]",
+        "  group-by: [actor]",
+        "key `correlation.aliases`: \"person\" is not in group-by",
+    ),
+    (
+        "person: { test.chain.free_mail: actor, test",
+        "person: { test",
+        "\"person\" says no field for \"test.chain.free_mail\"",
+    ),
+    (
+        "rules: [test.chain.free_mail, test.chain.partner, test.chain.x]\n  group-by: [actor]\n",
+        "rules: [test.chain.free_mail, test.chain.partner]\n  group-by: [actor]\n  condition: { gte: 3 }\n",
+        "only `gte` up to the number of rules is run",
     ),
     (
         "{ gt: 4 }",

@@ -119,6 +119,10 @@ impl Material<'_> {
     }
 
     fn entity(&self, digest: &Digest<'_>, first: &View<'_>) -> String {
+        // The entity of a window is part of its key, which may go by an alias.
+        if !self.uid_entity.is_empty() {
+            return self.uid_entity.to_owned();
+        }
         let known = [self.rule.entity.as_str(), field::ACTOR, field::OBJECT];
         let entity = known.iter().find_map(|name| digest.first(name));
         normal_entity(entity.unwrap_or(first.record_id))

@@ -11,6 +11,7 @@ mod quotes;
 pub(crate) mod sigma;
 mod single;
 mod stored;
+mod trailing;
 mod window;
 
 use std::borrow::Cow;

@@ -1,10 +1,11 @@
 //! Rules that count in trailing windows of event time.
 //!
 //! A key is satisfied at an event when its trailing window `(t - span, t]` holds enough events or
-//! values. One finding for each rule, key and period: of all events that lie in a satisfied window
+//! values, or events of enough base rules, in any order or in theirs. One finding for each rule, key and
+//! period: of all events that lie in a satisfied window
 //! that ends within the period. So it is a function of the set of events.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -17,8 +18,9 @@ use super::ledger::{HOP_MS, Ledger};
 use super::period;
 use super::quotes::Quotes;
 use super::single::{interest, is_late};
+use super::trailing::{Trailing, Window};
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
-use crate::rules::{Counted, Kind, Rule, RuleSet, Tier};
+use crate::rules::{Counted, Kind, Rule, RuleSet, Tier, WindowBase};
 
 /// A window rule at work for one tenant and job.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub(crate) struct Windows {
 /// The parts of a window rule.
 struct Parts<'a> {
     rule: &'a Rule,
+    bases: &'a [WindowBase],
     group_by: &'a [String],
     counted: &'a Counted,
     tiers: &'a [Tier],
@@ -45,13 +48,14 @@ struct Parts<'a> {
 fn parts(rule: &Rule) -> Option<Parts<'_>> {
     match &rule.kind {
         Kind::Window {
+            bases,
             group_by,
             counted,
             tiers,
             period_ms,
-            ..
         } => Some(Parts {
             rule,
+            bases,
             group_by,
             counted,
             tiers,
@@ -144,12 +148,12 @@ fn sweep(parts: &Parts<'_>, entries: &[(EntryId, &Entry)], from_ms: i64) -> Opti
     let mut trip: Option<EntryId> = None;
     let mut highest: Option<Tier> = None;
     for tier in parts.tiers {
-        let mut windows = Trailing::new(parts.counted, entries, tier.span_ms);
-        while let Some((start, end)) = windows.next() {
+        let mut windows = Trailing::new(parts.counted, parts.bases, entries, tier.span_ms);
+        while let Some(Window { start, end, size }) = windows.next() {
             let Some((last, _)) = end.checked_sub(1).and_then(|at| entries.get(at)) else {
                 break;
             };
-            if last.time_ms < from_ms || windows.size(start, end) < tier.threshold {
+            if last.time_ms < from_ms || size < tier.threshold {
                 continue;
             }
             if let Some(edge) = edges.get_mut(start) {
@@ -175,65 +179,6 @@ fn sweep(parts: &Parts<'_>, entries: &[(EntryId, &Entry)], from_ms: i64) -> Opti
     })
 }
 
-/// Trailing windows over sorted entries, one for each instant at which there are events.
-struct Trailing<'a> {
-    entries: &'a [(EntryId, &'a Entry)],
-    span_ms: i64,
-    start: usize,
-    end: usize,
-    /// How often each value lies in the window; `None` when events are counted.
-    values: Option<HashMap<u64, u32>>,
-}
-
-impl<'a> Trailing<'a> {
-    fn new(counted: &Counted, entries: &'a [(EntryId, &'a Entry)], span_ms: i64) -> Self {
-        let values = match counted {
-            Counted::Events => None,
-            Counted::Values(_) => Some(HashMap::new()),
-        };
-        Self {
-            entries,
-            span_ms,
-            start: 0,
-            end: 0,
-            values,
-        }
-    }
-
-    /// Start and end (exclusive) of the next window. Events at one instant enter together: the
-    /// window of each of them holds all.
-    fn next(&mut self) -> Option<(usize, usize)> {
-        let time_ms = self.entries.get(self.end)?.0.time_ms;
-        while let Some((id, entry)) = self.entries.get(self.end)
-            && id.time_ms == time_ms
-        {
-            if let Some(values) = &mut self.values {
-                *values.entry(entry.value).or_default() += 1;
-            }
-            self.end += 1;
-        }
-        while let Some((id, entry)) = self.entries.get(self.start)
-            && id.time_ms <= time_ms.saturating_sub(self.span_ms)
-        {
-            if let Some(values) = &mut self.values
-                && let Some(times) = values.get_mut(&entry.value)
-            {
-                *times -= 1;
-                if *times == 0 {
-                    values.remove(&entry.value);
-                }
-            }
-            self.start += 1;
-        }
-        Some((self.start, self.end))
-    }
-
-    /// How many events or values the window holds.
-    fn size(&self, start: usize, end: usize) -> u64 {
-        self.values.as_ref().map_or(end - start, HashMap::len) as u64
-    }
-}
-
 /// Texts of some fields in normal form; `None` where the event lacks one.
 fn texts(event: &Event, fields: &[String]) -> Option<Vec<String>> {
     let text = |name: &String| {
@@ -241,6 +186,32 @@ fn texts(event: &Event, fields: &[String]) -> Option<Vec<String>> {
         (!text.is_empty()).then_some(text)
     };
     fields.iter().map(text).collect()
+}
+
+/// Under which keys an event counts, and as what. Without a key, or without the value that is
+/// counted, there is nothing to count.
+fn counts(event: &Event, bases: &[WindowBase], counted: &Counted) -> BTreeMap<String, u64> {
+    let value = match counted {
+        Counted::Events | Counted::Bases | Counted::Chain => Some(0),
+        Counted::Values(fields) => texts(event, fields).map(|v| hash_of(&v.join("\u{1f}"))),
+    };
+    let mut counts = BTreeMap::new();
+    let Some(value) = value else {
+        return counts;
+    };
+    let is_temporal = matches!(counted, Counted::Bases | Counted::Chain);
+    for (place, base) in bases.iter().enumerate() {
+        if !base.matcher.matches(event) {
+            continue;
+        }
+        if let Some(values) = texts(event, &base.key) {
+            let known = counts.entry(key_of(&values)).or_insert(value);
+            if is_temporal {
+                *known |= 1 << place;
+            }
+        }
+    }
+    counts
 }
 
 impl Detector for Windows {
@@ -258,7 +229,6 @@ impl Detector for Windows {
         };
         let Kind::Window {
             bases,
-            group_by,
             counted,
             period_ms,
             ..
@@ -266,32 +236,26 @@ impl Detector for Windows {
         else {
             return;
         };
-        if !bases.iter().any(|base| base.matches(event)) {
+        let counts = counts(event, bases, counted);
+        if counts.is_empty() {
             return;
         }
-        // Without a key, or without the value that is counted, there is nothing to count.
-        let Some(key) = texts(event, group_by).map(|values| key_of(&values)) else {
-            return;
-        };
-        let value = match counted {
-            Counted::Events => Some(0),
-            Counted::Values(fields) => texts(event, fields).map(|v| hash_of(&v.join("\u{1f}"))),
-        };
-        let Some(value) = value else { return };
         if is_late(rule, &self.ledger, event) {
             self.ledger.count_late();
             return;
         }
-        let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
         self.quotes.put(&event.record_id, &event.raw);
-        if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
-            // The windows that hold the event end between its time and one span later.
-            let time_ms = event.time.timestamp_millis();
-            let until_ms = time_ms.saturating_add(period::longest_span_ms(rule) - 1);
-            let first = period::number(time_ms, *period_ms);
-            let last = period::number(until_ms, *period_ms);
-            self.dirty
-                .extend((first..=last).map(|number| (key.clone(), number)));
+        for (key, value) in counts {
+            let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
+            if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
+                // The windows that hold the event end between its time and one span later.
+                let time_ms = event.time.timestamp_millis();
+                let until_ms = time_ms.saturating_add(period::longest_span_ms(rule) - 1);
+                let first = period::number(time_ms, *period_ms);
+                let last = period::number(until_ms, *period_ms);
+                self.dirty
+                    .extend((first..=last).map(|number| (key.clone(), number)));
+            }
         }
     }
 

@@ -334,9 +334,10 @@ fn fingerprint(rule: &Rule, own: &OwnKeys) -> u32 {
             Kind::Single {
                 fields, period_ms, ..
             } => format!("{fields:?}{period_ms:?}"),
-            Kind::Window {
-                group_by, counted, ..
-            } => format!("{group_by:?}{counted:?}"),
+            Kind::Window { bases, counted, .. } => {
+                let bases: Vec<_> = bases.iter().map(|base| (&base.name, &base.key)).collect();
+                format!("{bases:?}{counted:?}")
+            }
         }
     );
     hasher.write(text.as_bytes());

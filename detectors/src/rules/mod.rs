@@ -25,5 +25,5 @@ pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 
-pub(crate) use rule::Layout;
+pub(crate) use rule::{Layout, WindowBase};
 pub(crate) use template::Piece;

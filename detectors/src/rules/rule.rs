@@ -33,7 +33,27 @@ pub enum Counted {
     Events,
     /// Distinct tuples of the values of these fields.
     Values(Vec<String>),
+    /// Distinct bases that matched, in any order (`temporal`).
+    Bases,
+    /// Bases that matched one after the other, in the order in which the rule names them
+    /// (`temporal_ordered`). Events at one instant may stand in either order: office365 gives
+    /// whole seconds.
+    Chain,
 }
+
+/// A base rule of a window: an event that it matches counts.
+#[derive(Debug, Clone)]
+pub struct WindowBase {
+    /// Its name or id, as the window's `rules` writes it.
+    pub name: String,
+    /// The rule.
+    pub matcher: Arc<Matcher>,
+    /// Its fields whose values make the key, in the order of the window's `group_by`.
+    pub key: Vec<String>,
+}
+
+/// Most bases of a window: which of them an event matched is kept in a word.
+pub(crate) const BASES_MAX: usize = 64;
 
 /// A condition of a window rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +81,8 @@ pub enum Kind {
     /// Counts events in trailing windows.
     Window {
         /// The base rules; an event of any of them counts.
-        bases: Vec<Arc<Matcher>>,
-        /// Fields whose values make the key.
+        bases: Vec<WindowBase>,
+        /// What the parts of the key are called: fields, or aliases of fields.
         group_by: Vec<String>,
         /// What is counted.
         counted: Counted,
@@ -180,10 +200,9 @@ impl Rule {
     pub(crate) fn kept_fields(&self) -> Vec<String> {
         let own = match &self.kind {
             Kind::Single { fields, .. } => fields.clone(),
-            Kind::Window {
-                group_by, counted, ..
-            } => {
-                let mut fields = group_by.clone();
+            Kind::Window { bases, counted, .. } => {
+                let mut fields: Vec<String> =
+                    bases.iter().flat_map(|base| base.key.clone()).collect();
                 if let Counted::Values(values) = counted {
                     fields.extend(values.iter().cloned());
                 }

@@ -11,10 +11,9 @@ use rsigma_parser::{
 use super::build::{Base, span_ms};
 use super::error::{Place, RuleError};
 use super::need::Need;
-use super::rule::{Counted, Tier};
+use super::rule::{BASES_MAX, Counted, Tier, WindowBase};
 use super::rule_file::Document;
 use crate::contract::Interest;
-use crate::engine::sigma::Matcher;
 
 /// Most tiers of a rule.
 const TIERS_MAX: usize = 8;
@@ -26,7 +25,7 @@ const PERIOD_MS_MIN: i64 = 86_400_000;
 /// The parts of a window rule.
 #[derive(Debug)]
 pub(crate) struct WindowRule {
-    pub(crate) bases: Vec<Arc<Matcher>>,
+    pub(crate) bases: Vec<WindowBase>,
     pub(crate) product: Product,
     pub(crate) service: Option<String>,
     pub(crate) interest: Interest,
@@ -93,7 +92,7 @@ pub(crate) fn window(
             need: Need::any(named.iter().map(|base| base.interest.need.clone())),
         },
         matched,
-        bases: named.iter().map(|base| Arc::clone(&base.matcher)).collect(),
+        bases: window_bases(place, sigma, &named)?,
         group_by,
         counted,
         period_ms: longest.max(PERIOD_MS_MIN),
@@ -103,15 +102,16 @@ pub(crate) fn window(
 
 fn refuse_unknown(place: Place<'_>, sigma: &CorrelationRule) -> Result<(), RuleError> {
     match sigma.correlation_type {
-        CorrelationType::EventCount | CorrelationType::ValueCount => {}
-        CorrelationType::Temporal
-        | CorrelationType::TemporalOrdered
-        | CorrelationType::ValueSum
+        CorrelationType::EventCount
+        | CorrelationType::ValueCount
+        | CorrelationType::Temporal
+        | CorrelationType::TemporalOrdered => {}
+        CorrelationType::ValueSum
         | CorrelationType::ValueAvg
         | CorrelationType::ValuePercentile
         | CorrelationType::ValueMedian => {
-            let problem = format!("{} is not run yet", sigma.correlation_type.as_str());
-            let help = "use event_count or value_count";
+            let problem = format!("{} is not run", sigma.correlation_type.as_str());
+            let help = "use event_count, value_count, temporal or temporal_ordered";
             return Err(place.error("correlation.type", problem, help));
         }
     }
@@ -127,11 +127,52 @@ fn refuse_unknown(place: Place<'_>, sigma: &CorrelationRule) -> Result<(), RuleE
         let help = "give the base rule an `alert` key instead";
         return Err(place.error("generate", "it is not read", help));
     }
-    if !sigma.aliases.is_empty() {
-        let help = "use field names that both rules have";
-        return Err(place.error("correlation.aliases", "they are not read", help));
-    }
     Ok(())
+}
+
+/// The bases with the fields that make their part of the key.
+fn window_bases(
+    place: Place<'_>,
+    sigma: &CorrelationRule,
+    named: &[&Base],
+) -> Result<Vec<WindowBase>, RuleError> {
+    if named.len() > BASES_MAX {
+        let problem = format!("there are more than {BASES_MAX}");
+        return Err(place.error("correlation.rules", problem, "name fewer"));
+    }
+    let key = "correlation.aliases";
+    for alias in &sigma.aliases {
+        if !sigma.group_by.contains(&alias.alias) {
+            let problem = format!("{:?} is not in group-by", alias.alias);
+            return Err(place.error(key, problem, "name it there, or remove it"));
+        }
+        if let Some(unknown) = alias
+            .mapping
+            .keys()
+            .find(|rule| !sigma.rules.contains(rule))
+        {
+            let problem = format!("{unknown:?} is none of the rules");
+            return Err(place.error(key, problem, "write a rule as `rules` writes it"));
+        }
+    }
+    let field = |rule: &String, name: &String| {
+        let Some(alias) = sigma.aliases.iter().find(|alias| alias.alias == *name) else {
+            return Ok(name.clone());
+        };
+        alias.mapping.get(rule).cloned().ok_or_else(|| {
+            let problem = format!("{name:?} says no field for {rule:?}");
+            place.error(key, problem, "give it one for each of the rules")
+        })
+    };
+    let base = |(rule, base): (&String, &&Base)| {
+        let fields = sigma.group_by.iter().map(|name| field(rule, name));
+        Ok(WindowBase {
+            name: rule.clone(),
+            matcher: Arc::clone(&base.matcher),
+            key: fields.collect::<Result<_, _>>()?,
+        })
+    };
+    sigma.rules.iter().zip(named).map(base).collect()
 }
 
 fn condition(place: Place<'_>, sigma: &CorrelationRule) -> Result<(Counted, u64), RuleError> {
@@ -143,6 +184,9 @@ fn condition(place: Place<'_>, sigma: &CorrelationRule) -> Result<(Counted, u64)
     else {
         return Err(place.error(key, "it is no threshold", help));
     };
+    if let Some(counted) = temporal(sigma.correlation_type) {
+        return Ok((counted, all_of(place, sigma, predicates)?));
+    }
     let threshold = match predicates.as_slice() {
         [(ConditionOperator::Gte, least)] => *least,
         [(ConditionOperator::Gt, below)] => below.saturating_add(1),
@@ -159,6 +203,38 @@ fn condition(place: Place<'_>, sigma: &CorrelationRule) -> Result<(Counted, u64)
         _ => return Err(place.error(key, "`field` belongs to value_count, and only there", help)),
     };
     Ok((counted, threshold))
+}
+
+fn temporal(kind: CorrelationType) -> Option<Counted> {
+    match kind {
+        CorrelationType::Temporal => Some(Counted::Bases),
+        CorrelationType::TemporalOrdered => Some(Counted::Chain),
+        _ => None,
+    }
+}
+
+/// How many of the bases must have matched. Without a condition the parser says at least one, which
+/// would be met by any event; Sigma means all of them.
+fn all_of(
+    place: Place<'_>,
+    sigma: &CorrelationRule,
+    predicates: &[(ConditionOperator, u64)],
+) -> Result<u64, RuleError> {
+    let key = "correlation.condition";
+    let all = sigma.rules.len() as u64;
+    if all < 2 {
+        let help = "name two rules or more, or use event_count";
+        return Err(place.error("correlation.rules", "there is but one", help));
+    }
+    let some_will_do = sigma.correlation_type == CorrelationType::Temporal;
+    match predicates {
+        [(ConditionOperator::Gte, least)] if *least <= 1 || *least == all => Ok(all),
+        [(ConditionOperator::Gte, least)] if some_will_do && *least < all => Ok(*least),
+        _ => {
+            let help = format!("remove it, or write {{ gte: {all} }} or, of temporal, less");
+            Err(place.error(key, "only `gte` up to the number of rules is run", help))
+        }
+    }
 }
 
 fn tiers(
