@@ -20,7 +20,9 @@ fn share(id: &str, minute: i64, domain: usize) -> Event {
 
 fn found(events: &[Event], detection: &str) -> Vec<Finding> {
     let mut engine = engine();
-    events.iter().for_each(|event| engine.observe(event));
+    for event in events {
+        engine.observe(event);
+    }
     let mut found = engine.collect(at("2026-05-10T00:00:00Z"));
     found.retain(|finding| finding.rule.detection == detection);
     found
