@@ -85,6 +85,7 @@ fn findings(
         }
     }
     let mut found = Vec::new();
+    detector.settle(DateTime::<Utc>::MAX_UTC);
     detector.collect(DateTime::<Utc>::UNIX_EPOCH, &mut found);
     Ok(found)
 }

@@ -80,6 +80,12 @@ pub trait Detector: Send + Debug {
     /// Takes an event in and marks what it touches. The same event again changes nothing.
     fn observe(&mut self, event: &Event);
 
+    /// Says that everything before an instant has come, but for what is late. What is measured
+    /// against the past (first seen, more than usual) is told only of events before it: pages come
+    /// newest first, and without their past everything would be new. An instant earlier than one
+    /// before changes nothing.
+    fn settle(&mut self, until: DateTime<Utc>);
+
     /// Adds the findings of all that was touched since the last call, whole and as they stand now
     /// (revision 1 and no update reason: the finding table numbers them). Called once per page;
     /// `fetched_at` is the page's.
@@ -96,7 +102,8 @@ pub trait Detector: Send + Debug {
     /// The changes of memory since the last call.
     fn drain_changes(&mut self) -> Vec<StateChange>;
 
-    /// Puts a stored value back.
+    /// Puts a stored value back. What is measured against the past may be put back at any time,
+    /// also from what another line has learned: it is merged with what is known.
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState>;
 
     /// What it remembers and which bounds were hit.

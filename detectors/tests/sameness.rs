@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use common::{Share, at, engine, essence};
 use exfilwatch_detectors::{Engine, StateChange};
 use exfilwatch_model::{Event, Finding};
@@ -30,12 +30,7 @@ fn records() -> impl Strategy<Value = Vec<Vec<Event>>> {
     })
 }
 
-fn share_record(
-    i: usize,
-    time: chrono::DateTime<chrono::Utc>,
-    actor: usize,
-    targets: &[usize],
-) -> Vec<Event> {
+fn share_record(i: usize, time: DateTime<Utc>, actor: usize, targets: &[usize]) -> Vec<Event> {
     let domains = ["gmail.com", "partner.example", "x.example"];
     targets
         .iter()
@@ -94,6 +89,10 @@ fn run(records: &[Vec<Event>], page: usize, restarts: &[usize]) -> Vec<String> {
         }
         commit(&mut engine, &mut store);
     }
+    engine.settle(DateTime::<Utc>::MAX_UTC);
+    for finding in engine.collect(fetched_at) {
+        last.insert(finding.uid, finding);
+    }
     essence(&last.into_values().collect::<Vec<_>>())
 }
 
@@ -135,10 +134,12 @@ proptest! {
         let fetched_at = at("2026-05-10T00:00:00Z");
         let mut engine = engine();
         for event in records.iter().flatten() { engine.observe(event); }
+        engine.settle(DateTime::<Utc>::MAX_UTC);
         let found = engine.collect(fetched_at);
         let (mut closed, mut store) = (Vec::new(), Store::new());
         for day in 0..12 {
             let watermark = at("2026-05-01T05:00:00Z") + TimeDelta::hours(day * 24);
+            engine.settle(watermark);
             closed.extend(engine.close(watermark, fetched_at));
             engine.evict(watermark);
             commit(&mut engine, &mut store);

@@ -3,9 +3,12 @@
 //! Events go in by `observe`; `collect` gives the findings they touch, once per page. Pure: the
 //! time comes in as an argument, and memory goes out as small changes for the commit.
 
+mod baseline;
 mod entry;
 mod finding;
+mod history;
 mod ledger;
+mod novelty;
 pub(crate) mod period;
 mod quotes;
 pub(crate) mod sigma;
@@ -102,6 +105,14 @@ impl Engine {
         findings
     }
 
+    /// Says that everything before an instant has come, but for what is late
+    /// ([`Detector::settle`]). At the end of what is bounded: [`DateTime::MAX_UTC`].
+    pub fn settle(&mut self, until: DateTime<Utc>) {
+        for detector in &mut self.detectors {
+            detector.settle(until);
+        }
+    }
+
     /// The findings that become final with this watermark, as they finally stand. Called before
     /// [`Engine::evict`] with the same watermark.
     pub fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>) -> Vec<Finding> {
@@ -147,6 +158,16 @@ impl Engine {
         };
         self.orphans.push((detector.to_owned(), change));
         Ok(())
+    }
+
+    /// Merges in what another line has learned of the past (of its changes, those that say what
+    /// was seen and how much): the rest is that line's own.
+    pub fn learn(&mut self, detector: &str, key: &[u8], value: &[u8]) -> Result<(), BadState> {
+        if baseline::is_past(key) {
+            self.restore(detector, key, value)
+        } else {
+            Ok(())
+        }
     }
 
     /// What all detectors remember, and which bounds were hit.

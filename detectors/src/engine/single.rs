@@ -1,7 +1,7 @@
 //! Rules that look at one event at a time.
 //!
 //! Each record is a finding, or the records that share the values of the identity's fields (and
-//! period) are one; later records update it.
+//! period) are one; later records update it. A rule may ask that some values of the event are new.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use chrono::{DateTime, Utc};
 use exfilwatch_model::identity::normal_entity;
 use exfilwatch_model::{Event, Finding};
 
-use super::entry::{Entry, EntryId, key_of};
+use super::baseline::KIND_ORIGIN;
+use super::entry::{Entry, EntryId, hash_of, key_of};
 use super::finding::{Material, Scope};
 use super::ledger::Ledger;
+use super::novelty::{KIND_DAY, Novelty};
 use super::period;
 use super::quotes::Quotes;
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
-use crate::rules::{Kind, Need, Rule, RuleSet};
+use crate::rules::{FirstSeen, Kind, Need, Rule, RuleSet};
 
 /// A single-record rule at work for one tenant and job.
 #[derive(Debug)]
@@ -28,6 +30,9 @@ pub(crate) struct Single {
     ledger: Ledger,
     quotes: Quotes,
     dirty: BTreeSet<String>,
+    novelty: Novelty,
+    /// Everything before it has come. Not stored: told again soon after a restart.
+    settled_ms: i64,
 }
 
 impl Single {
@@ -43,11 +48,16 @@ impl Single {
             scope,
             quotes: Quotes::default(),
             dirty: BTreeSet::new(),
+            novelty: Novelty::default(),
+            settled_ms: i64::MIN,
         }
     }
 
     fn finding(&self, rule: &Rule, key: &str, fetched_at: DateTime<Utc>) -> Option<Finding> {
-        let entries = self.ledger.entries(key, i64::MIN, i64::MAX);
+        let mut entries = self.ledger.entries(key, i64::MIN, i64::MAX);
+        if let Some(rule) = first_seen(rule) {
+            entries.retain(|(id, entry)| self.is_new(rule, *id, entry));
+        }
         Material {
             rule,
             scope: &self.scope,
@@ -63,6 +73,31 @@ impl Single {
         }
         .finding()
     }
+}
+
+impl Single {
+    /// Whether an event is told as the first of its values.
+    fn is_new(&self, rule: &FirstSeen, id: EntryId, entry: &Entry) -> bool {
+        id.time_ms < self.settled_ms
+            && self.novelty.origin.is_learned(rule.learn_ms, id.time_ms)
+            && self.novelty.is_first(rule, entry.value, id.time_ms)
+    }
+}
+
+fn first_seen(rule: &Rule) -> Option<&FirstSeen> {
+    match &rule.kind {
+        Kind::Single { first_seen, .. } => first_seen.as_ref(),
+        Kind::Window { .. } => None,
+    }
+}
+
+/// The value of an event that is to be new; `None` where it lacks a part.
+fn new_value(event: &Event, fields: &[String]) -> Option<u64> {
+    let parts: Option<Vec<String>> = fields
+        .iter()
+        .map(|name| event.text(name).map(|text| normal_entity(&text)))
+        .collect();
+    Some(hash_of(&key_of(&parts?)))
 }
 
 /// What tells findings of the rule apart: the record, or the identity's values and the period.
@@ -102,6 +137,7 @@ impl Detector for Single {
             matcher,
             fields,
             period_ms,
+            first_seen,
         } = &rule.kind
         else {
             return;
@@ -109,16 +145,40 @@ impl Detector for Single {
         if !matcher.matches(event) {
             return;
         }
+        let mut value = 0;
+        if let Some(new) = first_seen {
+            let Some(known) = new_value(event, &new.fields) else {
+                return;
+            };
+            value = known;
+            let time_ms = event.time.timestamp_millis();
+            self.novelty.note(value, time_ms);
+            if !self.novelty.is_first(new, value, time_ms) {
+                return;
+            }
+        }
         if is_late(rule, &self.ledger, event) {
             self.ledger.count_late();
             return;
         }
         let key = key(event, fields, *period_ms);
-        let entry = Entry::new(event, &rule.layout, 0, rule.flags(event));
+        let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
         self.quotes.put(&event.record_id, &event.raw);
         if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
             self.dirty.insert(key);
         }
+    }
+
+    fn settle(&mut self, until: DateTime<Utc>) {
+        let until_ms = until.timestamp_millis();
+        let rule = self.rules.rules().get(self.place);
+        if until_ms <= self.settled_ms || rule.and_then(first_seen).is_none() {
+            return;
+        }
+        let touched = self.ledger.touched(self.settled_ms, until_ms);
+        self.dirty
+            .extend(touched.into_iter().map(|(key, _)| key.to_string()));
+        self.settled_ms = until_ms;
     }
 
     fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
@@ -163,24 +223,42 @@ impl Detector for Single {
             return;
         };
         let watermark_ms = watermark.timestamp_millis();
-        self.ledger
-            .evict(watermark_ms, period::keep_from_ms(rule, watermark_ms));
+        let keep_from_ms = period::keep_from_ms(rule, watermark_ms);
+        self.ledger.evict(watermark_ms, keep_from_ms);
+        if let Some(rule) = first_seen(rule) {
+            self.novelty.evict(rule, keep_from_ms);
+        }
     }
 
     fn drain_changes(&mut self) -> Vec<StateChange> {
-        self.ledger.drain()
+        let mut changes = self.ledger.drain();
+        self.novelty.drain(&mut changes);
+        changes
     }
 
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
-        self.ledger.restore(key, value).map_err(|reason| BadState {
+        let restored = match key {
+            [KIND_DAY, day @ ..] => self.novelty.restore(day, value).ok_or_else(cut),
+            [KIND_ORIGIN] => self.novelty.origin.restore(value).ok_or_else(cut),
+            _ => self.ledger.restore(key, value),
+        };
+        restored.map_err(|reason| BadState {
             detector: self.id.clone(),
             reason,
         })
     }
 
     fn counters(&self) -> Counters {
-        self.ledger.counters()
+        let mut counters = self.ledger.counters();
+        counters.entries += self.novelty.len() as u64;
+        counters.shed_entries += self.novelty.shed;
+        counters
     }
+}
+
+/// What is wrong with a value of the past that has the wrong length.
+pub(super) fn cut() -> String {
+    "a value of the past is cut".to_owned()
 }
 
 /// What a rule wants.

@@ -12,15 +12,17 @@ use chrono::{DateTime, Utc};
 use exfilwatch_model::identity::normal_entity;
 use exfilwatch_model::{Event, Finding};
 
+use super::baseline::{DAY_MS, KIND_ORIGIN, day_of};
 use super::entry::{Entry, EntryId, SEPARATOR, hash_of, key_of};
 use super::finding::{Material, Scope};
+use super::history::{self, History, KIND_COUNT, KIND_OPEN};
 use super::ledger::{HOP_MS, Ledger};
 use super::period;
 use super::quotes::Quotes;
-use super::single::{interest, is_late};
+use super::single::{cut, interest, is_late};
 use super::trailing::{Trailing, Window};
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
-use crate::rules::{Counted, Kind, Rule, RuleSet, Tier, WindowBase};
+use crate::rules::{Above, Counted, Kind, Rule, RuleSet, Tier, WindowBase};
 
 /// A window rule at work for one tenant and job.
 #[derive(Debug)]
@@ -33,6 +35,9 @@ pub(crate) struct Windows {
     quotes: Quotes,
     /// Keys and the periods that a new event touches.
     dirty: BTreeSet<(String, i64)>,
+    history: History,
+    /// Everything before it has come. Not stored: told again soon after a restart.
+    settled_ms: i64,
 }
 
 /// The parts of a window rule.
@@ -78,6 +83,8 @@ impl Windows {
             scope,
             quotes: Quotes::default(),
             dirty: BTreeSet::new(),
+            history: History::default(),
+            settled_ms: i64::MIN,
         }
     }
 
@@ -95,7 +102,8 @@ impl Windows {
             from_ms.saturating_sub(reach_ms),
             from_ms.saturating_add(parts.period_ms),
         );
-        let met = sweep(parts, &entries, from_ms)?;
+        let past = Past::new(self, parts, key, from_ms);
+        let met = sweep(parts, &entries, from_ms, past.as_ref())?;
         let covered: Vec<(EntryId, &Entry)> = entries
             .iter()
             .zip(&met.covered)
@@ -130,6 +138,44 @@ impl Windows {
     }
 }
 
+/// What windows of a key are measured against, where the rule does so.
+struct Past<'a> {
+    history: &'a History,
+    settled_ms: i64,
+    key: u64,
+    /// Counts of days that are still open.
+    recent: BTreeMap<i64, u32>,
+}
+
+impl<'a> Past<'a> {
+    /// `from_ms` is the start of the period that is looked at.
+    fn new(windows: &'a Windows, parts: &Parts<'_>, key: &str, from_ms: i64) -> Option<Self> {
+        let days = days_kept(parts.tiers)?;
+        let earliest = from_ms.saturating_sub(days * DAY_MS);
+        let until = from_ms.saturating_add(parts.period_ms);
+        let entries = windows.ledger.entries(key, earliest, until);
+        let mut recent = history::by_day(parts.counted, &entries);
+        // Of a day that is a number already only a part may be at hand.
+        recent.retain(|day, _| windows.history.open_from().is_none_or(|open| *day >= open));
+        Some(Self {
+            history: &windows.history,
+            settled_ms: windows.settled_ms,
+            key: hash_of(key),
+            recent,
+        })
+    }
+
+    /// Whether a window that ends at an instant holds more than usual.
+    fn is_above(&self, above: &Above, time_ms: i64, size: u64) -> bool {
+        time_ms < self.settled_ms
+            && self.history.origin.is_learned(above.learn_ms, time_ms)
+            && self
+                .history
+                .limit(above, self.key, day_of(time_ms), &self.recent)
+                .is_some_and(|limit| size > limit)
+    }
+}
+
 /// Where the conditions of a rule are met.
 #[derive(Debug, PartialEq, Eq)]
 struct Met {
@@ -142,7 +188,12 @@ struct Met {
 }
 
 /// Evaluates all tiers for windows that end at or after `from_ms`. Entries are sorted by time.
-fn sweep(parts: &Parts<'_>, entries: &[(EntryId, &Entry)], from_ms: i64) -> Option<Met> {
+fn sweep(
+    parts: &Parts<'_>,
+    entries: &[(EntryId, &Entry)],
+    from_ms: i64,
+    past: Option<&Past<'_>>,
+) -> Option<Met> {
     // +1 where a satisfied window starts, -1 behind its end.
     let mut edges = vec![0_i32; entries.len() + 1];
     let mut trip: Option<EntryId> = None;
@@ -153,7 +204,12 @@ fn sweep(parts: &Parts<'_>, entries: &[(EntryId, &Entry)], from_ms: i64) -> Opti
             let Some((last, _)) = end.checked_sub(1).and_then(|at| entries.get(at)) else {
                 break;
             };
-            if last.time_ms < from_ms || size < tier.threshold {
+            let is_above =
+                |above: &Above| past.is_some_and(|past| past.is_above(above, last.time_ms, size));
+            if last.time_ms < from_ms
+                || size < tier.threshold
+                || !tier.above.as_ref().is_none_or(is_above)
+            {
                 continue;
             }
             if let Some(edge) = edges.get_mut(start) {
@@ -230,6 +286,7 @@ impl Detector for Windows {
         let Kind::Window {
             bases,
             counted,
+            tiers,
             period_ms,
             ..
         } = &rule.kind
@@ -244,6 +301,9 @@ impl Detector for Windows {
             self.ledger.count_late();
             return;
         }
+        if days_kept(tiers).is_some() {
+            self.history.origin.note(event.time.timestamp_millis());
+        }
         self.quotes.put(&event.record_id, &event.raw);
         for (key, value) in counts {
             let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
@@ -257,6 +317,23 @@ impl Detector for Windows {
                     .extend((first..=last).map(|number| (key.clone(), number)));
             }
         }
+    }
+
+    fn settle(&mut self, until: DateTime<Utc>) {
+        let until_ms = until.timestamp_millis();
+        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+            return;
+        };
+        if until_ms <= self.settled_ms || days_kept(parts.tiers).is_none() {
+            return;
+        }
+        for (key, hop_ms) in self.ledger.touched(self.settled_ms, until_ms) {
+            let last = period::number(hop_ms.saturating_add(HOP_MS - 1), parts.period_ms);
+            let numbers = period::number(hop_ms, parts.period_ms)..=last;
+            self.dirty
+                .extend(numbers.map(|number| (key.to_string(), number)));
+        }
+        self.settled_ms = until_ms;
     }
 
     fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
@@ -310,22 +387,66 @@ impl Detector for Windows {
             return;
         };
         let watermark_ms = watermark.timestamp_millis();
-        self.ledger
-            .evict(watermark_ms, period::keep_from_ms(rule, watermark_ms));
+        let keep_from_ms = period::keep_from_ms(rule, watermark_ms);
+        if let Some(parts) = parts(rule)
+            && let Some(days) = days_kept(parts.tiers)
+        {
+            let today = day_of(watermark_ms);
+            note_days(&self.ledger, &mut self.history, parts.counted, today);
+            self.history
+                .evict_before(day_of(keep_from_ms).saturating_sub(days));
+        }
+        self.ledger.evict(watermark_ms, keep_from_ms);
     }
 
     fn drain_changes(&mut self) -> Vec<StateChange> {
-        self.ledger.drain()
+        let mut changes = self.ledger.drain();
+        self.history.drain(&mut changes);
+        changes
     }
 
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
-        self.ledger.restore(key, value).map_err(|reason| BadState {
+        let restored = match key {
+            [KIND_COUNT, day @ ..] => self.history.restore_count(day, value).ok_or_else(cut),
+            [KIND_OPEN] => self.history.restore_open(value).ok_or_else(cut),
+            [KIND_ORIGIN] => self.history.origin.restore(value).ok_or_else(cut),
+            _ => self.ledger.restore(key, value),
+        };
+        restored.map_err(|reason| BadState {
             detector: self.id.clone(),
             reason,
         })
     }
 
     fn counters(&self) -> Counters {
-        self.ledger.counters()
+        let mut counters = self.ledger.counters();
+        counters.shed_entries += self.history.shed;
+        counters
     }
+}
+
+/// How many past days the rule measures against; `None` where it does not.
+fn days_kept(tiers: &[Tier]) -> Option<i64> {
+    let above = tiers.iter().filter_map(|tier| tier.above);
+    above.map(|above| i64::from(above.days)).max()
+}
+
+/// Turns the days before `today` into numbers, before their entries go.
+fn note_days(ledger: &Ledger, history: &mut History, counted: &Counted, today: i64) {
+    let until_ms = today.saturating_mul(DAY_MS);
+    let from_ms = history
+        .open_from()
+        .map_or(i64::MIN, |day| day.saturating_mul(DAY_MS));
+    if from_ms >= until_ms {
+        return;
+    }
+    let mut keys = ledger.touched(from_ms, until_ms);
+    keys.dedup_by(|(one, _), (other, _)| one == other);
+    for (key, _) in keys {
+        let entries = ledger.entries(&key, from_ms, until_ms);
+        for (day, count) in history::by_day(counted, &entries) {
+            history.note(day, hash_of(&key), count);
+        }
+    }
+    history.close_before(today);
 }

@@ -15,7 +15,7 @@ use super::rule_file::{Document, RuleFile, Sigma, product};
 use super::schema::{IdentityKey, IdentityMap, OwnKeys, ShiftKey};
 use super::set::Skipped;
 use super::template::Template;
-use super::window_rule;
+use super::{usual, window_rule};
 use crate::contract::Interest;
 use crate::engine::sigma::Matcher;
 
@@ -171,10 +171,18 @@ fn single(
         let help = "add `fields`, or remove `per`";
         return Err(place.error("identity", "a period needs fields", help));
     }
+    if document.own.above.is_some() {
+        let help = "write a correlation document";
+        return Err(place.error("above", "only a correlation counts", help));
+    }
+    let first_seen = document.own.first_seen.as_ref();
     let kind = Kind::Single {
         matcher: Arc::new(compiled(place, sigma)?),
         fields: identity.fields.clone(),
         period_ms,
+        first_seen: first_seen
+            .map(|key| usual::first_seen(place, key))
+            .transpose()?,
     };
     let interest = Interest {
         product: Some(product),
@@ -208,6 +216,10 @@ fn window(
     if identity.per.is_some() || !identity.fields.is_empty() {
         let help = "the key is `group-by` and the period follows from the timespan; remove it";
         return Err(place.error("identity", "a window rule has no fields and no `per`", help));
+    }
+    if document.own.first_seen.is_some() {
+        let help = "write a rule without a correlation";
+        return Err(place.error("first_seen", "a correlation does not read it", help));
     }
     let level = sigma.level.map_or(Severity::Medium, severity);
     let window = window_rule::window(place, document, sigma, level, bases)?;
@@ -332,8 +344,14 @@ fn fingerprint(rule: &Rule, own: &OwnKeys) -> u32 {
         own.lower,
         match &rule.kind {
             Kind::Single {
-                fields, period_ms, ..
-            } => format!("{fields:?}{period_ms:?}"),
+                fields,
+                period_ms,
+                first_seen,
+                ..
+            } => {
+                let new = first_seen.as_ref().map_or(&[][..], |new| &new.fields);
+                format!("{fields:?}{period_ms:?}{new:?}")
+            }
             Kind::Window { bases, counted, .. } => {
                 let bases: Vec<_> = bases.iter().map(|base| (&base.name, &base.key)).collect();
                 format!("{bases:?}{counted:?}")

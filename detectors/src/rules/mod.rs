@@ -16,6 +16,7 @@ mod rule_file;
 mod schema;
 mod set;
 mod template;
+mod usual;
 mod window_rule;
 
 pub use error::RuleError;
@@ -25,5 +26,5 @@ pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 
-pub(crate) use rule::{Layout, WindowBase};
+pub(crate) use rule::{Above, FirstSeen, Layout, Usual, WindowBase};
 pub(crate) use template::Piece;

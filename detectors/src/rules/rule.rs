@@ -64,6 +64,45 @@ pub struct Tier {
     pub threshold: u64,
     /// Severity reached.
     pub level: Severity,
+    /// What the number must be above, besides.
+    pub above: Option<Above>,
+}
+
+/// More than the key had before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Above {
+    /// Of what.
+    pub usual: Usual,
+    /// So many days before the window's last.
+    pub days: u32,
+    /// Nothing is said until the detector has seen so much time, in milliseconds.
+    pub learn_ms: i64,
+}
+
+/// What is usual for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usual {
+    /// So many times its greatest day.
+    Greatest {
+        /// See above.
+        times: u32,
+    },
+    /// The mean of its days, and so many standard deviations more.
+    Deviations {
+        /// See above.
+        times: u32,
+    },
+}
+
+/// An event counts only when it is the first of its values in some days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstSeen {
+    /// Fields that make the value.
+    pub fields: Vec<String>,
+    /// So many days before the event.
+    pub days: u32,
+    /// Nothing is said until the detector has seen so much time, in milliseconds.
+    pub learn_ms: i64,
 }
 
 /// What sort of rule it is.
@@ -77,6 +116,8 @@ pub enum Kind {
         fields: Vec<String>,
         /// Length of the aligned period, in milliseconds.
         period_ms: Option<i64>,
+        /// Whether only what is new counts.
+        first_seen: Option<FirstSeen>,
     },
     /// Counts events in trailing windows.
     Window {
@@ -199,7 +240,12 @@ impl Rule {
     /// Fields kept of each event, most important first: what the finding is made of.
     pub(crate) fn kept_fields(&self) -> Vec<String> {
         let own = match &self.kind {
-            Kind::Single { fields, .. } => fields.clone(),
+            Kind::Single {
+                fields, first_seen, ..
+            } => {
+                let new = first_seen.iter().flat_map(|new| new.fields.clone());
+                fields.iter().cloned().chain(new).collect()
+            }
             Kind::Window { bases, counted, .. } => {
                 let mut fields: Vec<String> =
                     bases.iter().flat_map(|base| base.key.clone()).collect();

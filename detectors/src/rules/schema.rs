@@ -12,8 +12,19 @@ use yaml_serde::Value;
 /// All keys of ours. A document that has one of them is checked for misspelt ones; a stock Sigma
 /// rule may bear keys of other tools.
 pub(crate) const OWN_KEYS: &[&str] = &[
-    "risk", "identity", "alert", "raise", "lower", "incident", "message", "distinct", "triage",
-    "tests", "tiers",
+    "risk",
+    "identity",
+    "alert",
+    "raise",
+    "lower",
+    "incident",
+    "message",
+    "distinct",
+    "triage",
+    "tests",
+    "tiers",
+    "above",
+    "first_seen",
 ];
 
 /// Our keys of one document.
@@ -43,6 +54,42 @@ pub(crate) struct OwnKeys {
     pub(crate) tests: Vec<Case>,
     /// Further conditions of a window rule.
     pub(crate) tiers: Vec<TierKey>,
+    /// More than is usual: of the document's own condition.
+    pub(crate) above: Option<AboveKey>,
+    /// Only what was not there before.
+    pub(crate) first_seen: Option<FirstSeenKey>,
+}
+
+/// `above: { own_maximum: 3 }` or `above: { deviations: 3 }`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AboveKey {
+    /// So many times the key's greatest day.
+    #[serde(default)]
+    pub(crate) own_maximum: Option<u32>,
+    /// So many standard deviations above the mean of the key's days.
+    #[serde(default)]
+    pub(crate) deviations: Option<u32>,
+    /// How many days before count; 30 where absent.
+    #[serde(default)]
+    pub(crate) days: Option<u32>,
+    /// How long nothing is said at first; 7 days where absent.
+    #[serde(default)]
+    pub(crate) learn: Option<String>,
+}
+
+/// `first_seen: { fields: [actor, app_id], days: 30 }`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FirstSeenKey {
+    /// Fields whose values together must be new.
+    pub(crate) fields: Vec<String>,
+    /// How many days before count; 30 where absent.
+    #[serde(default)]
+    pub(crate) days: Option<u32>,
+    /// How long nothing is said at first; 7 days where absent.
+    #[serde(default)]
+    pub(crate) learn: Option<String>,
 }
 
 /// `identity: record`, or a map.
@@ -84,6 +131,8 @@ pub(crate) struct TierKey {
     pub(crate) timespan: String,
     pub(crate) gte: u64,
     pub(crate) level: Severity,
+    #[serde(default)]
+    pub(crate) above: Option<AboveKey>,
 }
 
 /// A case: raw vendor records, and what the rule must say of them.

@@ -13,6 +13,7 @@ use super::error::{Place, RuleError};
 use super::need::Need;
 use super::rule::{BASES_MAX, Counted, Tier, WindowBase};
 use super::rule_file::Document;
+use super::usual;
 use crate::contract::Interest;
 
 /// Most tiers of a rule.
@@ -245,10 +246,12 @@ fn tiers(
     threshold: u64,
 ) -> Result<Vec<Tier>, RuleError> {
     let span = span_ms(place, "correlation.timespan", &sigma.timespan.original)?;
+    let of_own = document.own.above.as_ref();
     let mut tiers = vec![Tier {
         span_ms: span,
         threshold,
         level,
+        above: of_own.map(|key| usual::above(place, key)).transpose()?,
     }];
     for tier in &document.own.tiers {
         if tier.gte == 0 {
@@ -258,6 +261,11 @@ fn tiers(
             span_ms: span_ms(place, "tiers.timespan", &tier.timespan)?,
             threshold: tier.gte,
             level: tier.level,
+            above: tier
+                .above
+                .as_ref()
+                .map(|key| usual::above(place, key))
+                .transpose()?,
         });
     }
     if tiers.len() > TIERS_MAX {

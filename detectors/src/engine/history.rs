@@ -1,0 +1,207 @@
+//! How much of what a window rule counts each key had on each of its past days: what "more than
+//! usual" is measured against.
+//!
+//! Days that can still change are counted from the entries themselves; a day that is over is kept
+//! as one number.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::baseline::{Origin, day_of};
+use super::entry::{Entry, EntryId};
+use crate::contract::StateChange;
+use crate::rules::{Above, Counted, Usual};
+
+/// First byte of the key of a day's count in the store.
+pub(super) const KIND_COUNT: u8 = b'd';
+/// The key of the first day that is not yet a number.
+pub(super) const KIND_OPEN: u8 = b'u';
+/// Most keys and days of a detector; the oldest day goes.
+const DAYS_MAX: usize = 500_000;
+/// Days of activity without which mean and deviation say nothing.
+const SAMPLES_MIN: usize = 7;
+
+/// The past of all keys of a rule.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// By day and hash of the key.
+    counts: BTreeMap<(i64, u64), u32>,
+    /// Days before it are numbers.
+    open_from: Option<i64>,
+    open_changed: bool,
+    pub(crate) origin: Origin,
+    changes: BTreeSet<(i64, u64)>,
+    /// Days of keys let go because there were too many.
+    pub(crate) shed: u64,
+}
+
+impl History {
+    /// First day that is still counted from entries.
+    pub(crate) fn open_from(&self) -> Option<i64> {
+        self.open_from
+    }
+
+    /// Takes the count of a day that is over.
+    pub(crate) fn note(&mut self, day: i64, key: u64, count: u32) {
+        let known = self.counts.entry((day, key)).or_default();
+        if *known >= count {
+            return;
+        }
+        *known = count;
+        self.changes.insert((day, key));
+        if self.counts.len() > DAYS_MAX
+            && let Some((&(oldest, _), _)) = self.counts.first_key_value()
+        {
+            let before = self.counts.len();
+            self.evict_before(oldest + 1);
+            self.shed += (before - self.counts.len()) as u64;
+        }
+    }
+
+    /// From this day on entries are at hand.
+    pub(crate) fn close_before(&mut self, day: i64) {
+        if self.open_from.is_none_or(|known| known < day) {
+            self.open_from = Some(day);
+            self.open_changed = true;
+        }
+    }
+
+    pub(crate) fn evict_before(&mut self, day: i64) {
+        let kept = self.counts.split_off(&(day, 0));
+        let gone = std::mem::replace(&mut self.counts, kept);
+        self.changes.extend(gone.into_keys());
+    }
+
+    /// What a window that ends on a day must hold more than; `None` where that is not known yet.
+    /// `recent` are the counts of days that are still open.
+    pub(crate) fn limit(
+        &self,
+        above: &Above,
+        key: u64,
+        day: i64,
+        recent: &BTreeMap<i64, u32>,
+    ) -> Option<u64> {
+        let days = day.saturating_sub(i64::from(above.days))..day;
+        let counts: Vec<u32> = days
+            .filter_map(|day| {
+                let counted = recent.get(&day).copied().unwrap_or(0);
+                let noted = self.counts.get(&(day, key)).copied().unwrap_or(0);
+                Some(counted.max(noted)).filter(|count| *count > 0)
+            })
+            .collect();
+        match above.usual {
+            Usual::Greatest { times } => {
+                let greatest = counts.iter().copied().max().unwrap_or(0);
+                Some(u64::from(greatest) * u64::from(times))
+            }
+            Usual::Deviations { times } => deviations(&counts, times),
+        }
+    }
+
+    pub(crate) fn drain(&mut self, out: &mut Vec<StateChange>) {
+        for (day, key) in std::mem::take(&mut self.changes) {
+            let mut place = vec![KIND_COUNT];
+            place.extend_from_slice(&day.to_be_bytes());
+            place.extend_from_slice(&key.to_be_bytes());
+            let count = self.counts.get(&(day, key));
+            out.push(StateChange {
+                key: place,
+                value: count.map(|count| count.to_be_bytes().to_vec()),
+            });
+        }
+        if std::mem::take(&mut self.open_changed)
+            && let Some(day) = self.open_from
+        {
+            out.push(StateChange {
+                key: vec![KIND_OPEN],
+                value: Some(day.to_be_bytes().to_vec()),
+            });
+        }
+        self.origin.drain(out);
+    }
+
+    /// Puts a stored count back, or one that another line has learned: the greater stays.
+    pub(crate) fn restore_count(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (day, hash) = key.split_first_chunk::<8>()?;
+        let day = i64::from_be_bytes(*day);
+        let hash = u64::from_be_bytes(hash.try_into().ok()?);
+        self.note(day, hash, u32::from_be_bytes(value.try_into().ok()?));
+        Some(())
+    }
+
+    pub(crate) fn restore_open(&mut self, value: &[u8]) -> Option<()> {
+        self.close_before(i64::from_be_bytes(value.try_into().ok()?));
+        Some(())
+    }
+}
+
+/// Mean and standard deviation of the days with activity, upwards to a whole number.
+fn deviations(counts: &[u32], times: u32) -> Option<u64> {
+    if counts.len() < SAMPLES_MIN {
+        return None;
+    }
+    let n = counts.len() as u64;
+    let sum: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+    let squares: u64 = counts.iter().map(|c| u64::from(*c) * u64::from(*c)).sum();
+    // n² times the variance, in whole numbers: the same on every machine.
+    let spread = (n * squares).saturating_sub(sum * sum);
+    let deviation = spread.isqrt();
+    Some((sum + u64::from(times) * deviation).div_ceil(n))
+}
+
+/// Counts of each day, of what the rule counts.
+pub(crate) fn by_day(counted: &Counted, entries: &[(EntryId, &Entry)]) -> BTreeMap<i64, u32> {
+    let mut days: BTreeMap<i64, (u32, HashSet<u64>)> = BTreeMap::new();
+    for (id, entry) in entries {
+        let (events, values) = days.entry(day_of(id.time_ms)).or_default();
+        *events += 1;
+        values.insert(entry.value);
+    }
+    let count = |(events, values): (u32, HashSet<u64>)| match counted {
+        Counted::Values(_) => u32::try_from(values.len()).unwrap_or(u32::MAX),
+        Counted::Events | Counted::Bases | Counted::Chain => events,
+    };
+    days.into_iter().map(|(day, of)| (day, count(of))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn above(usual: Usual) -> Above {
+        Above {
+            usual,
+            days: 30,
+            learn_ms: 0,
+        }
+    }
+
+    #[test]
+    fn the_limit_is_times_the_greatest_day_of_the_days_before() {
+        let mut history = History::default();
+        for (day, count) in [(1, 900), (40, 20), (45, 60), (50, 10)] {
+            history.note(day, 7, count);
+        }
+        let rule = above(Usual::Greatest { times: 3 });
+        assert_eq!(history.limit(&rule, 7, 50, &BTreeMap::new()), Some(180));
+        let recent = BTreeMap::from([(49, 70), (50, 1_000)]);
+        assert_eq!(
+            history.limit(&rule, 7, 50, &recent),
+            Some(210),
+            "not of its own day"
+        );
+        assert_eq!(history.limit(&rule, 8, 50, &BTreeMap::new()), Some(0));
+    }
+
+    #[test]
+    fn mean_and_deviation_need_a_week() {
+        let mut history = History::default();
+        for day in 0..6 {
+            history.note(day, 7, 10);
+        }
+        let rule = above(Usual::Deviations { times: 3 });
+        assert_eq!(history.limit(&rule, 7, 10, &BTreeMap::new()), None);
+        history.note(6, 7, 24);
+        // Mean 12, deviation 4.9: 12 + 3 × 4.9 = 26.7.
+        assert_eq!(history.limit(&rule, 7, 10, &BTreeMap::new()), Some(27));
+    }
+}
