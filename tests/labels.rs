@@ -14,7 +14,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
 use exfilwatch_detectors::{DetectorsOptions, Engine, RuleSet};
@@ -137,6 +137,7 @@ fn findings<'a>(
             }
         }
     }
+    engine.settle(DateTime::<Utc>::MAX_UTC);
     engine.collect(DateTime::UNIX_EPOCH)
 }
 

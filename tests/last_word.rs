@@ -88,6 +88,7 @@ fn replayed(case: &Case) -> BTreeMap<uuid::Uuid, State> {
             engine.observe(&event);
         }
     }
+    engine.settle(DateTime::<Utc>::MAX_UTC);
     engine
         .collect(start())
         .iter()

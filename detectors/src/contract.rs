@@ -102,6 +102,9 @@ pub trait Detector: Send + Debug {
     /// The changes of memory since the last call.
     fn drain_changes(&mut self) -> Vec<StateChange>;
 
+    /// Adds what it knows of the past, as it would be stored: what another line can learn.
+    fn past(&self, out: &mut Vec<StateChange>);
+
     /// Puts a stored value back. What is measured against the past may be put back at any time,
     /// also from what another line has learned: it is merged with what is known.
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState>;

@@ -131,17 +131,20 @@ fn the_past_outlives_its_entries_and_a_restart() {
 fn what_another_line_has_learned_is_merged() {
     let mut learning = engine();
     observe(&mut learning, &[day(1, 4), day(2, 40)].concat());
-    learning.evict(at("2026-05-04T00:00:00Z"));
+    learning.evict(at("2026-05-02T00:00:00Z"));
     let mut live = engine();
     observe(&mut live, &day(4, 60));
-    for (detector, change) in learning.drain_changes() {
-        if let Some(value) = change.value {
-            live.learn(&detector, &change.key, &value).unwrap();
-        }
+    for (detector, fact) in learning.past() {
+        live.restore(&detector, &fact.key, &fact.value.unwrap())
+            .unwrap();
     }
     live.settle(DateTime::<Utc>::MAX_UTC);
-    assert!(
-        found(&mut live, "test.unusual").is_empty(),
-        "60 is not above twice 40"
+    let told = live.collect(at("2026-06-10T00:00:00Z"));
+    let of = |name: &str| told.iter().filter(|f| f.rule.detection == name).count();
+    assert_eq!(of("test.unusual"), 0, "60 is not above twice 40");
+    assert_eq!(
+        of("test.first"),
+        60,
+        "the past of another line ends the learning"
     );
 }

@@ -111,6 +111,11 @@ impl JobId {
         Self("live".into())
     }
 
+    /// Where jobs leave for the poller what they have seen of the past.
+    pub fn lessons() -> Self {
+        Self("lessons".into())
+    }
+
     /// Whether this is the long-running poller.
     pub fn is_live(&self) -> bool {
         &*self.0 == "live"

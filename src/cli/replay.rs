@@ -122,6 +122,9 @@ fn replay(
             );
         }
     }
+    engine.settle(DateTime::<Utc>::MAX_UTC);
+    let settled = engine.collect(now);
+    findings.extend(settled.into_iter().map(|finding| (finding.uid, finding)));
     let mut findings: Vec<Finding> = findings.into_values().collect();
     findings.sort_by(|a, b| {
         let key = |f: &Finding| (f.trip_time, f.rule.detection.clone(), f.uid);

@@ -73,8 +73,8 @@ impl Ingest {
     }
 
     /// Time has passed; see [`Input::Tick`].
-    pub fn stage_tick(&mut self, now: DateTime<Utc>, watermark: Option<DateTime<Utc>>) {
-        self.stage(&Input::Tick(now, watermark));
+    pub fn stage_tick(&mut self, now: DateTime<Utc>, low_water: Option<DateTime<Utc>>) {
+        self.stage(&Input::Tick(now, low_water));
     }
 
     /// The collector has something to say for itself.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::NaiveDate;
 use exfilwatch_model::TenantId;
 use exfilwatch_model::finding::FindingState;
-use exfilwatch_state::{SeenBudget, SeenIndex, StateError, StateStore};
+use exfilwatch_state::{SeenBudget, SeenIndex, StateError, StateStore, WindowChange};
 use uuid::Uuid;
 
 /// Memory of one tenant. Clones are the same memory.
@@ -17,6 +17,7 @@ pub struct TenantMemory {
     budget: Arc<SeenBudget>,
     seen: Arc<Mutex<SeenIndex>>,
     table: Arc<Mutex<HashMap<Uuid, FindingState>>>,
+    lessons: Arc<Mutex<Vec<WindowChange>>>,
 }
 
 impl TenantMemory {
@@ -33,6 +34,7 @@ impl TenantMemory {
             budget,
             seen: Arc::new(Mutex::new(seen)),
             table: Arc::default(),
+            lessons: Arc::default(),
         };
         memory.reload_table(store)?;
         Ok(memory)
@@ -59,6 +61,11 @@ impl TenantMemory {
     /// Fingerprints of committed records.
     pub fn seen(&self) -> MutexGuard<'_, SeenIndex> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What jobs have seen of the past and the live line has not yet taken in.
+    pub fn lessons(&self) -> MutexGuard<'_, Vec<WindowChange>> {
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was sent of each finding.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_detectors::updates::{close, close_due, revise};
-use exfilwatch_detectors::{Counters, Engine, RuleSet};
+use exfilwatch_detectors::{Counters, Engine, RuleSet, StateChange};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
@@ -26,6 +26,9 @@ use crate::pipeline::notice::Notice;
 
 /// Entries of the finding table are kept at least as long as the seen index remembers records.
 const FINDINGS_KEPT: TimeDelta = TimeDelta::days(SEEN_DAYS.cast_signed());
+
+/// How long a record may come after its time before windows stop waiting for it.
+const LATENESS: TimeDelta = TimeDelta::hours(96);
 
 /// The record readers of one tenant, by product.
 #[derive(Debug, Clone)]
@@ -59,8 +62,9 @@ impl Readers {
 pub enum Input<'a> {
     /// Records, with the product of each.
     Page(&'a Page, &'a [Product]),
-    /// Time has passed: `now`, and the watermark below which nothing more comes (`None` for
-    /// bounded inputs, which forget nothing before their end).
+    /// Time has passed: `now`, and the low-water before which everything has come, but for what is
+    /// late (`None` where nothing can be said of it). Bounded inputs have no ticks: they forget
+    /// nothing before their end.
     Tick(DateTime<Utc>, Option<DateTime<Utc>>),
     /// Something the collector has to say for itself.
     Notice(&'a Notice),
@@ -141,6 +145,9 @@ impl Step {
                 tracing::warn!(%error, %tenant, "detector memory was left out");
             }
         }
+        if config.job.is_live() {
+            *config.memory.lessons() = store.windows(&JobId::lessons(), &tenant)?;
+        }
         Ok(Self {
             tenant,
             job: config.job,
@@ -180,9 +187,18 @@ impl Step {
         let mut effects = Effects::default();
         match input {
             Input::Page(page, products) => self.page(page, products, &mut effects),
-            Input::Tick(now, Some(watermark)) => self.forget(*now, *watermark, &mut effects),
+            Input::Tick(now, Some(low_water)) => {
+                self.learn(&mut effects.commit);
+                self.settle(*now, *low_water, &mut effects);
+                self.forget(*now, *low_water - LATENESS, &mut effects);
+            }
             Input::Tick(_, None) => {}
-            Input::End(now) => self.last_words(*now, DateTime::<Utc>::MAX_UTC, &mut effects),
+            Input::End(now) => {
+                let end = DateTime::<Utc>::MAX_UTC;
+                self.settle(*now, end, &mut effects);
+                self.last_words(*now, end, &mut effects);
+                self.teach(&mut effects.commit);
+            }
             Input::Notice(notice) => {
                 effects.commit.frames.push(notice.frame(&self.tenant));
                 effects.commit.gaps.extend(notice.gap.clone());
@@ -377,6 +393,51 @@ impl Step {
         }
     }
 
+    /// What is measured against the past is told once its past has come.
+    fn settle(&mut self, now: DateTime<Utc>, until: DateTime<Utc>, out: &mut Effects) {
+        self.engine.settle(until);
+        let stream = self
+            .last_stream
+            .clone()
+            .or_else(|| state_stream(&self.tenant));
+        if let Some(stream) = stream {
+            self.collect(&stream, now, out);
+        }
+    }
+
+    /// Leaves what a job has seen of the past for the live line, which reads it at its next tick or
+    /// at its next start.
+    fn teach(&self, commit: &mut Commit) {
+        if self.job.is_live() {
+            return;
+        }
+        let past = self.engine.past();
+        let lesson = |(detector, fact): &(String, StateChange)| WindowChange {
+            job: JobId::lessons(),
+            tenant: self.tenant.clone(),
+            detector: detector.clone(),
+            key: fact.key.clone(),
+            value: fact.value.clone(),
+        };
+        let lessons: Vec<WindowChange> = past.iter().map(lesson).collect();
+        commit.windows.extend(lessons.iter().cloned());
+        self.memory.lessons().extend(lessons);
+    }
+
+    /// Takes in what jobs have left, and takes it out of the store.
+    fn learn(&mut self, commit: &mut Commit) {
+        if !self.job.is_live() {
+            return;
+        }
+        let lessons = std::mem::take(&mut *self.memory.lessons());
+        learn(&mut self.engine, &lessons);
+        let read = lessons.into_iter().map(|lesson| WindowChange {
+            value: None,
+            ..lesson
+        });
+        commit.windows.extend(read);
+    }
+
     fn forget(&mut self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
         self.last_words(now, watermark, out);
         self.engine.evict(watermark);
@@ -412,6 +473,16 @@ fn envelope(page: &Page, head: &RecordHead<'_>, record: &RawRecord) -> Envelope 
 }
 
 /// The stream of what is said before any page was read.
+/// What a lesson says of a rule that is gone, or in a form that is, is of no use any more.
+fn learn(engine: &mut Engine, lessons: &[WindowChange]) {
+    for lesson in lessons {
+        let Some(value) = &lesson.value else { continue };
+        if let Err(error) = engine.restore(&lesson.detector, &lesson.key, value) {
+            tracing::debug!(%error, "a lesson was left out");
+        }
+    }
+}
+
 fn state_stream(tenant: &TenantId) -> Option<StreamId> {
     StreamId::new(tenant.clone(), "exfilwatch", "state").ok()
 }

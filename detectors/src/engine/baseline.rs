@@ -1,18 +1,11 @@
 //! Since when a detector has looked: what happened before it knew the past is not judged by it.
 
-use super::history::KIND_COUNT;
-use super::novelty::KIND_DAY;
 use crate::contract::StateChange;
 
 /// A day, in milliseconds.
 pub(crate) const DAY_MS: i64 = 86_400_000;
 /// The key of the origin in the store.
 pub(super) const KIND_ORIGIN: u8 = b'o';
-
-/// Whether a stored key says what was, and not what a finding is made of.
-pub(super) fn is_past(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(KIND_ORIGIN | KIND_DAY | KIND_COUNT)))
-}
 
 /// Number of the UTC day that holds an instant.
 pub(crate) fn day_of(time_ms: i64) -> i64 {
@@ -46,14 +39,17 @@ impl Origin {
     }
 
     pub(crate) fn drain(&mut self, out: &mut Vec<StateChange>) {
-        if std::mem::take(&mut self.changed)
-            && let Some(at_ms) = self.at_ms
-        {
-            out.push(StateChange {
-                key: vec![KIND_ORIGIN],
-                value: Some(at_ms.to_be_bytes().to_vec()),
-            });
+        if std::mem::take(&mut self.changed) {
+            self.past(out);
         }
+    }
+
+    /// The origin as it is stored.
+    pub(crate) fn past(&self, out: &mut Vec<StateChange>) {
+        out.extend(self.at_ms.map(|at_ms| StateChange {
+            key: vec![KIND_ORIGIN],
+            value: Some(at_ms.to_be_bytes().to_vec()),
+        }));
     }
 
     pub(crate) fn restore(&mut self, value: &[u8]) -> Option<()> {

@@ -98,15 +98,8 @@ impl History {
     }
 
     pub(crate) fn drain(&mut self, out: &mut Vec<StateChange>) {
-        for (day, key) in std::mem::take(&mut self.changes) {
-            let mut place = vec![KIND_COUNT];
-            place.extend_from_slice(&day.to_be_bytes());
-            place.extend_from_slice(&key.to_be_bytes());
-            let count = self.counts.get(&(day, key));
-            out.push(StateChange {
-                key: place,
-                value: count.map(|count| count.to_be_bytes().to_vec()),
-            });
+        for place in std::mem::take(&mut self.changes) {
+            out.push(stored(place, self.counts.get(&place).copied()));
         }
         if std::mem::take(&mut self.open_changed)
             && let Some(day) = self.open_from
@@ -117,6 +110,13 @@ impl History {
             });
         }
         self.origin.drain(out);
+    }
+
+    /// All days that are numbers, as they are stored.
+    pub(crate) fn past(&self, out: &mut Vec<StateChange>) {
+        let counts = self.counts.iter();
+        out.extend(counts.map(|(place, count)| stored(*place, Some(*count))));
+        self.origin.past(out);
     }
 
     /// Puts a stored count back, or one that another line has learned: the greater stays.
@@ -131,6 +131,17 @@ impl History {
     pub(crate) fn restore_open(&mut self, value: &[u8]) -> Option<()> {
         self.close_before(i64::from_be_bytes(value.try_into().ok()?));
         Some(())
+    }
+}
+
+/// The count of a key's day in the store.
+pub(super) fn stored((day, key): (i64, u64), count: Option<u32>) -> StateChange {
+    let mut place = vec![KIND_COUNT];
+    place.extend_from_slice(&day.to_be_bytes());
+    place.extend_from_slice(&key.to_be_bytes());
+    StateChange {
+        key: place,
+        value: count.map(|count| count.to_be_bytes().to_vec()),
     }
 }
 

@@ -160,14 +160,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Merges in what another line has learned of the past (of its changes, those that say what
-    /// was seen and how much): the rest is that line's own.
-    pub fn learn(&mut self, detector: &str, key: &[u8], value: &[u8]) -> Result<(), BadState> {
-        if baseline::is_past(key) {
-            self.restore(detector, key, value)
-        } else {
-            Ok(())
+    /// What is known of the past, each with the id of its detector: another line can learn it by
+    /// [`Engine::restore`], at any time.
+    pub fn past(&self) -> Vec<(String, StateChange)> {
+        let mut past = Vec::new();
+        let mut of_one = Vec::new();
+        for detector in &self.detectors {
+            detector.past(&mut of_one);
+            past.extend(
+                of_one
+                    .drain(..)
+                    .map(|fact| (detector.id().to_owned(), fact)),
+            );
         }
+        past
     }
 
     /// What all detectors remember, and which bounds were hit.

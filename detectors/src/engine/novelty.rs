@@ -76,18 +76,27 @@ impl Novelty {
     }
 
     pub(crate) fn drain(&mut self, out: &mut Vec<StateChange>) {
-        for (day, value) in std::mem::take(&mut self.changes) {
-            let mut key = vec![KIND_DAY];
-            key.extend_from_slice(&day.to_be_bytes());
-            key.extend_from_slice(&value.to_be_bytes());
-            let times = self.days.get(&(day, value)).map(|(first, last)| {
-                let mut bytes = first.to_be_bytes().to_vec();
-                bytes.extend_from_slice(&last.to_be_bytes());
-                bytes
-            });
-            out.push(StateChange { key, value: times });
-        }
+        let changes = std::mem::take(&mut self.changes);
+        out.extend(changes.into_iter().map(|place| self.stored(place)));
         self.origin.drain(out);
+    }
+
+    /// All that is known, as it is stored.
+    pub(crate) fn past(&self, out: &mut Vec<StateChange>) {
+        out.extend(self.days.keys().map(|place| self.stored(*place)));
+        self.origin.past(out);
+    }
+
+    fn stored(&self, (day, value): (i64, u64)) -> StateChange {
+        let mut key = vec![KIND_DAY];
+        key.extend_from_slice(&day.to_be_bytes());
+        key.extend_from_slice(&value.to_be_bytes());
+        let times = self.days.get(&(day, value)).map(|(first, last)| {
+            let mut bytes = first.to_be_bytes().to_vec();
+            bytes.extend_from_slice(&last.to_be_bytes());
+            bytes
+        });
+        StateChange { key, value: times }
     }
 
     /// Puts a stored day back, or one that another line has learned: what is known already stays.

@@ -236,6 +236,10 @@ impl Detector for Single {
         changes
     }
 
+    fn past(&self, out: &mut Vec<StateChange>) {
+        self.novelty.past(out);
+    }
+
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
         let restored = match key {
             [KIND_DAY, day @ ..] => self.novelty.restore(day, value).ok_or_else(cut),

@@ -405,6 +405,19 @@ impl Detector for Windows {
         changes
     }
 
+    fn past(&self, out: &mut Vec<StateChange>) {
+        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+            return;
+        };
+        if days_kept(parts.tiers).is_some() {
+            self.history.past(out);
+            for (key, day, count) in open_days(&self.ledger, &self.history, parts.counted, i64::MAX)
+            {
+                out.push(history::stored((day, key), Some(count)));
+            }
+        }
+    }
+
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
         let restored = match key {
             [KIND_COUNT, day @ ..] => self.history.restore_count(day, value).ok_or_else(cut),
@@ -433,20 +446,32 @@ fn days_kept(tiers: &[Tier]) -> Option<i64> {
 
 /// Turns the days before `today` into numbers, before their entries go.
 fn note_days(ledger: &Ledger, history: &mut History, counted: &Counted, today: i64) {
-    let until_ms = today.saturating_mul(DAY_MS);
+    if history.open_from().is_some_and(|open| open >= today) {
+        return;
+    }
+    for (key, day, count) in open_days(ledger, history, counted, today) {
+        history.note(day, key, count);
+    }
+    history.close_before(today);
+}
+
+/// Hash of the key, day and count of all days before `until_day` that are not numbers yet.
+fn open_days(
+    ledger: &Ledger,
+    history: &History,
+    counted: &Counted,
+    until_day: i64,
+) -> Vec<(u64, i64, u32)> {
     let from_ms = history
         .open_from()
         .map_or(i64::MIN, |day| day.saturating_mul(DAY_MS));
-    if from_ms >= until_ms {
-        return;
-    }
+    let until_ms = until_day.saturating_mul(DAY_MS);
     let mut keys = ledger.touched(from_ms, until_ms);
     keys.dedup_by(|(one, _), (other, _)| one == other);
-    for (key, _) in keys {
-        let entries = ledger.entries(&key, from_ms, until_ms);
-        for (day, count) in history::by_day(counted, &entries) {
-            history.note(day, hash_of(&key), count);
-        }
-    }
-    history.close_before(today);
+    let days = |key: &str| {
+        let hash = hash_of(key);
+        let days = history::by_day(counted, &ledger.entries(key, from_ms, until_ms));
+        days.into_iter().map(move |(day, count)| (hash, day, count))
+    };
+    keys.iter().flat_map(|(key, _)| days(key)).collect()
 }

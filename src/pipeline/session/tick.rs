@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use exfilwatch_model::{Cursor, GapState, JobId, StreamId};
 use exfilwatch_state::{Commit, Watermark};
 
 use super::{End, Session};
 use crate::pipeline::heartbeat;
-
-/// How long a record may come after its time before windows stop waiting for it.
-const LATENESS: TimeDelta = TimeDelta::hours(96);
 
 impl Session<'_> {
     pub(super) async fn tick(&mut self) -> Result<(), End> {
@@ -27,7 +24,7 @@ impl Session<'_> {
             .iter()
             .filter(|(stream, _)| !held.contains_key(*stream));
         let least = flowing.map(|(_, at)| *at).min();
-        self.ingest.stage_tick(now, least.map(|at| at - LATENESS));
+        self.ingest.stage_tick(now, least);
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + self.config.heartbeat;
             self.shared.store.forget_done(now)?;
