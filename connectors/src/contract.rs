@@ -211,6 +211,17 @@ pub trait Connector: Send + Sync + Debug {
         Schedule::OFFICE365
     }
 
+    /// How long the vendor keeps what it lists.
+    fn kept(&self, _stream: &StreamId) -> TimeDelta {
+        TimeDelta::days(7)
+    }
+
+    /// How long after an instant the listing of it may still change, on the axis of the listing. A
+    /// span counts as complete only when it was listed again after that.
+    fn settle(&self, _stream: &StreamId) -> TimeDelta {
+        TimeDelta::days(1)
+    }
+
     /// How long to wait between two polls of a stream.
     fn poll_interval(&self) -> Duration {
         Duration::from_mins(1)

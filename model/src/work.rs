@@ -1,9 +1,8 @@
-//! The work list and the ledger: what is to be fetched, how far listing has come, what is missing.
+//! The work list: what is to be fetched, and how far listing has come.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Window;
 use crate::names::StreamId;
 
 /// Largest cursor or work-item body, in bytes: they are values of the store (4 KiB at most).
@@ -42,31 +41,4 @@ pub struct WorkItem {
     /// Why the last try failed, in one sentence.
     #[serde(default)]
     pub last_error: Option<String>,
-}
-
-/// Whether a gap is still to be closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GapState {
-    /// Known, not yet closed.
-    Open,
-    /// Closed by other means.
-    Filled,
-    /// The vendor no longer has it.
-    Lost,
-}
-
-/// An interval of a stream of which we know that something may be missing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// The stream.
-    pub stream: StreamId,
-    /// The interval.
-    pub window: Window,
-    /// Open, filled or lost.
-    pub state: GapState,
-    /// Why, in one sentence with what to do.
-    pub reason: String,
-    /// When it was found.
-    pub found_at: DateTime<Utc>,
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use exfilwatch_connectors::{Connector, FetchError, Listing, Standing};
-use exfilwatch_model::{Cursor, Gap, GapState, JobId, StreamId, TenantId, Window, WorkItem};
+use exfilwatch_model::{
+    Cursor, Gap, GapCause, GapState, JobId, StreamId, TenantId, Window, WorkItem,
+};
 use exfilwatch_state::{Commit, JobState, StateError};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -375,14 +377,8 @@ impl Reader {
         totals.gaps += 1;
         let found_at = self.shared.clock.now();
         tracing::warn!(%stream, from = %window.from(), until = %window.until(), reason, "gap");
-        let (stream, reason) = (stream.clone(), reason.to_owned());
-        let gap = Gap {
-            stream,
-            window,
-            state: GapState::Open,
-            reason,
-            found_at,
-        };
+        let found = (GapState::Open, GapCause::JobFailed);
+        let gap = Gap::new(stream.clone(), window, found, reason, found_at);
         Ok(self.ingest.notice(&Notice::gap(gap)).await?)
     }
 

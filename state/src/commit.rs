@@ -184,8 +184,10 @@ pub struct Commit {
     pub findings: Vec<(TenantId, FindingState)>,
     /// Entries of the finding table to forget.
     pub forget_findings: Vec<(TenantId, uuid::Uuid)>,
-    /// Gaps: new or with another state.
+    /// Gaps: new or changed, by their id.
     pub gaps: Vec<Gap>,
+    /// Gaps that were joined to others, by stream and id; removed before `gaps` are entered.
+    pub forget_gaps: Vec<(StreamId, String)>,
     /// What was not taken as a record.
     pub quarantined: Vec<Quarantined>,
     /// Subscription starts.
@@ -212,6 +214,7 @@ impl Commit {
         self.findings.extend(other.findings);
         self.forget_findings.extend(other.forget_findings);
         self.gaps.extend(other.gaps);
+        self.forget_gaps.extend(other.forget_gaps);
         self.quarantined.extend(other.quarantined);
         self.subscriptions.extend(other.subscriptions);
         self.jobs.extend(other.jobs);

@@ -125,7 +125,7 @@ pub trait StateStore: Send + Sync + Debug {
     fn lanes(&self) -> Result<Vec<LaneMark>, StateError>;
     /// Mark of one lane.
     fn lane(&self, lane: &LaneId) -> Result<Option<LaneMark>, StateError>;
-    /// All gaps.
+    /// All gaps, by stream and start.
     fn gaps(&self) -> Result<Vec<Gap>, StateError>;
     /// What was quarantined, newest last.
     fn quarantined(&self) -> Result<Vec<Quarantined>, StateError>;

@@ -14,6 +14,7 @@ use crate::contract::StateError;
 use crate::disk;
 use crate::export::{Blob, ItemLine, Line, from_hex};
 use crate::layout::{self, FORMAT_VERSION, Family, Key};
+use crate::migrate;
 use crate::prepare::Preparation;
 use crate::state::{Options, QUARANTINE_FOLDER, State};
 use crate::store::LANES_FROM;
@@ -187,6 +188,10 @@ impl Filling {
             }
             Line::Entry { key, value } => {
                 let (family, key) = key_of(&key)?;
+                if family == Family::Gap {
+                    let (key, body) = migrate::gap_entry(value)?;
+                    return Ok(self.add(family, key, body));
+                }
                 let value = if family == Family::Lane {
                     self.moved_mark(value)?
                 } else {

@@ -274,9 +274,7 @@ fn check_entry(family: Family, key: &[u8], body: &[u8], now: DateTime<Utc>) -> R
         Family::File => json::<FileMark>(key, body).map(|file| Some(layout::file(&file.digest)))?,
         Family::Finding => json::<FindingState>(key, body).map(|_| None)?,
         Family::Lane => json::<LaneMark>(key, body).map(|mark| Some(layout::lane(&mark.lane)))?,
-        Family::Gap => {
-            json::<Gap>(key, body).map(|gap| Some(layout::gap(&gap.stream, gap.window.from())))?
-        }
+        Family::Gap => json::<Gap>(key, body).map(|gap| Some(layout::gap(&gap.stream, &gap.id)))?,
         Family::Quarantine => json::<QuarantineEntry>(key, body)
             .map(|entry| Some(layout::quarantine(entry.stream.tenant(), &entry.id)))?,
     };

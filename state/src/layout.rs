@@ -6,7 +6,7 @@
 //! [`VALUE_BYTES_MAX`] and a CRC32C over key and body, so that a value at the wrong key is noticed
 //! like a damaged one.
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::NaiveDate;
 use exfilwatch_model::{JobId, StreamId, TenantId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use crate::commit::{LaneId, VALUE_BYTES_MAX};
 use crate::contract::StateError;
 
 /// Format of keys and values. A store of a larger one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Longest key: sled's index nodes hold up to 256 of them and must stay below 128 KiB.
 pub(crate) const KEY_BYTES_MAX: usize = 480;
 /// Longest detector memory key.
@@ -252,9 +252,8 @@ pub(crate) fn lane(lane: &LaneId) -> Key {
         .part(lane.kind.as_str().as_bytes())
 }
 
-pub(crate) fn gap(stream: &StreamId, from: DateTime<Utc>) -> Key {
-    let from = from.to_rfc3339_opts(SecondsFormat::Nanos, true);
-    Key::of(Family::Gap).stream(stream).part(from.as_bytes())
+pub(crate) fn gap(stream: &StreamId, id: &str) -> Key {
+    Key::of(Family::Gap).stream(stream).free(id.as_bytes())
 }
 
 pub(crate) fn quarantine(tenant: &TenantId, id: &str) -> Key {

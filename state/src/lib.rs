@@ -11,6 +11,7 @@ mod import;
 mod inspect;
 mod layout;
 mod memory_store;
+mod migrate;
 mod mirror;
 mod outbox;
 mod prepare;

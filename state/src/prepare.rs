@@ -74,7 +74,12 @@ impl<'a> Preparation<'a> {
     }
 
     pub(crate) fn remove(&mut self, key: Key) {
-        self.batch.insert(key.into_bytes(), None);
+        self.remove_at(key.into_bytes());
+    }
+
+    /// Removes what stands at a key as it was found.
+    pub(crate) fn remove_at(&mut self, key: Vec<u8>) {
+        self.batch.insert(key, None);
     }
 
     pub(crate) fn end(&mut self, end: Position) -> Result<(), StateError> {
@@ -128,9 +133,13 @@ impl<'a> Preparation<'a> {
             let key = layout::subscription(&start.stream);
             self.put_json(Family::Subscription, key, start)?;
         }
+        for (stream, id) in &commit.forget_gaps {
+            self.remove(layout::gap(stream, id));
+        }
         for gap in &commit.gaps {
-            let key = layout::gap(&gap.stream, gap.window.from());
-            self.put_json(Family::Gap, key, gap)?;
+            let gap = gap.clone().with_id();
+            let key = layout::gap(&gap.stream, &gap.id);
+            self.put_json(Family::Gap, key, &gap)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::commit::{Commit, LaneId, Position};
 use crate::contract::{StateError, StateStore};
 use crate::disk;
 use crate::layout::{FORMAT_VERSION, Family, Key};
+use crate::migrate;
 use crate::mirror::Mirror;
 use crate::outbox::{Damage, Filter, OutboxReader, OutboxWriter, SEGMENT_BYTES_MAX};
 use crate::quarantine::{QUARANTINE_BYTES_MAX, Quarantine};
@@ -299,9 +300,20 @@ fn check_format_file(folder: &Path) -> Result<(), StateError> {
     let found = disk::read(&path)?
         .and_then(|content| std::str::from_utf8(&content).ok()?.trim().parse().ok());
     match found {
-        Some(found) => check_format(folder, found),
-        None => disk::replace(&path, format!("{FORMAT_VERSION}\n").as_bytes()),
+        Some(found) => {
+            check_format(folder, found)?;
+            // Before the store is migrated: an older version must not touch it any more.
+            if found < FORMAT_VERSION {
+                write_format_file(&path)?;
+            }
+            Ok(())
+        }
+        None => write_format_file(&path),
     }
+}
+
+fn write_format_file(path: &Path) -> Result<(), StateError> {
+    disk::replace(path, format!("{FORMAT_VERSION}\n").as_bytes())
 }
 
 fn check_format(folder: &Path, found: u32) -> Result<(), StateError> {
@@ -327,7 +339,10 @@ fn open_store(
     let was_there = path.join("db").exists();
     let traces = rebuild::traces_of_a_store(folder)?;
     let damaged = match open().and_then(|store| read_all(folder, store)) {
-        Ok((store, Some(_))) => return Ok((store, None)),
+        Ok((store, Some(found))) => {
+            migrate::to_current(&store, found)?;
+            return Ok((store, None));
+        }
         Ok((store, None)) if !traces => {
             store.initialise(new_hash_key(options), Batch::new())?;
             return Ok((store, None));

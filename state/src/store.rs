@@ -319,7 +319,12 @@ impl<T: Table> StateStore for Store<T> {
     }
 
     fn gaps(&self) -> Result<Vec<Gap>, StateError> {
-        self.all(&Key::of(Family::Gap))
+        let mut gaps: Vec<Gap> = self.all(&Key::of(Family::Gap))?;
+        gaps.sort_by(|a, b| {
+            let place = |gap: &Gap| (gap.stream.clone(), gap.window, gap.id.clone());
+            place(a).cmp(&place(b))
+        });
+        Ok(gaps)
     }
 
     fn quarantined(&self) -> Result<Vec<Quarantined>, StateError> {

@@ -170,6 +170,14 @@ impl Connector for GoogleWorkspace {
         }
     }
 
+    fn kept(&self, _stream: &StreamId) -> TimeDelta {
+        span::REACH
+    }
+
+    fn settle(&self, _stream: &StreamId) -> TimeDelta {
+        RECONCILED
+    }
+
     fn poll_interval(&self) -> Duration {
         self.poll_interval
     }

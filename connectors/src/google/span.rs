@@ -4,7 +4,7 @@
 //! window is therefore fixed before its first page and done only after its last.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use exfilwatch_model::{Gap, GapState, StreamId, Window, WorkItem};
+use exfilwatch_model::{Gap, GapCause, GapState, StreamId, Window, WorkItem};
 
 use crate::FetchError;
 
@@ -87,13 +87,9 @@ pub fn of(item: &WorkItem) -> Result<Window, FetchError> {
 
 /// The gap of a span that is no longer kept.
 pub fn gap(stream: &StreamId, window: Window, now: DateTime<Utc>) -> Gap {
-    Gap {
-        stream: stream.clone(),
-        window,
-        state: GapState::Lost,
-        reason: "older than the 180 days for which the vendor keeps activities".to_owned(),
-        found_at: now,
-    }
+    let reason = "older than the 180 days for which the vendor keeps activities";
+    let found = (GapState::Lost, GapCause::NotListed);
+    Gap::new(stream.clone(), window, found, reason, now)
 }
 
 /// As the API wants it: UTC with milliseconds and Z.

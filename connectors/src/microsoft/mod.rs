@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Cursor, Gap, GapState, StreamId, TenantId, Window, WorkItem};
+use exfilwatch_model::{Cursor, Gap, GapCause, GapState, StreamId, TenantId, Window, WorkItem};
 use uuid::Uuid;
 
 use self::application::{Api, client, guid};
@@ -219,14 +219,11 @@ impl Connector for Office365 {
         }
         let gaps = plan
             .gap
-            .map(|window| Gap {
-                stream: stream.clone(),
-                window,
-                state: GapState::Open,
-                reason: "not listed while the service still kept it (7 days): search the audit \
-                         log of that span by other means"
-                    .to_owned(),
-                found_at: now,
+            .map(|window| {
+                let reason = "not listed while the service still kept it (7 days): search the \
+                              audit log of that span by other means";
+                let found = (GapState::Open, GapCause::NotListed);
+                Gap::new(stream.clone(), window, found, reason, now)
             })
             .into_iter()
             .collect();
@@ -294,14 +291,11 @@ fn started(
 ) -> Listing {
     let lost = Window::new(cursor.covered_until, now).filter(|_| interrupted);
     let gaps = lost
-        .map(|window| Gap {
-            stream: stream.clone(),
-            window,
-            state: GapState::Open,
-            reason: "the subscription was off: what was published meanwhile may be missing; find \
-                     out who turned it off"
-                .to_owned(),
-            found_at: now,
+        .map(|window| {
+            let reason = "the subscription was off: what was published meanwhile may be missing; \
+                          find out who turned it off";
+            let found = (GapState::Open, GapCause::SwitchedOff);
+            Gap::new(stream.clone(), window, found, reason, now)
         })
         .into_iter()
         .collect();

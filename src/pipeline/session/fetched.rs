@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use exfilwatch_connectors::FetchError;
-use exfilwatch_model::{Gap, GapState, Page, Window, WorkItem};
+use exfilwatch_model::{Gap, GapCause, GapState, Page, Window, WorkItem};
 use exfilwatch_state::{Commit, DoneItem, Quarantined};
 use tokio::sync::oneshot;
 
@@ -115,13 +115,13 @@ impl Session<'_> {
             let stream = item.stream.clone();
             let reason = format!("item {} of {stream} could not be fetched: {what}", item.key);
             let found_at = self.shared.clock.now();
-            let gap = Gap {
+            let gap = Gap::new(
                 stream,
                 window,
-                state,
-                reason,
+                (state, GapCause::NotFetched),
+                &reason,
                 found_at,
-            };
+            );
             self.ingest.stage_notice(&Notice::gap(gap));
         }
         self.ingest.stage_commit(with);

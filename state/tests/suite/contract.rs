@@ -1,7 +1,7 @@
 //! What every store must do: one function a promise, each run on all stores, and on disk once more
 //! after closing and opening.
 
-use exfilwatch_model::{Gap, GapState, JobId, Kind, Window};
+use exfilwatch_model::{Gap, GapCause, GapState, JobId, Kind, Window};
 use exfilwatch_state::{
     Commit, DoneItem, FileMark, JobState, MemoryStore, Options, Position, Quarantined, SledStore,
     State, StateError, StateStore, Subscription, Watermark, WindowChange,
@@ -95,13 +95,52 @@ fn quarantined(id: &str, minute: &str) -> Quarantined {
 
 fn gap(state: GapState) -> Gap {
     let window = Window::new(at("2026-05-01T00:00:00Z"), at("2026-05-02T00:00:00Z"));
-    Gap {
-        stream: stream("contoso"),
-        window: window.unwrap(),
-        state,
-        reason: "the vendor no longer has it".to_owned(),
-        found_at: now(),
-    }
+    Gap::new(
+        stream("contoso"),
+        window.unwrap(),
+        (state, GapCause::NotListed),
+        "the vendor no longer has it",
+        now(),
+    )
+}
+
+#[test]
+fn gaps_that_begin_at_the_same_instant_are_both_kept_until_one_is_forgotten() {
+    let other = Gap {
+        id: "another".to_owned(),
+        ..gap(GapState::Lost)
+    };
+    let forgotten = Commit {
+        forget_gaps: vec![(other.stream.clone(), other.id.clone())],
+        ..Commit::default()
+    };
+    on_every_store(
+        |subject| {
+            let both = Commit {
+                gaps: vec![gap(GapState::Open), other.clone()],
+                ..Commit::default()
+            };
+            subject.apply(both);
+        },
+        |store| {
+            let mut ids: Vec<String> = store.gaps().unwrap().into_iter().map(|g| g.id).collect();
+            ids.sort();
+            let mut wanted = vec![gap(GapState::Open).id, other.id.clone()];
+            wanted.sort();
+            assert_eq!(ids, wanted);
+        },
+    );
+    on_every_store(
+        |subject| {
+            let both = Commit {
+                gaps: vec![gap(GapState::Open), other.clone()],
+                ..Commit::default()
+            };
+            subject.apply(both);
+            subject.apply(forgotten.clone());
+        },
+        |store| assert_eq!(store.gaps().unwrap(), vec![gap(GapState::Open)]),
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::fs;
 
 use exfilwatch_model::{JobId, Kind};
 use exfilwatch_state::{
-    Commit, DoneItem, Options, Position, Quarantined, State, StateError, StateStore, Watermark,
-    WindowChange, import,
+    Commit, DoneItem, FORMAT_VERSION, Options, Position, Quarantined, State, StateError,
+    StateStore, Watermark, WindowChange, import,
 };
 use tempfile::TempDir;
 
@@ -156,7 +156,11 @@ fn an_import_that_cannot_be_whole_leaves_nothing() {
         );
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0, "{name}");
     }
-    let newer = text.replace(r#""format":1"#, r#""format":2"#);
+    let (ours, theirs) = (FORMAT_VERSION, FORMAT_VERSION + 1);
+    let newer = text.replace(
+        &format!(r#""format":{ours}"#),
+        &format!(r#""format":{theirs}"#),
+    );
     let to = from.path().join("newer");
     let refused = import(&to, &mut newer.as_bytes(), now());
     assert!(matches!(refused, Err(StateError::Version { .. })));
@@ -228,7 +232,7 @@ fn the_summary_counts_what_is_there() {
     let mut state = filled(folder.path());
     state.write_mirror(now()).unwrap();
     let summary = state.summary().unwrap();
-    assert_eq!(summary.format, 1);
+    assert_eq!(summary.format, FORMAT_VERSION);
     assert_eq!(summary.families["cursor"].entries, 1);
     assert_eq!(summary.families["lane"].entries, 2);
     assert_eq!(

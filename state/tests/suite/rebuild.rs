@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use chrono::TimeDelta;
-use exfilwatch_model::{Gap, GapState, JobId, Kind, Window};
+use exfilwatch_model::{Gap, GapCause, GapState, JobId, Kind, Window};
 use exfilwatch_state::{
-    Commit, JobState, MIRROR_FILE, Opened, Options, Position, State, StateError, StateStore,
-    Subscription,
+    Commit, FORMAT_VERSION, JobState, MIRROR_FILE, Opened, Options, Position, State, StateError,
+    StateStore, Subscription,
 };
 use tempfile::TempDir;
 
@@ -22,13 +22,13 @@ fn filled(folder: &Path) -> Position {
         lanes: vec![mark(Kind::Events, first)],
         work: vec![item("fabrikam", "blob")],
         cursors: vec![(stream("fabrikam"), cursor(5))],
-        gaps: vec![Gap {
-            stream: stream("contoso"),
+        gaps: vec![Gap::new(
+            stream("contoso"),
             window,
-            state: GapState::Open,
-            reason: "an outage".to_owned(),
-            found_at: now(),
-        }],
+            (GapState::Open, GapCause::NotListed),
+            "an outage",
+            now(),
+        )],
         subscriptions: vec![Subscription {
             stream: stream("contoso"),
             started_at: now(),
@@ -218,13 +218,17 @@ fn a_rebuild_that_is_interrupted_is_done_again() {
 fn a_newer_state_is_refused_and_not_touched() {
     let folder = TempDir::new().unwrap();
     filled(folder.path());
-    fs::write(folder.path().join("format"), "2\n").unwrap();
+    fs::write(
+        folder.path().join("format"),
+        format!("{}\n", FORMAT_VERSION + 1),
+    )
+    .unwrap();
     let before = fs::read(folder.path().join("store/db")).unwrap();
     let refused = State::open(folder.path(), now(), Options::default());
     let Err(StateError::Version { found, known, .. }) = refused else {
         panic!("{refused:?}")
     };
-    assert_eq!((found, known), (2, 1));
+    assert_eq!((found, known), (FORMAT_VERSION + 1, FORMAT_VERSION));
     assert_eq!(fs::read(folder.path().join("store/db")).unwrap(), before);
 }
 
@@ -255,4 +259,15 @@ fn the_mirror_is_written_when_due_and_is_private() {
         assert_eq!(mode(&folder.path().join(path)), 0o600, "{path}");
     }
     assert_eq!(mode(&segments(folder.path())[0]), 0o600);
+}
+
+#[test]
+fn a_folder_of_the_first_format_is_brought_up_and_no_older_version_opens_it_again() {
+    let folder = TempDir::new().unwrap();
+    drop(open(folder.path()));
+    fs::write(folder.path().join("format"), "1\n").unwrap();
+    let opened = reopen(folder.path());
+    assert_eq!(opened.rebuilt, None);
+    let format = fs::read_to_string(folder.path().join("format")).unwrap();
+    assert_eq!(format.trim(), FORMAT_VERSION.to_string());
 }
