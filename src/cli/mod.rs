@@ -7,6 +7,7 @@ mod demo;
 pub mod environment;
 pub mod failure;
 mod forward;
+mod init;
 mod logs;
 pub mod output;
 mod replay;
@@ -79,6 +80,8 @@ pub struct Common {
 enum Command {
     /// Shows it all at work on simulated tenants: no credentials, no network, nothing kept.
     Demo(demo::DemoArgs),
+    /// Writes a configuration, by questions or flags, and prints what is to be done at the vendors.
+    Init(Box<init::InitArgs>),
     /// Polls, detects and delivers until it is told to stop.
     Run(run::RunArgs),
     /// Reads a past range once: detects, and delivers what was not delivered before.
@@ -121,6 +124,7 @@ fn dispatch(args: Args) -> Outcome {
     let common = args.common;
     match args.command {
         Command::Demo(args) => asynchronous(demo::run(args)),
+        Command::Init(args) => init::run(&args, &common),
         Command::Run(args) => asynchronous(run::run(args, common)),
         Command::Backfill(args) => asynchronous(backfill::run(args, common)),
         Command::Forward(args) => asynchronous(forward::run(args, common)),
