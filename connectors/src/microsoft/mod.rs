@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use self::application::{Api, client, guid};
 use self::feed::{Blob, Feed, Listed};
+use self::graph::search::AuditLogSearch;
 use self::subscription::{State, Subscription};
 use crate::kernel::client::Refusal;
 use crate::kernel::surroundings::{
@@ -32,7 +33,10 @@ use crate::kernel::surroundings::{
 use crate::kernel::url_guard::{Origin, UrlGuard};
 use crate::kernel::words::shown;
 use crate::options::Office365Options;
-use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
+use crate::{
+    Archive, Connector, FetchError, Listing, NoArchive, PageStream, RecordReader, Schedule,
+    Standing,
+};
 
 /// The kind, as in the configuration.
 pub const KIND: &str = "office365";
@@ -62,6 +66,7 @@ pub struct Office365 {
     quota_key: String,
     poll_interval: Duration,
     fetch_concurrency: usize,
+    archive: Result<AuditLogSearch, NoArchive>,
     records: Arc<dyn RecordReader>,
 }
 
@@ -111,6 +116,7 @@ impl Office365 {
                 .fetch_concurrency
                 .unwrap_or(FETCH_CONCURRENCY)
                 .max(1) as usize,
+            archive: AuditLogSearch::build(options, surroundings)?,
             records,
         })
     }
@@ -266,6 +272,13 @@ impl Connector for Office365 {
                 }
                 error => error,
             }),
+        }
+    }
+
+    fn archive(&self) -> Result<&dyn Archive, NoArchive> {
+        match &self.archive {
+            Ok(archive) => Ok(archive),
+            Err(why) => Err(why.clone()),
         }
     }
 

@@ -385,8 +385,77 @@ pub(crate) fn digest(key: Raw<'_>, raw: Raw<'_>) -> u64 {
     hasher.finish()
 }
 
+/// As [`digest`], whichever characters are escaped and how: one service of a vendor writes `\/` and
+/// `\u003c` where another writes `/` and `<`.
+pub(crate) fn digest_unescaped(key: Raw<'_>, raw: Raw<'_>) -> u64 {
+    digest(&unescaped(key), &unescaped(raw))
+}
+
+/// Whether a member tells of others, and is nothing of the record's own (`@odata.type`).
+pub(crate) fn is_annotation(name: &[u8]) -> bool {
+    memchr::memchr(b'@', name).is_some() && memchr::memmem::find(name, b"@odata.").is_some()
+}
+
+/// The checked text with nothing escaped but what must be, and that always in the same way.
+fn unescaped(raw: Raw<'_>) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', raw).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (plain, escape) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let (character, length) = escaped_character(escape);
+        match character {
+            Some('"') => out.extend_from_slice(b"\\\""),
+            Some('\\') => out.extend_from_slice(b"\\\\"),
+            Some(control) if control < ' ' => {
+                out.extend_from_slice(format!("\\u{:04x}", u32::from(control)).as_bytes());
+            }
+            Some(other) => {
+                out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            // Half a pair.
+            None => {
+                let half = escape.get(..length).unwrap_or(escape);
+                out.extend_from_slice(&half.to_ascii_lowercase());
+            }
+        }
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
+}
+
+/// The character that an escape at the start of the text stands for, and the bytes it takes.
+fn escaped_character(escape: Raw<'_>) -> (Option<char>, usize) {
+    let unit = |at: usize| {
+        let digits = escape.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match escape.get(1) {
+        Some(b'u') => match (unit(0), unit(6)) {
+            (Some(high @ 0xD800..=0xDBFF), Some(low @ 0xDC00..=0xDFFF)) => {
+                (char::decode_utf16([high, low]).find_map(Result::ok), 12)
+            }
+            (Some(unit), _) => (char::from_u32(u32::from(unit)), 6),
+            (None, _) => (None, 6),
+        },
+        Some(b'b') => (Some('\u{8}'), 2),
+        Some(b'f') => (Some('\u{c}'), 2),
+        Some(b'n') => (Some('\n'), 2),
+        Some(b'r') => (Some('\r'), 2),
+        Some(b't') => (Some('\t'), 2),
+        Some(other) => (Some(char::from(*other)), 2),
+        None => (None, 1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -435,6 +504,43 @@ mod tests {
         assert_ne!(sum(br#"{"a":1,"b":2}"#), sum(br#"{"a":2,"b":1}"#));
     }
 
+    #[test]
+    fn a_digest_looks_through_escapes_and_not_through_what_they_mean() {
+        let sum = |raw: &[u8]| digest_unescaped(b"\"k\"", raw);
+        let same: [&[&[u8]]; 4] = [
+            &[br#""a/<b""#, br#""a\/\u003cb""#, br#""a/\u003Cb""#],
+            &[br#""x\ny""#, br#""x\u000ay""#, br#""x\u000Ay""#],
+            &["\"\u{1f600}é\"".as_bytes(), br#""\ud83d\uDE00\u00e9""#],
+            &[br#"["\"","\\"]"#, br#"["\u0022","\u005c"]"#],
+        ];
+        for spellings in same {
+            for spelling in spellings {
+                assert_eq!(
+                    sum(spelling),
+                    sum(spellings[0]),
+                    "{}",
+                    spelling.escape_ascii()
+                );
+            }
+        }
+        let different: [&[u8]; 7] = [
+            br#""a""#,
+            br#""\\u0061""#,
+            br#""\"""#,
+            br#""\\""#,
+            br#""\ud800""#,
+            br#""\ud801""#,
+            br#""\n""#,
+        ];
+        for (at, one) in different.iter().enumerate() {
+            for other in &different[at + 1..] {
+                assert_ne!(sum(one), sum(other));
+            }
+        }
+        assert!(is_annotation(b"@odata.type") && is_annotation(b"Size@odata.type"));
+        assert!(!is_annotation(b"Id") && !is_annotation(b"a@b"));
+    }
+
     fn json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -467,6 +573,26 @@ mod tests {
                 }
                 _ => prop_assert!(!check(&text)),
             }
+        }
+
+        #[test]
+        fn what_is_unescaped_means_the_same(text in any::<String>()) {
+            let plain = serde_json::to_string(&text).unwrap();
+            let mut escaped = String::from("\"");
+            for c in text.chars() {
+                match c {
+                    ' '..='~' if c != '"' && c != '\\' => escaped.push(c),
+                    _ => {
+                        for unit in c.encode_utf16(&mut [0; 2]) {
+                            write!(escaped, "\\u{unit:04X}").unwrap();
+                        }
+                    }
+                }
+            }
+            escaped.push('"');
+            let out = unescaped(escaped.as_bytes());
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+            prop_assert_eq!(&*out, &*unescaped(plain.as_bytes()));
         }
 
         /// The scan and `serde_json` agree on what is JSON, on texts that nearly are.

@@ -8,7 +8,7 @@
 mod address;
 mod flatten;
 pub mod google;
-mod json;
+pub(crate) mod json;
 pub mod microsoft;
 mod outside;
 mod time;

@@ -4,6 +4,10 @@
 //! The token goes to Graph's origin only; of a link to the next page, path and query are taken.
 
 mod answer;
+mod reading;
+mod record;
+pub mod search;
+mod streams;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
