@@ -119,7 +119,8 @@ pub struct RefreshTokenOptions {
     pub client_id: String,
     /// Where the OAuth client's secret is.
     pub client_secret: SecretSource,
-    /// Where the refresh token is.
+    /// Where the refresh token is. `exfilwatch auth login` keeps it in a file; an environment
+    /// variable holds one that was got otherwise.
     pub token: SecretSource,
 }
 
@@ -153,6 +154,9 @@ pub struct GoogleWorkspaceOptions {
     /// Another token endpoint in place of the key file's. http only on loopback.
     #[schemars(with = "Option<String>")]
     pub token_uri: Option<Url>,
+    /// Another consent page in place of Google's, for `exfilwatch auth login`. http only on loopback.
+    #[schemars(with = "Option<String>")]
+    pub auth_uri: Option<Url>,
     /// HTTP proxy for this connector, without user name and password.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,

@@ -44,8 +44,12 @@ pub enum Endpoint {
     Google,
     /// Google's token endpoint.
     GoogleToken,
+    /// Google's consent page and revocation.
+    GoogleConsent,
     /// `activities.list`.
     Activities,
+    /// `alerts.list` of the Alert Center.
+    Alerts,
     /// Everything of the HTTP event collector.
     Hec,
     /// The event and raw endpoints of the collector.
@@ -62,7 +66,9 @@ impl Endpoint {
             Self::MicrosoftToken | Self::Subscriptions | Self::ContentList | Self::Blob => {
                 Self::Microsoft
             }
-            Self::GoogleToken | Self::Activities => Self::Google,
+            Self::GoogleToken | Self::GoogleConsent | Self::Activities | Self::Alerts => {
+                Self::Google
+            }
             Self::HecEvent | Self::HecAck | Self::HecHealth => Self::Hec,
             Self::Any | Self::Microsoft | Self::Google | Self::Hec => call,
         };
@@ -82,7 +88,9 @@ impl Endpoint {
             _ if path.ends_with("/subscriptions/content") => Self::ContentList,
             _ if path.contains("/activity/feed/") => Self::Subscriptions,
             _ if path.contains("/admin/reports/") => Self::Activities,
+            _ if path.starts_with("/v1beta1/alerts") => Self::Alerts,
             _ if path == "/token" => Self::GoogleToken,
+            _ if path == "/revoke" || path.starts_with("/o/oauth2/v2/") => Self::GoogleConsent,
             _ => Self::MicrosoftToken,
         }
     }
@@ -425,6 +433,9 @@ mod tests {
             ),
             ("/api/v1.0/t/activity/feed/audit/1", Endpoint::Blob),
             ("/token", Endpoint::GoogleToken),
+            ("/o/oauth2/v2/auth", Endpoint::GoogleConsent),
+            ("/revoke", Endpoint::GoogleConsent),
+            ("/v1beta1/alerts", Endpoint::Alerts),
             (
                 "/admin/reports/v1/activity/users/all/applications/drive",
                 Endpoint::Activities,

@@ -94,7 +94,11 @@ pub(crate) fn reset() -> Response {
 /// "Too many requests" in the words of the service behind `endpoint`.
 pub(crate) fn throttled(endpoint: Endpoint, retry_after_seconds: Option<u32>) -> Response {
     let mut response = match endpoint {
-        Endpoint::Activities | Endpoint::Google | Endpoint::GoogleToken => google_quota(403),
+        Endpoint::Activities
+        | Endpoint::Alerts
+        | Endpoint::Google
+        | Endpoint::GoogleConsent
+        | Endpoint::GoogleToken => google_quota(403),
         Endpoint::Hec | Endpoint::HecEvent | Endpoint::HecAck | Endpoint::HecHealth => {
             json(503, r#"{"text":"Server is busy","code":9}"#)
         }

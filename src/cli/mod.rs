@@ -1,5 +1,6 @@
 //! The command line: one file per command. Data goes to standard output, logs to standard error.
 
+mod auth;
 mod backfill;
 mod clock;
 mod config;
@@ -90,6 +91,9 @@ enum Command {
     Forward(forward::ForwardArgs),
     /// Runs the detectors over files and prints what they find. Keeps and sends nothing.
     Replay(replay::ReplayArgs),
+    /// Credentials: log in and out where a connector reads for a signed-in administrator.
+    #[command(subcommand)]
+    Auth(auth::AuthCommand),
     /// The detections: list them, show one, run their cases.
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -129,6 +133,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Backfill(args) => asynchronous(backfill::run(args, common)),
         Command::Forward(args) => asynchronous(forward::run(args, common)),
         Command::Replay(args) => replay::run(&args, &common),
+        Command::Auth(command) => asynchronous(auth::run(command, common)),
         Command::Rules(command) => rules::run(command, &common),
         Command::Config(command) => config::run(command, &common),
         Command::Status => asynchronous(status::status(common)),

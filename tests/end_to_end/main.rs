@@ -8,6 +8,7 @@
 )]
 
 mod equality;
+mod login;
 mod readme;
 mod scene;
 mod trouble;

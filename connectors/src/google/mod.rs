@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod applications;
+pub mod login;
 mod page;
 pub mod span;
 mod token;

@@ -239,7 +239,7 @@ fn not_made(why: &BadKeyFile) -> FetchError {
     }
 }
 
-fn refused(code: &str, words: &str, service_account: bool) -> FetchError {
+pub(super) fn refused(code: &str, words: &str, service_account: bool) -> FetchError {
     let what = format!("Google refused a token: {code}: {}", shown(words));
     let help = match code {
         "unauthorized_client" => {
@@ -249,7 +249,9 @@ fn refused(code: &str, words: &str, service_account: bool) -> FetchError {
         "invalid_grant" if service_account => {
             "check that subject is an active administrator, and that this machine's clock is right"
         }
-        "invalid_grant" => "the refresh token is dead: sign in again to get a new one",
+        "invalid_grant" => {
+            "the refresh token is dead: sign in again with exfilwatch auth login CONNECTOR"
+        }
         "invalid_client" => "client_id or client_secret is wrong",
         "temporarily_unavailable" | "server_error" | "internal_failure" => {
             return FetchError::Retry { what, after: None };

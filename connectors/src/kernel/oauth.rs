@@ -52,6 +52,8 @@ pub struct TokenAnswer {
     token_type: BasicTokenType,
     #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<RefreshToken>,
 }
 
 fn bearer() -> BasicTokenType {
@@ -86,7 +88,7 @@ impl TokenResponse for TokenAnswer {
         self.expires_in.map(Duration::from_secs)
     }
     fn refresh_token(&self) -> Option<&RefreshToken> {
-        None
+        self.refresh_token.as_ref()
     }
     fn scopes(&self) -> Option<&Vec<Scope>> {
         None

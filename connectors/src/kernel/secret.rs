@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exfilwatch_model::SecretSource;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Largest secret file, in bytes: a service account's key has about 2.4 KiB.
 pub const SECRET_BYTES_MAX: u64 = 256 << 10;
@@ -109,6 +109,82 @@ pub fn read_secret_file(path: &Path) -> Result<SecretString, SecretError> {
     }
 }
 
+/// Why a secret could not be kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// There is a file already, and others may read it: whoever put it there did not mean a secret.
+    #[error(transparent)]
+    Open(#[from] SecretError),
+    /// The file cannot be written.
+    #[error("cannot write secret file {path}: {why}")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
+}
+
+/// Whether [`keep_secret_file`] may be expected to work, asked before a person is made to do
+/// something. Refuses a file that others may read, and a folder that does not exist.
+pub fn check_secret_place(path: &Path) -> Result<(), KeepError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => check_mode(path, &metadata)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(unwritable(path, &error)),
+    }
+    std::fs::metadata(folder_of(path))
+        .map(|_| ())
+        .map_err(|error| unwritable(path, &error))
+}
+
+/// Puts the secret into a file that its owner alone may read. The old content stands until the new
+/// one is on the disk. `unique` tells the file written meanwhile from that of another process.
+pub fn keep_secret_file(path: &Path, secret: &SecretString, unique: u64) -> Result<(), KeepError> {
+    check_secret_place(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.{unique:016x}"));
+    let written = write_new(&aside, secret).and_then(|()| std::fs::rename(&aside, path));
+    if let Err(error) = written {
+        // It may not exist; what matters is that no secret is left lying about.
+        std::fs::remove_file(&aside).unwrap_or_default();
+        return Err(unwritable(path, &error));
+    }
+    std::fs::File::open(folder_of(path))
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| unwritable(path, &error))
+}
+
+fn write_new(path: &Path, secret: &SecretString) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path)?;
+    file.write_all(secret.expose_secret().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> KeepError {
+    KeepError::Unwritable {
+        path: path.to_owned(),
+        why: error.to_string(),
+    }
+}
+
 /// What group and others may do.
 #[cfg(unix)]
 const OTHERS: u32 = 0o077;
@@ -134,7 +210,6 @@ fn check_mode(_: &Path, _: &std::fs::Metadata) -> Result<(), SecretError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret;
 
     fn no_environment() -> Arc<dyn Environment> {
         Arc::new(|_: &str| None)
@@ -172,6 +247,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_kept_secret_is_its_owners_alone_and_an_open_file_is_not_written_into() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for secret in ["first", "second"] {
+            keep_secret_file(&path, &secret.into(), 7).unwrap();
+            assert_eq!(mode(&path), 0o600);
+            assert_eq!(read_secret_file(&path).unwrap().expose_secret(), secret);
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = keep_secret_file(&path, &"third".into(), 7).unwrap_err();
+        assert!(refused.to_string().contains("0644"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "second\n");
+        let nowhere = folder.path().join("none/token");
+        let refused = keep_secret_file(&nowhere, &"x".into(), 7).unwrap_err();
+        assert!(refused.to_string().contains("none/token"), "{refused}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing is left beside it: {left:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! facts, section 3). What an administrator could change (delegation, privileges) can be changed by
 //! tests through [`Google`].
 
+mod consent;
 mod errors;
 mod reports;
 mod token;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::routing::{get, post};
 
+pub use self::consent::Person;
 use crate::clock::VirtualClock;
 use crate::credentials::GoogleApp;
 use crate::world::World;
@@ -38,6 +40,9 @@ pub struct GoogleOptions {
     pub empty_page_every: u64,
     /// Items a page at most, below what is asked for.
     pub page_items_max: usize,
+    /// The consent screen of the installed application is in testing: refresh tokens die after a
+    /// week.
+    pub consent_in_testing: bool,
 }
 
 impl Default for GoogleOptions {
@@ -50,6 +55,7 @@ impl Default for GoogleOptions {
             page_token_lifetime_seconds: 86_400,
             empty_page_every: 0,
             page_items_max: 1_000,
+            consent_in_testing: false,
         }
     }
 }
@@ -77,6 +83,13 @@ struct ServiceState {
     requests: HashMap<(usize, bool), (i64, u32)>,
     pages: u64,
     tokens_issued: u64,
+    /// Who sits at the browser, and what that person does.
+    signed_in: Option<String>,
+    person: Person,
+    consented: BTreeSet<String>,
+    codes: HashMap<String, consent::Code>,
+    refresh: HashMap<String, consent::Refresh>,
+    secrets_made: u64,
 }
 
 /// An access token that was issued.
@@ -95,8 +108,14 @@ impl Google {
         options: GoogleOptions,
         app: GoogleApp,
     ) -> Self {
+        let administrator = world
+            .tenants()
+            .iter()
+            .find(|tenant| tenant.customer_id.is_some())
+            .map(|tenant| tenant.admin().email.clone());
         let state = ServiceState {
             delegated: BTreeSet::from([SCOPE_AUDIT.to_owned()]),
+            signed_in: administrator,
             ..ServiceState::default()
         };
         let inner = Inner {
@@ -115,6 +134,8 @@ impl Google {
     pub(crate) fn router(&self) -> Router {
         Router::new()
             .route("/token", post(token::token))
+            .route("/o/oauth2/v2/auth", get(consent::page))
+            .route("/revoke", post(consent::revoke))
             .route(
                 "/admin/reports/v1/activity/users/{user}/applications/{application}",
                 get(reports::list),
@@ -132,6 +153,13 @@ impl Google {
     /// Sets the scopes the service account is delegated, as the admin console does.
     pub fn set_delegated_scopes(&self, scopes: &[&str]) {
         self.state().delegated = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    }
+
+    /// Seats somebody at the browser in which the consent page is opened. At the start that is the
+    /// administrator of the first Workspace.
+    pub fn seat(&self, subject: &str, person: Person) {
+        let mut state = self.state();
+        (state.signed_in, state.person) = (Some(subject.to_owned()), person);
     }
 
     /// Kills the refresh token of a subject; asking with it then gives `invalid_grant`.

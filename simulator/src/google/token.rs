@@ -1,4 +1,5 @@
-//! The token endpoint: assertions of a service account with delegation, and refresh tokens.
+//! The token endpoint: assertions of a service account with delegation, refresh tokens, and codes of
+//! the consent page.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HOST;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Google, SCOPE_AUDIT, Token, errors};
 use crate::jwt::Assertion;
@@ -31,6 +32,7 @@ pub(super) async fn token(
     let outcome = match form.get("grant_type").map(String::as_str) {
         Some(JWT_BEARER) => service.by_assertion(&form, &headers),
         Some("refresh_token") => service.by_refresh_token(&form),
+        Some("authorization_code") => service.by_code(&form),
         _ => Err(errors::token(
             "unsupported_grant_type",
             "Invalid grant_type",
@@ -108,34 +110,41 @@ impl Google {
     }
 
     fn by_refresh_token(&self, form: &HashMap<String, String>) -> Result<Response, Response> {
+        self.check_installed_client(form)?;
         let app = &self.inner.app;
-        let field = |name: &str| form.get(name).map_or("", String::as_str);
-        if field("client_id") != app.installed_client_id
-            || field("client_secret") != app.installed_client_secret
-        {
-            return Err(errors::token(
-                "invalid_client",
-                "The provided client secret is invalid.",
-            ));
-        }
         let dead = || errors::token("invalid_grant", "Token has been expired or revoked.");
-        let subject = field("refresh_token")
-            .strip_prefix(&app.refresh_prefix)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .and_then(|coded| URL_SAFE_NO_PAD.decode(coded).ok())
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .ok_or_else(dead)?;
+        let text = form.get("refresh_token").map_or("", String::as_str);
+        let (subject, scopes) = match self.live_refresh(text) {
+            Some(refresh) => (refresh.subject, refresh.scopes),
+            // One that an administrator brought along from before.
+            None => text
+                .strip_prefix(&app.refresh_prefix)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .and_then(|coded| URL_SAFE_NO_PAD.decode(coded).ok())
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .map(|subject| (subject, BTreeSet::from([SCOPE_AUDIT.to_owned()])))
+                .ok_or_else(dead)?,
+        };
         let known = self.membership(&subject);
         let revoked = self.state().revoked.contains(&subject);
         match known {
-            Some((tenant, _)) if !revoked => {
-                Ok(self.issue(tenant, subject, BTreeSet::from([SCOPE_AUDIT.to_owned()])))
-            }
+            Some((tenant, _)) if !revoked => Ok(self.issue(tenant, subject, scopes)),
             _ => Err(dead()),
         }
     }
 
     fn issue(&self, tenant: usize, subject: String, scopes: BTreeSet<String>) -> Response {
+        let body = self.issue_token(tenant, subject, scopes);
+        reply::json(200, body.to_string())
+    }
+
+    /// Makes an access token; gives the endpoint's answer.
+    pub(super) fn issue_token(
+        &self,
+        tenant: usize,
+        subject: String,
+        scopes: BTreeSet<String>,
+    ) -> Value {
         let lifetime = self.inner.options.token_lifetime_seconds;
         let expires_ms = self.inner.clock.now_ms() + lifetime * 1000;
         let mut state = self.state();
@@ -148,15 +157,13 @@ impl Google {
             "scope": scope.join(" "),
             "token_type": "Bearer",
         });
-        state.tokens.insert(
-            text,
-            Token {
-                tenant,
-                subject,
-                scopes,
-                expires_ms,
-            },
-        );
-        reply::json(200, body.to_string())
+        let token = Token {
+            tenant,
+            subject,
+            scopes,
+            expires_ms,
+        };
+        state.tokens.insert(text, token);
+        body
     }
 }
