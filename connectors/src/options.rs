@@ -109,6 +109,9 @@ pub struct Office365Options {
     pub requests_per_minute: Option<u32>,
     /// Blobs fetched at the same time. Default: 4.
     pub fetch_concurrency: Option<u32>,
+    /// Largest blob that is read, in bytes when decoded; a larger one is quarantined. Default: 256
+    /// MiB.
+    pub blob_bytes_max: Option<usize>,
 }
 
 /// A refresh token of an administrator who has granted access to an installed application.

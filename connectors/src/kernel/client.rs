@@ -2,7 +2,7 @@
 //!
 //! What passes by itself is waited out here, within limits, so that a walk over pages need not
 //! start again: a throttled request after its pause, a broken connection or a 5xx after a short
-//! back-off, a refused token after one renewal. Everything else goes to the caller as a
+//! back-off, a refused token, or a missing permission, after one renewal. Everything else goes to the caller as a
 //! [`Refusal`], which the vendor's own [`Classify`] has made of the answer.
 
 use std::fmt;
@@ -152,7 +152,7 @@ impl Client {
                 }
                 Err(refused) => refused,
             };
-            if status == Some(StatusCode::UNAUTHORIZED) && !renewed {
+            if may_be_stale(status, &refusal.error) && !renewed {
                 token = self.tokens.renewed(&token).await?;
                 renewed = true;
                 continue;
@@ -207,6 +207,12 @@ impl Client {
         };
         Err(((self.classify)(&answer), Some(status)))
     }
+}
+
+/// A refused token, or one that was made before a permission was granted.
+fn may_be_stale(status: Option<StatusCode>, error: &FetchError) -> bool {
+    status == Some(StatusCode::UNAUTHORIZED)
+        || (status == Some(StatusCode::FORBIDDEN) && matches!(error, FetchError::Permission { .. }))
 }
 
 /// No answer, or one that says that the server had trouble of its own.

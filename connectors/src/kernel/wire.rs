@@ -18,12 +18,14 @@ use tokio::time::{Instant, timeout};
 
 use super::transport::{BodyStream, Transport, TransportError};
 
-/// Longest wait for the head of a response.
-pub const HEAD_WAIT: Duration = Duration::from_secs(30);
+/// Longest wait for the head of a response. Services were seen to take a minute over a large blob.
+pub const HEAD_WAIT: Duration = Duration::from_secs(90);
 /// Longest wait for the next piece of a body.
-pub const IDLE_WAIT: Duration = Duration::from_secs(30);
-/// Longest wait for a body, all its pieces together.
+pub const IDLE_WAIT: Duration = Duration::from_secs(90);
+/// Longest wait for a body, all its pieces together …
 pub const BODY_WAIT: Duration = Duration::from_mins(2);
+/// … and a second more for so many bytes that did come: a thin line is no reason to give up.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// A difference between the clocks below this is the resolution of `Date` and the time on the way.
 const SKEW_NOISE: TimeDelta = TimeDelta::seconds(5);
 /// The time on the way, really; where our clock runs fast, more of its time passes meanwhile.
@@ -118,20 +120,27 @@ impl Wire {
     }
 }
 
+/// A body, what was waited for it and how many bytes came.
+type Bounded = (Option<BodyStream>, Duration, u64);
+
 fn bounded(body: BodyStream) -> BodyStream {
     stream::unfold(
-        (Some(body), Duration::ZERO),
-        |(body, waited): (Option<BodyStream>, Duration)| async move {
+        (Some(body), Duration::ZERO, 0),
+        |(body, waited, came): Bounded| async move {
             let mut body = body?;
-            let allowed = IDLE_WAIT.min(BODY_WAIT.saturating_sub(waited));
+            let all = BODY_WAIT + Duration::from_secs(came / BODY_BYTES_PER_SECOND_MIN);
+            let allowed = IDLE_WAIT.min(all.saturating_sub(waited));
             let started = Instant::now();
             match timeout(allowed, body.next()).await {
-                Ok(Some(Ok(piece))) => Some((Ok(piece), (Some(body), waited + started.elapsed()))),
-                Ok(Some(Err(error))) => Some((Err(error), (None, waited))),
+                Ok(Some(Ok(piece))) => {
+                    let came = came.saturating_add(piece.len() as u64);
+                    Some((Ok(piece), (Some(body), waited + started.elapsed(), came)))
+                }
+                Ok(Some(Err(error))) => Some((Err(error), (None, waited, came))),
                 Ok(None) => None,
                 Err(_) => {
                     let error = TransportError("the body stalled or took too long".to_owned());
-                    Some((Err(error), (None, waited)))
+                    Some((Err(error), (None, waited, came)))
                 }
             }
         },
@@ -194,7 +203,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_heads_stalled_bodies_and_drips_end_in_an_error() {
-        for (slow, within) in [(Slow::Head, 31), (Slow::Body, 31), (Slow::Drip, 121)] {
+        for (slow, within) in [(Slow::Head, 91), (Slow::Body, 91), (Slow::Drip, 121)] {
             let name = format!("{slow:?}");
             let wire = wire(slow);
             let started = Instant::now();

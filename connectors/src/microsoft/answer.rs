@@ -4,6 +4,8 @@
 //! `{"Message":…}`, HTML, nothing. Throttling comes as 403 with AF429 as well as 429 ("Troubleshooting
 //! the Office 365 Management Activity API", 2026-06). The codes are in spec/connectors.md 1.9.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use http::header::LOCATION;
 use serde_json::Value;
@@ -19,89 +21,161 @@ pub(super) const NOT_SUBSCRIBED: &str = "AF20022";
 pub(super) const SUBSCRIPTION_DISABLED: &str = "AF20023";
 /// The subscription is enabled already (undocumented).
 pub(super) const ALREADY_ENABLED: &str = "AF20024";
+/// The window is wider than 24 hours or begins more than 7 days ago.
+pub(super) const WINDOW_REFUSED: &str = "AF20030";
+/// The same, in newer words.
+pub(super) const WINDOW_INVALID: &str = "AF20055";
+/// Too many requests, whatever the status.
+const THROTTLED: &str = "AF429";
 /// The link to the next page is not valid (any more).
 pub(super) const BAD_NEXT_PAGE: &str = "AF20031";
 
 /// Longest part of a body in which a bare code is looked for, in bytes.
 const CODE_SEARCH_BYTES_MAX: usize = 4_096;
 
-/// Reads the refusal.
-pub(super) fn classify(answer: &Answer<'_>) -> Refusal {
-    let (code, message) = code_and_message(answer.body);
-    let status = answer.status.as_u16();
-    let what = match (code.as_str(), message.as_str()) {
-        ("", "") => format!(
-            "{}: status {status}: {}",
-            answer.what,
-            shown_bytes(answer.body)
-        ),
-        ("", message) => format!("{}: status {status}: {message}", answer.what),
-        (code, message) => format!("{}: status {status}: {code} {message}", answer.what),
-    };
-    let error = by_code(answer, &code, &message, &what).unwrap_or_else(|| by_status(answer, what));
-    Refusal { code, error }
+/// What a body says.
+#[derive(Debug, Default)]
+struct Words {
+    code: String,
+    message: String,
+    /// The code stood where a code belongs, not just somewhere in a text: only then an item may be
+    /// given up because of it.
+    proper: bool,
 }
 
-fn by_code(answer: &Answer<'_>, code: &str, message: &str, what: &str) -> Option<FetchError> {
-    let what = what.to_owned();
+/// Reads the refusal.
+pub(super) fn classify(answer: &Answer<'_>) -> Refusal {
+    let words = words(answer.body);
+    let what = described(answer, &words);
     let after = retry_after(answer.headers, answer.now);
-    let auditing = |help: &str| FetchError::AuditingDisabled {
-        what: what.clone(),
+    let error = decided(answer.status, &words, &what, after)
+        .unwrap_or_else(|| by_status(answer, what, after));
+    Refusal {
+        code: words.code,
+        error,
+    }
+}
+
+/// What a success means that holds an error object, or a page, where an array should be.
+pub(super) fn instead(what: &str, body: &[u8]) -> Refusal {
+    let words = words(body);
+    let begins = |with: &[u8]| body.trim_ascii_start().starts_with(with);
+    let what = if begins(b"<") {
+        format!(
+            "{what}: an HTML page came with status 200, from a proxy or a login page: {}",
+            shown_bytes(body)
+        )
+    } else if words.code.is_empty() {
+        format!("{what}: not understood: {}", shown_bytes(body))
+    } else {
+        let Words { code, message, .. } = &words;
+        format!("{what}: status 200, but an error: {code} {message}")
+    };
+    // Like the 400 that it should have been.
+    let error = decided(StatusCode::BAD_REQUEST, &words, &what, None)
+        .unwrap_or(FetchError::Retry { what, after: None });
+    Refusal {
+        code: words.code,
+        error,
+    }
+}
+
+fn described(answer: &Answer<'_>, words: &Words) -> String {
+    let (what, status) = (answer.what, answer.status.as_u16());
+    match (words.code.as_str(), words.message.as_str()) {
+        ("", "") => format!("{what}: status {status}: {}", shown_bytes(answer.body)),
+        ("", message) => format!("{what}: status {status}: {message}"),
+        (code, message) => format!("{what}: status {status}: {code} {message}"),
+    }
+}
+
+/// The status decides which codes count. `None` where the status is all there is to go by.
+fn decided(
+    status: StatusCode,
+    words: &Words,
+    what: &str,
+    after: Option<Duration>,
+) -> Option<FetchError> {
+    let what = what.to_owned();
+    if status == StatusCode::TOO_MANY_REQUESTS || words.code == THROTTLED {
+        return Some(FetchError::Throttled { what, after });
+    }
+    if words.code.ends_with("DataServiceException") && words.message.contains("does not exist") {
+        return Some(auditing(what));
+    }
+    if !status.is_client_error() || status == StatusCode::REQUEST_TIMEOUT {
+        return None;
+    }
+    by_code(words, what, after)
+}
+
+fn by_code(words: &Words, what: String, after: Option<Duration>) -> Option<FetchError> {
+    let auth = |what: String, help: &str| FetchError::Auth {
+        what,
         help: help.to_owned(),
     };
-    let auth = |help: &str| FetchError::Auth {
-        what: what.clone(),
-        help: help.to_owned(),
-    };
-    Some(match code {
-        "AF429" => FetchError::Throttled { what, after },
-        _ if code.ends_with("DataServiceException") && message.contains("does not exist") => {
-            auditing(AUDITING_HELP)
-        }
+    Some(match words.code.as_str() {
         "AF10001" => permission(what),
-        "AF20010" => auth("tenant_id is not the tenant the application signs in to: put it right"),
-        "AF20011" | "AF20012" => auditing(AUDITING_HELP),
-        "AF20013" => auth("tenant_id must be the tenant's GUID, not a domain name"),
-        "AF20020" => FetchError::Permission {
+        "AF20010" => auth(
             what,
-            help: "take this content type out of content_types".to_owned(),
-        },
+            "tenant_id is not the tenant the application signs in to: put it right",
+        ),
+        "AF20011" | "AF20012" => auditing(what),
+        "AF20013" => auth(
+            what,
+            "tenant_id must be the tenant's GUID, not a domain name",
+        ),
+        "AF20020" => hold(what, "take this content type out of content_types"),
+        "AF20001" | "AF20002" | "AF20003" | "AF20021" | "AF20053" | "AF20054" => hold(
+            what,
+            "the service finds our request malformed, which is a fault of exfilwatch: report it \
+             with this message; it is tried again every 15 minutes",
+        ),
+        SUBSCRIPTION_DISABLED => hold(what, DISABLED_HELP),
         // The caller starts the subscription; a window is worked out anew; a walk begins again; a
-        // blob may not have reached this shard yet; bugs and inner errors are worth another try.
-        NOT_SUBSCRIBED
-        | SUBSCRIPTION_DISABLED
-        | ALREADY_ENABLED
-        | "AF20030"
-        | "AF20055"
-        | BAD_NEXT_PAGE
-        | "AF20050"
-        | "AF20001"
-        | "AF20002"
-        | "AF50000"
-        | "AF50005"
-        | "AF50006" => FetchError::Retry { what, after },
-        "AF20051" => FetchError::Gone { what },
-        "AF20052" => FetchError::Poison { what },
+        // blob may not have reached this shard yet; inner errors pass.
+        NOT_SUBSCRIBED | ALREADY_ENABLED | WINDOW_REFUSED | WINDOW_INVALID | BAD_NEXT_PAGE
+        | "AF20050" | "AF50000" | "AF50005" | "AF50006" => FetchError::Retry { what, after },
+        "AF20051" if words.proper => FetchError::Gone { what },
+        "AF20052" if words.proper => FetchError::Poison { what },
         _ => return None,
     })
 }
 
+/// What to do about a subscription that somebody turned off.
+pub(super) const DISABLED_HELP: &str = "find out who turned the subscription off; it is started \
+    again by itself, at most every 15 minutes, after three vain tries every hour";
+
 const AUDITING_HELP: &str = "turn unified auditing on (Set-AdminAuditLogConfig \
-    -UnifiedAuditLogIngestionEnabled $true); it takes up to an hour, and is tried again hourly";
+    -UnifiedAuditLogIngestionEnabled $true) and check tenant_id; it takes up to an hour, and is \
+    tried again hourly";
+
+fn auditing(what: String) -> FetchError {
+    FetchError::AuditingDisabled {
+        what,
+        help: AUDITING_HELP.to_owned(),
+    }
+}
+
+fn hold(what: String, help: &str) -> FetchError {
+    FetchError::Hold {
+        what,
+        help: help.to_owned(),
+    }
+}
 
 fn permission(what: String) -> FetchError {
     FetchError::Permission {
         what,
         help: "grant the application ActivityFeed.Read (for DLP.All also ActivityFeed.ReadDlp) on \
-               Office 365 Management APIs, with admin consent"
+               Office 365 Management APIs, with admin consent; where it has them, look for a \
+               conditional access policy that bars it"
             .to_owned(),
     }
 }
 
-fn by_status(answer: &Answer<'_>, what: String) -> FetchError {
-    let after = retry_after(answer.headers, answer.now);
+fn by_status(answer: &Answer<'_>, what: String, after: Option<Duration>) -> FetchError {
     match answer.status {
-        StatusCode::TOO_MANY_REQUESTS => FetchError::Throttled { what, after },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => permission(what),
         status if status.is_redirection() => {
             let host = answer
@@ -121,7 +195,7 @@ fn by_status(answer: &Answer<'_>, what: String) -> FetchError {
 }
 
 /// Code and message, as far as they are there.
-fn code_and_message(body: &[u8]) -> (String, String) {
+fn words(body: &[u8]) -> Words {
     let text = String::from_utf8_lossy(body);
     let value = serde_json::from_str::<Value>(&text)
         .or_else(|_| serde_json::from_str(&mended(&text)))
@@ -134,11 +208,21 @@ fn code_and_message(body: &[u8]) -> (String, String) {
             .map(shown)
             .unwrap_or_default()
     };
-    let mut code = member(&["code", "Code"]);
+    let code = member(&["code", "Code"]);
+    let message = member(&["message", "Message", "error_description"]);
     if code.is_empty() {
-        code = bare_code(&text).unwrap_or_default();
+        let code = bare_code(&text).unwrap_or_default();
+        return Words {
+            code,
+            message,
+            proper: false,
+        };
     }
-    (code, member(&["message", "Message", "error_description"]))
+    Words {
+        code,
+        message,
+        proper: true,
+    }
 }
 
 /// Single quotes made double, line breaks inside strings made blanks.
@@ -219,16 +303,27 @@ mod tests {
             (400, code("AF20011"), "auditing"),
             (400, code("AF20012"), "auditing"),
             (400, code("AF20013"), "auth"),
-            (400, code("AF20020"), "permission"),
+            (400, code("AF20001"), "hold"),
+            (400, code("AF20002"), "hold"),
+            (400, code("AF20020"), "hold"),
             (400, code("AF20022"), "retry"),
-            (400, code("AF20023"), "retry"),
+            (400, code("AF20023"), "hold"),
+            (400, code("AF20024"), "retry"),
+            (400, code("AF20031"), "retry"),
             (400, code("AF20030"), "retry"),
             (400, code("AF20055"), "retry"),
             (404, code("AF20050"), "retry"),
             (404, String::new(), "retry"),
             (400, code("AF20051"), "gone"),
             (400, code("AF20052"), "poison"),
+            (400, "<p>AF20051</p>".to_owned(), "retry"),
+            (502, "<p>AF20051</p>".to_owned(), "retry"),
+            (502, code("AF20052"), "retry"),
+            (503, code("AF10001"), "retry"),
             (500, code("AF50000"), "retry"),
+            (500, code("AF50005"), "retry"),
+            (500, code("AF50006"), "retry"),
+            (408, String::new(), "retry"),
             (500, auditing.to_owned(), "auditing"),
             (400, auditing.to_owned(), "auditing"),
             (502, "<html>Bad Gateway</html>".to_owned(), "retry"),
@@ -238,6 +333,48 @@ mod tests {
         for (status, body, expected) in cases {
             let refusal = refusal(status, &body);
             assert_eq!(kind(&refusal.error), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_error_or_a_page_in_place_of_an_array_is_what_it_says() {
+        let cases = [
+            (
+                r#"{"error":{"code":"AF20022","message":"No subscription"}}"#,
+                "retry",
+                "AF20022",
+            ),
+            (
+                r#"{"error":{"code":"AF20051","message":"expired"}}"#,
+                "gone",
+                "AF20051",
+            ),
+            (
+                "{'error':{'code':'AF429','message':'Too many'}}",
+                "throttled",
+                "AF429",
+            ),
+            (
+                r#"{"Message":"An error has occurred."}"#,
+                "retry",
+                "not understood",
+            ),
+            (r#"{"error":"x"}"#, "retry", "not understood"),
+            (
+                " <!DOCTYPE html><html>Sign in</html>",
+                "retry",
+                "login page",
+            ),
+            ("", "retry", "empty body"),
+        ];
+        for (body, expected, word) in cases {
+            let refusal = instead("listing", body.as_bytes());
+            assert_eq!(kind(&refusal.error), expected, "{body}");
+            assert!(
+                refusal.error.to_string().contains(word),
+                "{}",
+                refusal.error
+            );
         }
     }
 

@@ -8,7 +8,8 @@ use exfilwatch_model::{Clock, Malformed, Page, WorkItem};
 use futures::{StreamExt, stream};
 use http::Response;
 
-use crate::kernel::body::{BLOB_BYTES_MAX, Body};
+use super::answer::instead;
+use crate::kernel::body::{Body, SMALL_BODY_BYTES_MAX};
 use crate::kernel::client::{broken, unread};
 use crate::kernel::pages::PageMaker;
 use crate::kernel::split::{Element, Splitter};
@@ -24,6 +25,7 @@ struct Reading {
     maker: PageMaker,
     ready: VecDeque<Page>,
     trailing: Vec<u8>,
+    begun: bool,
     clock: Arc<dyn Clock>,
     what: String,
 }
@@ -32,16 +34,17 @@ struct Reading {
 pub(super) fn pages(
     response: Response<BodyStream>,
     item: &WorkItem,
+    (what, bytes_max): (String, usize),
     clock: Arc<dyn Clock>,
-    what: String,
 ) -> Result<PageStream, FetchError> {
-    let body = Body::new(response, BLOB_BYTES_MAX).map_err(|e| unread(&what, &e))?;
+    let body = Body::new(response, bytes_max).map_err(|e| unread(&what, &e))?;
     let reading = Reading {
         body: Some(body),
         splitter: Splitter::default(),
         maker: PageMaker::new(item.stream.clone(), item.key.clone()),
         ready: VecDeque::new(),
         trailing: Vec::new(),
+        begun: false,
         clock,
         what,
     };
@@ -51,6 +54,12 @@ pub(super) fn pages(
     .boxed())
 }
 
+/// Whether a body that begins so is an object or a page instead.
+fn is_no_array(piece: &[u8]) -> bool {
+    let text = piece.strip_prefix(b"\xef\xbb\xbf").unwrap_or(piece);
+    matches!(text.trim_ascii_start().first(), Some(b'{' | b'<' | b'"'))
+}
+
 impl Reading {
     async fn next(&mut self) -> Result<Option<Page>, FetchError> {
         while self.ready.is_empty() {
@@ -58,11 +67,29 @@ impl Reading {
                 return Ok(None);
             };
             match body.next().await.map_err(|e| unread(&self.what, &e))? {
-                Some(piece) => self.take(&piece)?,
+                Some(piece) if !self.begun && is_no_array(&piece) => {
+                    return Err(self.other(piece).await);
+                }
+                Some(piece) => {
+                    self.begun = true;
+                    self.take(&piece)?;
+                }
                 None => self.end()?,
             }
         }
         Ok(self.ready.pop_front())
+    }
+
+    /// What stands in place of the records, read as an answer.
+    async fn other(&mut self, first: Bytes) -> FetchError {
+        let mut bytes = first.to_vec();
+        while let Some(body) = &mut self.body
+            && bytes.len() < SMALL_BODY_BYTES_MAX
+            && let Ok(Some(piece)) = body.next().await
+        {
+            bytes.extend_from_slice(&piece);
+        }
+        instead(&self.what, &bytes).error
     }
 
     fn take(&mut self, piece: &Bytes) -> Result<(), FetchError> {

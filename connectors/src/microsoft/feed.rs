@@ -3,22 +3,25 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::Window;
 use http::{HeaderMap, Method, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::answer::BAD_NEXT_PAGE;
+use super::answer::{BAD_NEXT_PAGE, instead};
+use super::subscription::Care;
 use crate::FetchError;
 use crate::kernel::body::{BODY_BYTES_MAX, Body};
 use crate::kernel::client::{Ask, Client, Refusal, broken, unread};
 use crate::kernel::transport::BodyStream;
 use crate::kernel::url_guard::{Refused, UrlGuard};
-use crate::kernel::words::shown_bytes;
+use crate::records::time::instant;
 
 /// Most pages of one listing.
 pub(super) const LISTING_PAGES_MAX: usize = 1_000;
+/// How long the service keeps a blob.
+const BLOB_LIFE: TimeDelta = TimeDelta::days(7);
 /// Times a walk begins again because its link to the next page went bad.
 const RESTARTS_MAX: usize = 1;
 
@@ -33,6 +36,10 @@ pub(super) struct Feed {
     pub(super) tenant_id: String,
     /// GUID that picks the throttling pool.
     pub(super) publisher: String,
+    /// Most bytes of a blob, decoded.
+    pub(super) blob_bytes_max: usize,
+    /// What this process did about the subscriptions.
+    pub(super) care: Care,
 }
 
 /// An element of a content listing, as far as it could be read.
@@ -45,20 +52,46 @@ pub(super) enum Listed {
 }
 
 /// A blob that can be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Blob {
     /// Opaque key.
-    #[serde(rename = "contentId")]
     pub(super) id: String,
     /// Where it is, by the server.
-    #[serde(rename = "contentUri", default)]
     pub(super) uri: String,
     /// When it became available.
-    #[serde(rename = "contentCreated")]
     pub(super) created: DateTime<Utc>,
     /// When the service drops it.
+    pub(super) expires: DateTime<Utc>,
+}
+
+/// As it stands in the listing.
+#[derive(Debug, Deserialize)]
+struct BlobLine {
+    #[serde(rename = "contentId")]
+    id: String,
+    #[serde(rename = "contentUri", default)]
+    uri: String,
+    #[serde(rename = "contentCreated")]
+    created: String,
     #[serde(rename = "contentExpiration", default)]
-    pub(super) expires: Option<DateTime<Utc>>,
+    expires: Option<String>,
+}
+
+impl BlobLine {
+    /// `None` where nobody can tell when it was made: then not even its loss could be dated.
+    fn read(self) -> Option<Blob> {
+        let created = instant(&self.created)?;
+        let expires = self.expires.as_deref().and_then(instant);
+        Some(Blob {
+            id: self.id,
+            uri: self.uri,
+            created,
+            // Seven days is what the documentation says. An end before the beginning is no end.
+            expires: expires
+                .filter(|at| *at > created)
+                .unwrap_or(created + BLOB_LIFE),
+        })
+    }
 }
 
 /// A line of the list of subscriptions.
@@ -72,12 +105,12 @@ struct SubscriptionLine {
 
 impl Feed {
     /// Which content types are subscribed, and whether they are enabled. Absent: never started.
-    pub(super) async fn subscriptions(&self) -> Result<BTreeMap<String, bool>, FetchError> {
+    pub(super) async fn subscriptions(&self) -> Result<BTreeMap<String, bool>, Refusal> {
         let what = "list of subscriptions";
         let ask = self.ask(Method::GET, "subscriptions/list", "", what);
         let body = self.read(&ask).await?.1;
-        let lines: Vec<SubscriptionLine> = serde_json::from_slice(&body)
-            .map_err(|_| broken(what, &format!("not understood: {}", shown_bytes(&body))))?;
+        let lines: Vec<SubscriptionLine> =
+            serde_json::from_slice(&body).map_err(|_| instead(what, &body))?;
         let enabled = |line: SubscriptionLine| {
             let enabled = line.status.eq_ignore_ascii_case("enabled");
             (line.content_type, enabled)
@@ -198,12 +231,12 @@ impl Feed {
     }
 }
 
-fn read_page(what: &str, body: &Bytes) -> Result<Vec<Listed>, FetchError> {
-    let elements: Vec<&RawValue> = serde_json::from_slice(body)
-        .map_err(|_| broken(what, &format!("not understood: {}", shown_bytes(body))))?;
+fn read_page(what: &str, body: &Bytes) -> Result<Vec<Listed>, Refusal> {
+    let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| instead(what, body))?;
     let read = |element: &RawValue| {
-        serde_json::from_str(element.get())
-            .map_or_else(|_| Listed::Other(element.get().to_owned()), Listed::Blob)
+        let line = serde_json::from_str::<BlobLine>(element.get());
+        let blob = line.ok().and_then(BlobLine::read);
+        blob.map_or_else(|| Listed::Other(element.get().to_owned()), Listed::Blob)
     };
     Ok(elements.into_iter().map(read).collect())
 }

@@ -3,6 +3,7 @@
 //! Listing finds blobs by the time they became available; fetching splits a blob into records
 //! while it streams. What the service demands of a client is in spec/connectors.md section 1.
 
+mod aadsts;
 mod answer;
 mod application;
 mod blob;
@@ -25,7 +26,9 @@ use uuid::Uuid;
 use self::application::{Api, client, guid};
 use self::feed::{Blob, Feed, Listed};
 use self::graph::search::AuditLogSearch;
-use self::subscription::{State, Subscription};
+use self::subscription::{Care, State, Subscription};
+use self::window::Plan;
+use crate::kernel::body::BLOB_BYTES_MAX;
 use crate::kernel::client::Refusal;
 use crate::kernel::surroundings::{
     BuildError, Surroundings, invalid, origin, requests_per_minute, required,
@@ -35,7 +38,6 @@ use crate::kernel::words::shown;
 use crate::options::Office365Options;
 use crate::{
     Archive, Connector, FetchError, Listing, NoArchive, PageStream, RecordReader, Schedule,
-    Standing,
 };
 
 /// The kind, as in the configuration.
@@ -53,6 +55,19 @@ pub const CONTENT_TYPES: [&str; 5] = [
 const KEY_BYTES_MAX: usize = 512;
 /// A work item's body that begins so holds no path but why there is none.
 const REFUSED: &str = "refused: ";
+
+/// Why there is a gap below the clamp.
+const NOT_LISTED_IN_TIME: (GapCause, &str) = (
+    GapCause::NotListed,
+    "not listed while the service still kept it (7 days): search the \
+    audit log of that span by other means",
+);
+/// Why there is a gap behind an interruption.
+const WAS_OFF: (GapCause, &str) = (
+    GapCause::SwitchedOff,
+    "the subscription was off: what was published meanwhile may be missing; find \
+    out who turned it off",
+);
 
 const REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 const FETCH_CONCURRENCY: u32 = 4;
@@ -104,6 +119,8 @@ impl Office365 {
                 guard: guard(api, own_root, &tenant_id)?,
                 tenant_id,
                 publisher,
+                blob_bytes_max: options.blob_bytes_max.unwrap_or(BLOB_BYTES_MAX).max(1),
+                care: Care::default(),
             },
             quota_key,
             poll_interval: Duration::from_secs(
@@ -125,6 +142,59 @@ impl Office365 {
         self.feed.client.wire().now()
     }
 
+    /// What is new since `covered_until`. A window that is refused as too old is cut anew once: the
+    /// call may have waited for its quota while the clamp moved on.
+    async fn newest(
+        &self,
+        content_type: &str,
+        covered_until: DateTime<Utc>,
+    ) -> Result<(Plan, Vec<Listed>), Refusal> {
+        let mut plan = window::plan(covered_until, self.now());
+        let mut again = true;
+        loop {
+            let Some(window) = plan.window else {
+                return Ok((plan, Vec::new()));
+            };
+            match self.feed.content(content_type, window).await {
+                Ok(listed) => return Ok((plan, listed)),
+                Err(refusal) if is_bad_window(&refusal) && again => {
+                    again = false;
+                    plan = window::plan(covered_until, self.now());
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    /// A listing that only stores what was done about the subscription. After a start it asks to be
+    /// called again.
+    fn subscribed(
+        &self,
+        stream: &StreamId,
+        cursor: &Cursor,
+        state: State,
+        found: Subscription,
+    ) -> Listing {
+        let now = self.now();
+        let interrupted = found == Subscription::Started { interrupted: true };
+        let gap = interrupted.then(|| self.interrupted(stream, cursor.covered_until));
+        Listing {
+            items: Vec::new(),
+            gaps: gap.flatten().into_iter().collect(),
+            more: matches!(found, Subscription::Started { .. }),
+            standing: state.standing(stream.name(), now),
+            cursor: state.into_cursor(cursor.covered_until),
+        }
+    }
+
+    /// What may have been lost while a subscription was off. What lies below the clamp is another
+    /// gap, which the listing notes.
+    fn interrupted(&self, stream: &StreamId, since: DateTime<Utc>) -> Option<Gap> {
+        let now = self.now();
+        let window = Window::new(since.max(window::lowest(now)), now)?;
+        Some(gap(stream, window, WAS_OFF, now))
+    }
+
     /// The work items of a listing. What cannot be fetched becomes an item, too: fetching it says
     /// why, and the caller quarantines it.
     fn items(&self, stream: &StreamId, listed: Vec<Listed>, window: Window) -> Vec<WorkItem> {
@@ -144,7 +214,7 @@ impl Office365 {
                 Listed::Blob(blob) => {
                     let body = self.body_of(&blob);
                     let key = key_of(&blob.id);
-                    item(key, body, blob.created, blob.expires)
+                    item(key, body, blob.created, Some(blob.expires))
                 }
                 Listed::Other(text) => {
                     let body = format!("{REFUSED}not understood: {}", shown(&text));
@@ -200,45 +270,58 @@ impl Connector for Office365 {
     }
 
     async fn list(&self, stream: &StreamId, cursor: &Cursor) -> Result<Listing, FetchError> {
-        let now = self.now();
         let content_type = stream.name();
         let mut state = State::of(cursor);
-        if state.look_is_due(now) {
-            let found =
-                subscription::ensure(&self.feed, content_type, &mut state, now, false).await?;
-            if let Subscription::Started { interrupted } = found {
-                return Ok(started(stream, cursor, state, now, interrupted));
-            }
-        }
-        let plan = window::plan(cursor.covered_until, now);
-        let mut items = Vec::new();
-        if let Some(window) = plan.window {
-            match self.feed.content(content_type, window).await {
-                Ok(listed) => items = self.items(stream, listed, window),
-                Err(refusal) if is_unsubscribed(&refusal) => {
-                    let interrupted = state.was_enabled;
-                    subscription::ensure(&self.feed, content_type, &mut state, now, true).await?;
-                    return Ok(started(stream, cursor, state, now, interrupted));
+        // Once in a process also because the answer tells the vendor's time, by which windows are cut.
+        if state.look_is_due(self.now()) || !self.feed.care.has_looked(content_type) {
+            match subscription::ensure(&self.feed, content_type, &mut state, false).await {
+                Ok(Subscription::Enabled) => {}
+                Ok(found) => return Ok(self.subscribed(stream, cursor, state, found)),
+                // A stream that flows does not depend on a list that cannot be had just now.
+                Err(FetchError::Retry { what, .. }) if state.listed && state.off.is_none() => {
+                    tracing::debug!(%what, "the subscriptions will be looked at later");
                 }
-                Err(refusal) => return Err(refusal.error),
+                Err(error) => return Err(error),
             }
+        } else if state.off.is_some() {
+            return Ok(self.subscribed(stream, cursor, state, Subscription::Off));
         }
-        let gaps = plan
-            .gap
-            .map(|window| {
-                let reason = "not listed while the service still kept it (7 days): search the \
-                              audit log of that span by other means";
-                let found = (GapState::Open, GapCause::NotListed);
-                Gap::new(stream.clone(), window, found, reason, now)
-            })
+        let (plan, listed) = match self.newest(content_type, cursor.covered_until).await {
+            Ok(found) => found,
+            Err(refusal) if is_unsubscribed(&refusal) => {
+                let found =
+                    subscription::ensure(&self.feed, content_type, &mut state, true).await?;
+                return Ok(self.subscribed(stream, cursor, state, found));
+            }
+            Err(refusal) => return Err(refusal.error),
+        };
+        let now = self.now();
+        let items = plan
+            .window
+            .map_or_else(Vec::new, |window| self.items(stream, listed, window));
+        if !items.is_empty() {
+            state.waiting_since = None;
+        }
+        // "All there is" begins at the clamp, which has moved on by some seconds since.
+        let moved_on = |gap: &Window| !state.listed && gap.length() <= window::FIRST_TOLERANCE;
+        let below = plan.gap.filter(|gap| !moved_on(gap));
+        let mut gaps: Vec<Gap> = below
+            .map(|window| gap(stream, window, NOT_LISTED_IN_TIME, now))
             .into_iter()
             .collect();
+        if plan.window.is_some() {
+            if state.off.take().is_some() && state.listed {
+                gaps.extend(self.interrupted(stream, cursor.covered_until));
+            }
+            state.listed = true;
+            state.vain_starts = 0;
+        }
         Ok(Listing {
             items,
-            cursor: state.into_cursor(plan.covered_until),
             gaps,
             more: plan.more,
-            standing: Standing::Flowing,
+            standing: state.standing(content_type, now),
+            cursor: state.into_cursor(plan.covered_until),
         })
     }
 
@@ -258,18 +341,21 @@ impl Connector for Office365 {
                 what: format!("{what}: {why}"),
             });
         }
+        if let Some(at) = item.expires.filter(|at| *at <= self.now()) {
+            let last = item.last_error.as_deref().unwrap_or("it was not asked for");
+            return Err(FetchError::Gone {
+                what: format!("{what}: expired at {at}; last: {last}"),
+            });
+        }
         match self.feed.blob(&item.body, &what).await {
             Ok(response) => {
                 let clock = self.feed.client.wire().clock().clone();
-                blob::pages(response, item, clock, what)
+                blob::pages(response, item, (what, self.feed.blob_bytes_max), clock)
             }
-            // A blob that is not (yet) on this shard is tried until it must be gone.
             Err(refusal) => Err(match refusal.error {
-                FetchError::Retry { what, .. }
-                    if item.expires.is_some_and(|at| at < self.now()) =>
-                {
-                    FetchError::Gone { what }
-                }
+                // One blob that is refused does not hold its stream: it waits by itself until it
+                // expires, and its loss is noted then.
+                FetchError::Hold { what, .. } => FetchError::Retry { what, after: None },
                 error => error,
             }),
         }
@@ -287,38 +373,28 @@ impl Connector for Office365 {
     }
 }
 
+fn gap(
+    stream: &StreamId,
+    window: Window,
+    (cause, reason): (GapCause, &str),
+    found_at: DateTime<Utc>,
+) -> Gap {
+    let found = (GapState::Open, cause);
+    Gap::new(stream.clone(), window, found, reason, found_at)
+}
+
+fn is_bad_window(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code.as_str(),
+        answer::WINDOW_REFUSED | answer::WINDOW_INVALID
+    )
+}
+
 fn is_unsubscribed(refusal: &Refusal) -> bool {
     matches!(
         refusal.code.as_str(),
         answer::NOT_SUBSCRIBED | answer::SUBSCRIPTION_DISABLED
     )
-}
-
-/// A listing that only stores the start of a subscription, and asks to be called again.
-fn started(
-    stream: &StreamId,
-    cursor: &Cursor,
-    state: State,
-    now: DateTime<Utc>,
-    interrupted: bool,
-) -> Listing {
-    let lost = Window::new(cursor.covered_until, now).filter(|_| interrupted);
-    let gaps = lost
-        .map(|window| {
-            let reason = "the subscription was off: what was published meanwhile may be missing; \
-                          find out who turned it off";
-            let found = (GapState::Open, GapCause::SwitchedOff);
-            Gap::new(stream.clone(), window, found, reason, now)
-        })
-        .into_iter()
-        .collect();
-    Listing {
-        items: Vec::new(),
-        cursor: state.into_cursor(cursor.covered_until),
-        gaps,
-        more: true,
-        standing: Standing::Flowing,
-    }
 }
 
 fn key_of(content_id: &str) -> String {

@@ -19,7 +19,9 @@ pub const WINDOW_LONGEST: TimeDelta = TimeDelta::hours(6);
 /// "seven days back" is meant as "all there is".
 pub const FIRST_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 
+const SECOND: TimeDelta = TimeDelta::seconds(1);
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
+const HOUR: TimeDelta = TimeDelta::hours(1);
 
 /// What to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +36,15 @@ pub struct Plan {
     pub more: bool,
 }
 
-/// The lowest start the service takes now.
+/// The lowest start the service takes now: to the second, since that is what a request can say.
 pub fn lowest(now: DateTime<Utc>) -> DateTime<Utc> {
-    floor(now - REACH, MINUTE) + MINUTE
+    let exact = now - REACH;
+    let second = floor(exact, SECOND);
+    if second < exact {
+        second + SECOND
+    } else {
+        second
+    }
 }
 
 /// The next window after `covered_until`.
@@ -63,13 +71,26 @@ pub fn plan(covered_until: DateTime<Utc>, now: DateTime<Utc>) -> Plan {
     }
 }
 
-/// The windows that cover a span listed before, as far as the service still lists it.
+/// The windows that cover a span listed before, as far as the service still lists it. Their starts
+/// lie on the grid of hours (of five minutes for a span shorter than that), and longer spans are cut
+/// at the lines of [`WINDOW_LONGEST`]: a start that moved with every pass could fall upon a blob and
+/// list another in its place that holds a part of it.
 pub fn again(span: Window, now: DateTime<Utc>) -> Vec<Window> {
-    let from = floor(span.from(), MINUTE).max(lowest(now));
-    let until = span.until().min(now);
+    let grid = if span.length() < HOUR { HOT } else { HOUR };
+    let mut from = floor(span.from(), grid).max(lowest(now));
     // Down, not up: the part of a minute above is above the cursor and is listed by the next poll.
-    let until = floor(until, MINUTE);
-    Window::new(from, until).map_or_else(Vec::new, |window| window.pieces(WINDOW_LONGEST))
+    let until = floor(span.until().min(now), MINUTE);
+    let mut windows = Vec::new();
+    while from < until {
+        let end = if until - from <= WINDOW_LONGEST {
+            until
+        } else {
+            floor(from, WINDOW_LONGEST) + WINDOW_LONGEST
+        };
+        windows.extend(Window::new(from, end));
+        from = end;
+    }
+    windows
 }
 
 fn floor(at: DateTime<Utc>, step: TimeDelta) -> DateTime<Utc> {
@@ -112,8 +133,63 @@ mod tests {
         let plan = plan(now - TimeDelta::days(8), now);
         let gap = plan.gap.unwrap();
         assert_eq!(gap.from(), now - TimeDelta::days(8));
-        assert_eq!(gap.until(), at("2026-05-16T12:06:00Z"));
+        assert_eq!(gap.until(), at("2026-05-16T12:05:10Z"));
         assert_eq!(plan.window.unwrap().from(), gap.until());
+    }
+
+    #[test]
+    fn clamp_is_exact() {
+        for (now, lowest_start) in [
+            ("2026-05-23T12:00:10Z", "2026-05-16T12:05:10Z"),
+            ("2026-05-23T12:00:10.001Z", "2026-05-16T12:05:11Z"),
+            ("2026-05-23T11:55:00Z", "2026-05-16T12:00:00Z"),
+        ] {
+            let (now, lowest_start) = (at(now), at(lowest_start));
+            assert_eq!(lowest(now), lowest_start);
+            for (covered, gap_seconds) in [(0, 0), (-1, 1), (-86_400, 86_400), (1, 0)] {
+                let plan = plan(lowest_start + TimeDelta::seconds(covered), now);
+                let gap = plan.gap.map_or(0, |gap| gap.length().num_seconds());
+                assert_eq!(gap, gap_seconds, "{now} {covered}");
+                assert_eq!(plan.window.unwrap().from(), lowest_start);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_listed_again_starts_on_the_grid_whatever_the_minute() {
+        let span = |minutes: i64, until: &str| {
+            let until = at(until);
+            Window::new(until - TimeDelta::minutes(minutes), until).unwrap()
+        };
+        let starts = |span: Window, now: &str| -> Vec<String> {
+            let windows = again(span, at(now));
+            windows
+                .iter()
+                .map(|window| window.from().format("%H:%M:%S").to_string())
+                .collect()
+        };
+        assert_eq!(
+            starts(span(5, "2026-05-23T12:03:00Z"), "2026-05-23T12:05:00Z"),
+            ["11:55:00"]
+        );
+        for minute in [1, 17, 59] {
+            let until = format!("2026-05-23T12:{minute:02}:00Z");
+            assert_eq!(
+                starts(span(60, &until), "2026-05-23T13:30:00Z"),
+                ["11:00:00"]
+            );
+        }
+        let all = again(
+            span(7 * 1_440, "2026-05-23T12:00:00Z"),
+            at("2026-05-23T12:00:10Z"),
+        );
+        assert_eq!(all[0].from(), at("2026-05-16T12:05:10Z"));
+        assert!(
+            all.iter()
+                .skip(1)
+                .all(|w| floor(w.from(), WINDOW_LONGEST) == w.from())
+        );
+        assert!(all.windows(2).all(|two| two[0].until() == two[1].from()));
     }
 
     proptest! {

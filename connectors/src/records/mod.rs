@@ -11,7 +11,7 @@ pub mod google;
 pub(crate) mod json;
 pub mod microsoft;
 mod outside;
-mod time;
+pub(crate) mod time;
 
 #[cfg(test)]
 mod oddities;
