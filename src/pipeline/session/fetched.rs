@@ -13,6 +13,9 @@ use crate::pipeline::worklist::{ItemKey, after_failure, key_of};
 
 /// What an item may hold when it has no expiry of its own to tell (google: windows of an hour).
 const WINDOW_SPAN: TimeDelta = TimeDelta::hours(1);
+/// Tries of one item that hold its stream when they are refused. One that is refused over and over
+/// while others come says nothing of its stream, and must not stop it.
+const HOLDS_BY_ITEM_MAX: u32 = 3;
 /// Finished items that expire later than this are not listed again under the same key.
 const DONE_KEPT_MAX: TimeDelta = TimeDelta::days(10);
 /// How long those are remembered.
@@ -86,6 +89,12 @@ impl Session<'_> {
                 };
                 self.ingest.stage_commit(with);
                 self.after.push(After::Tried(tried));
+                let error = if item.attempts < HOLDS_BY_ITEM_MAX {
+                    error
+                } else {
+                    let what = error.to_string();
+                    FetchError::Retry { what, after: None }
+                };
                 self.failed(&item.stream, &error, true);
             }
         }
