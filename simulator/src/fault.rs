@@ -40,6 +40,12 @@ pub enum Endpoint {
     ContentList,
     /// A content blob.
     Blob,
+    /// Submitting a search of the audit log in Microsoft Graph, and looking at how it stands.
+    AuditSearch,
+    /// The pages of such a search.
+    AuditRecords,
+    /// Everything else of Microsoft Graph.
+    Graph,
     /// Everything of Google.
     Google,
     /// Google's token endpoint.
@@ -63,9 +69,13 @@ pub enum Endpoint {
 impl Endpoint {
     fn covers(self, call: Self) -> bool {
         let group = match call {
-            Self::MicrosoftToken | Self::Subscriptions | Self::ContentList | Self::Blob => {
-                Self::Microsoft
-            }
+            Self::MicrosoftToken
+            | Self::Subscriptions
+            | Self::ContentList
+            | Self::Blob
+            | Self::AuditSearch
+            | Self::AuditRecords
+            | Self::Graph => Self::Microsoft,
             Self::GoogleToken | Self::GoogleConsent | Self::Activities | Self::Alerts => {
                 Self::Google
             }
@@ -84,6 +94,11 @@ impl Endpoint {
                 _ if path.contains("/health") => Self::HecHealth,
                 _ => Self::HecEvent,
             },
+            _ if path.contains("/security/auditLog/queries") => match path {
+                _ if path.ends_with("/records") => Self::AuditRecords,
+                _ => Self::AuditSearch,
+            },
+            _ if path.starts_with("/v1.0/") || path.starts_with("/beta/") => Self::Graph,
             _ if blob => Self::Blob,
             _ if path.ends_with("/subscriptions/content") => Self::ContentList,
             _ if path.contains("/activity/feed/") => Self::Subscriptions,

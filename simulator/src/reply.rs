@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -15,6 +15,26 @@ use crate::fault::Endpoint;
 
 /// Bodies above this size are compressed where the caller allows it.
 const GZIP_BYTES_MIN: usize = 256;
+
+/// In process, and behind TLS, the caller's scheme is passed on in this header.
+pub(crate) const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// The host a caller addressed, with its port.
+pub(crate) fn host(headers: &HeaderMap) -> &str {
+    headers
+        .get(HOST)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("localhost")
+}
+
+/// The origin a caller addressed, for links in replies: without a last slash.
+pub(crate) fn origin(headers: &HeaderMap) -> String {
+    let https = headers
+        .get(FORWARDED_PROTO)
+        .is_some_and(|scheme| scheme == "https");
+    let scheme = if https { "https" } else { "http" };
+    format!("{scheme}://{}", host(headers))
+}
 
 /// Marks a response the loopback server must turn into a cut connection.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +121,9 @@ pub(crate) fn throttled(endpoint: Endpoint, retry_after_seconds: Option<u32>) ->
         | Endpoint::GoogleToken => google_quota(403),
         Endpoint::Hec | Endpoint::HecEvent | Endpoint::HecAck | Endpoint::HecHealth => {
             json(503, r#"{"text":"Server is busy","code":9}"#)
+        }
+        Endpoint::AuditSearch | Endpoint::AuditRecords | Endpoint::Graph => {
+            crate::microsoft::graph_throttle(None)
         }
         _ => microsoft_throttle("GetBlob", "00000000-0000-0000-0000-000000000000"),
     };

@@ -141,6 +141,7 @@ impl Stage {
             client_secret: Some(SecretSource::Env("MS_SECRET".into())),
             api_root: Some(MICROSOFT.parse().unwrap()),
             login_root: Some(MICROSOFT.parse().unwrap()),
+            graph_root: Some(MICROSOFT.parse().unwrap()),
             ..Office365Options::default()
         }
     }

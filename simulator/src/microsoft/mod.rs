@@ -6,6 +6,7 @@
 
 mod errors;
 mod feed;
+mod graph;
 mod publication;
 mod subscription;
 mod token;
@@ -28,6 +29,8 @@ use crate::jwt::Assertion;
 use crate::world::{CONTENT_TYPES, World};
 
 pub(crate) use self::errors::by_code as activity_error;
+pub(crate) use self::graph::throttled as graph_throttle;
+pub use self::graph::{AuditDataId, GraphHabits, ROLE_AUDIT_ALL, ROLE_DOMAINS};
 pub use self::publication::Publication;
 pub use self::subscription::SubscriptionStatus;
 pub(crate) use self::token::refusal as token_error;
@@ -66,6 +69,10 @@ pub struct MicrosoftOptions {
     pub partial_at_start: bool,
     /// Roots of the Management Activity API that belong to this cloud, besides the own address.
     pub roots: Vec<String>,
+    /// Roots of Microsoft Graph that belong to this cloud, besides the own address.
+    pub graph_roots: Vec<String>,
+    /// Habits of Graph's audit-log search.
+    pub graph: GraphHabits,
 }
 
 impl Default for MicrosoftOptions {
@@ -84,6 +91,8 @@ impl Default for MicrosoftOptions {
             roots: ["https://manage.office.com", "https://manage-gcc.office.com"]
                 .map(String::from)
                 .into(),
+            graph_roots: vec!["https://graph.microsoft.com".to_owned()],
+            graph: GraphHabits::default(),
         }
     }
 }
@@ -118,6 +127,7 @@ struct ServiceState {
     assertion_ids: HashSet<String>,
     tokens_issued: u64,
     without_publisher: u64,
+    graph: graph::GraphState,
 }
 
 impl Microsoft {
@@ -140,6 +150,7 @@ impl Microsoft {
             assertion_ids: HashSet::new(),
             tokens_issued: 0,
             without_publisher: 0,
+            graph: graph::GraphState::new(options.graph.clone()),
         };
         if options.subscribed {
             for number in 0..world.tenants().len() {
@@ -192,6 +203,7 @@ impl Microsoft {
                 "/api/{version}/{tenant}/activity/feed/audit/{content_id}",
                 get(feed::blob),
             )
+            .merge(graph::router())
             .with_state(self.clone())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Refusals carry `error`, `error_codes` and an AADSTS text with a trace id, as Microsoft's do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -12,7 +12,7 @@ use http::header::HOST;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Microsoft, Service};
+use super::{Microsoft, Service, ServiceState};
 use crate::jwt::{self, Assertion};
 use crate::reply;
 
@@ -24,11 +24,14 @@ const SKEW_SECONDS: i64 = 300;
 /// Longest life of an assertion, seconds.
 const ASSERTION_SECONDS_MAX: i64 = 86_400;
 /// Roots of all clouds. Those that are not this service's own belong to other clouds.
-const ROOTS: [&str; 4] = [
+const ROOTS: [&str; 7] = [
     "https://manage.office.com",
     "https://manage-gcc.office.com",
     "https://manage.office365.us",
     "https://manage.protection.apps.mil",
+    "https://graph.microsoft.com",
+    "https://graph.microsoft.us",
+    "https://dod-graph.microsoft.us",
 ];
 /// Login hosts of all clouds.
 const LOGIN_HOSTS: [&str; 2] = ["login.microsoftonline.com", "login.microsoftonline.us"];
@@ -132,7 +135,12 @@ impl Microsoft {
         })?;
         self.check_client(field("client_id"), &form, headers, now)?;
         let root = asked_root(version, &form);
-        let own = self.inner.options.roots.iter().any(|own| own == root);
+        let options = &self.inner.options;
+        let own = options
+            .roots
+            .iter()
+            .chain(&options.graph_roots)
+            .any(|own| own == root);
         if !own && ROOTS.contains(&root) {
             return Err(refusal(900_382));
         }
@@ -244,6 +252,17 @@ impl Microsoft {
         Ok(())
     }
 
+    /// The permissions on the API that the token is for. Behind the own address are all of them.
+    fn roles_for<'s>(&self, root: &str, state: &'s ServiceState) -> Vec<&'s String> {
+        let options = &self.inner.options;
+        let feed = !options.graph_roots.iter().any(|graph| graph == root);
+        let graph = !options.roots.iter().any(|feed| feed == root);
+        let of = |roles: &'s BTreeSet<String>, wanted: bool| roles.iter().filter(move |_| wanted);
+        of(&state.roles, feed)
+            .chain(of(&state.graph.roles, graph))
+            .collect()
+    }
+
     fn issue(&self, version: Version, tid: &str, root: &str, now: i64) -> Response {
         let lifetime = self.inner.options.token_lifetime_seconds;
         let mut state = self.state();
@@ -256,7 +275,7 @@ impl Microsoft {
             "exp": now + lifetime,
             "appid": self.inner.app.client_id,
             "tid": tid,
-            "roles": state.roles,
+            "roles": self.roles_for(root, &state),
             "ver": "1.0",
         });
         let token = jwt::unsigned(&claims, state.tokens_issued);

@@ -45,7 +45,7 @@ pub(super) fn classify(answer: &Answer<'_>) -> Refusal {
         status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
             FetchError::Hold {
                 what,
-                help: "Microsoft Graph does not take this request: report it with these words"
+                help: "where Graph has moved the audit-log search, set audit_search; else report these words"
                     .to_owned(),
             }
         }
