@@ -143,6 +143,11 @@ impl VirtualClock {
     }
 }
 
+/// The machine's time, for a simulator whose clients go by it too.
+pub fn real_now() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(real_unix_ms()).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
 /// The only place of the crate that reads the machine's clock: the origin for another process.
 #[allow(clippy::disallowed_methods)]
 fn real_unix_ms() -> i64 {

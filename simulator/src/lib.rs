@@ -19,6 +19,7 @@ mod reply;
 pub mod server;
 pub mod sheet;
 pub mod syslog;
+mod tls;
 pub mod world;
 
 pub use clock::{ClockOrigin, VirtualClock};

@@ -4,6 +4,7 @@
 //! loopback a cut connection is really cut; in process its body fails.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use chrono::{DateTime, Utc};
 use http::HeaderValue;
 use http::header::{DATE, HOST};
 use hyper_util::rt::TokioIo;
-use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -28,13 +30,14 @@ use crate::fault::{self, FaultInjector, FaultScript};
 use crate::google::{Google, GoogleOptions};
 use crate::hec::{Hec, HecOptions};
 use crate::microsoft::{Microsoft, MicrosoftOptions};
-use crate::reply::CutConnection;
+use crate::reply::{self, CutConnection};
 use crate::sheet::Sheet;
 use crate::syslog::{Syslog, SyslogAddresses};
+use crate::tls::Tls;
 use crate::world::World;
 
 /// Why a simulator could not start.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimulatorError {
     /// A port could not be had.
@@ -65,6 +68,8 @@ pub struct SimulatorOptions {
     pub faults: FaultScript,
     /// Ports for Microsoft, Google and HEC; 0 takes any.
     pub ports: [u16; 3],
+    /// Whether these three are served over TLS.
+    pub https: bool,
     /// Credentials of an earlier simulator, so that a client need not be told new ones; fresh ones
     /// where none are given.
     pub credentials: Option<Credentials>,
@@ -82,6 +87,7 @@ pub struct Simulator {
     syslog: Syslog,
     faults: FaultInjector,
     ports: [u16; 3],
+    https: bool,
 }
 
 impl Simulator {
@@ -115,6 +121,7 @@ impl Simulator {
             syslog,
             faults,
             ports,
+            https: options.https,
         })
     }
 
@@ -197,21 +204,31 @@ impl Simulator {
             ("Google", self.google_router()),
             ("HEC", self.hec_router()),
         ];
+        let tls = Tls::generate()?;
+        let acceptor = self.https.then(|| tls.acceptor.clone());
+        let scheme = if self.https { "https" } else { "http" };
         let mut urls = Vec::new();
         for ((name, router), port) in services.into_iter().zip(self.ports) {
-            let address = serve(name, router, port, (&tasks, &stop)).await?;
-            urls.push(format!("http://{address}"));
+            let service = Service {
+                name,
+                router,
+                tls: acceptor.clone(),
+            };
+            let address = serve(service, port, (&tasks, &stop)).await?;
+            urls.push(format!("{scheme}://{address}"));
         }
         let mut urls = urls.into_iter();
         let mut url = || urls.next().unwrap_or_default();
         let (microsoft_url, google_url, hec_url) = (url(), url(), url());
-        let syslog = self.syslog.serve(&tasks, &stop).await?;
+        let ca_pem = tls.ca_pem.clone();
+        let syslog = self.syslog.serve(tls, &tasks, &stop).await?;
         let guard = stop.drop_guard();
         Ok(Running {
             simulator: self,
             microsoft_url,
             google_url,
             hec_url,
+            ca_pem,
             syslog,
             tasks,
             guard,
@@ -230,6 +247,8 @@ pub struct Running {
     pub google_url: String,
     /// Origin of the collector.
     pub hec_url: String,
+    /// The authority that signed the certificate of whatever is served over TLS, PEM.
+    pub ca_pem: String,
     /// Where syslog is received.
     pub syslog: SyslogAddresses,
     tasks: TaskTracker,
@@ -278,13 +297,20 @@ async fn stamp(clock: VirtualClock, mut request: Request, next: Next) -> Respons
     response
 }
 
-async fn serve(
+/// A service that listens.
+#[derive(Clone)]
+struct Service {
     name: &'static str,
     router: Router,
+    tls: Option<TlsAcceptor>,
+}
+
+async fn serve(
+    service: Service,
     port: u16,
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> Result<SocketAddr, SimulatorError> {
-    let bind = |error| SimulatorError::Bind(error, name);
+    let bind = |error| SimulatorError::Bind(error, service.name);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(bind)?;
@@ -293,13 +319,10 @@ async fn serve(
     tasks.spawn(async move {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             let Ok((stream, _)) = accepted else { continue };
-            let (router, stop) = (router.clone(), stop.clone());
+            let (service, stop) = (service.clone(), stop.clone());
             tracker.spawn(async move {
-                let answer =
-                    hyper::service::service_fn(move |request| answer(router.clone(), request));
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), answer);
-                if let Some(Err(error)) = stop.run_until_cancelled(connection).await {
+                let name = service.name;
+                if let Some(Err(error)) = stop.run_until_cancelled(service.converse(stream)).await {
                     tracing::debug!(%error, service = name, "connection ended");
                 }
             });
@@ -308,12 +331,43 @@ async fn serve(
     Ok(address)
 }
 
-/// Runs the router; a reply marked as cut becomes an error, which makes hyper drop the connection.
+impl Service {
+    /// Serves one connection to its end.
+    async fn converse(self, stream: TcpStream) -> Result<(), Box<dyn Error + Send + Sync>> {
+        match &self.tls {
+            None => self.answer_all(stream, "http").await?,
+            Some(tls) => {
+                let stream = tls.accept(stream).await?;
+                self.answer_all(stream, "https").await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer_all(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        scheme: &'static str,
+    ) -> Result<(), hyper::Error> {
+        let answer =
+            hyper::service::service_fn(move |request| answer(self.router.clone(), request, scheme));
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), answer)
+            .await
+    }
+}
+
+/// Runs the router, which learns the scheme from a header, as behind any TLS gateway. A reply marked
+/// as cut becomes an error, which makes hyper drop the connection.
 async fn answer(
     router: Router,
     request: hyper::Request<hyper::body::Incoming>,
+    scheme: &'static str,
 ) -> Result<Response, io::Error> {
-    let request = request.map(axum::body::Body::new);
+    let mut request = request.map(axum::body::Body::new);
+    request
+        .headers_mut()
+        .insert(reply::FORWARDED_PROTO, HeaderValue::from_static(scheme));
     let response: Result<Response, Infallible> = router.oneshot(request).await;
     match response {
         Ok(response) if response.extensions().get::<CutConnection>().is_some() => Err(

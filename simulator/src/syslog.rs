@@ -7,9 +7,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::TlsAcceptor;
@@ -17,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::server::SimulatorError;
+use crate::tls::Tls;
 
 /// Largest frame; a longer one ends the connection.
 const FRAME_BYTES_MAX: usize = 1024 * 1024;
@@ -82,10 +80,10 @@ impl Syslog {
 
     pub(crate) async fn serve(
         &self,
+        Tls { acceptor, ca_pem }: Tls,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<SyslogAddresses, SimulatorError> {
-        let (acceptor, ca_pem) = tls()?;
         let bind = |address| SimulatorError::Bind(address, "syslog");
         let local = "127.0.0.1:0";
         let udp = UdpSocket::bind(local).await.map_err(bind)?;
@@ -187,20 +185,4 @@ async fn read_frame(
     let mut frame = vec![0; length];
     reader.read_exact(&mut frame).await?;
     Ok(Some(frame.into()))
-}
-
-fn tls() -> Result<(TlsAcceptor, String), SimulatorError> {
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], private)?;
-    Ok((TlsAcceptor::from(Arc::new(config)), authority.pem()))
 }

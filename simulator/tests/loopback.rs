@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exfilwatch_simulator::syslog::{Syslog, Transport};
-use exfilwatch_simulator::{Endpoint, Fault, FaultRule, FaultScript, SimulatorOptions};
+use exfilwatch_simulator::{Endpoint, Fault, FaultRule, FaultScript, Running, SimulatorOptions};
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
 use support::simulator;
@@ -93,6 +93,20 @@ async fn a_reset_sends_nothing_and_a_truncated_body_ends_early() {
     assert!(raw(&running.hec_url, health).await.0.contains("healthy"));
 }
 
+/// A TLS client that trusts this authority alone.
+fn trusting(ca_pem: &str) -> tokio_rustls::TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    let authority = rustls_pki_types::CertificateDer::from_pem_slice(ca_pem.as_bytes());
+    roots.add(authority.unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+}
+
 async fn wait_for(syslog: &Syslog, frames: usize) {
     for _ in 0..500 {
         if syslog.frames().len() >= frames {
@@ -116,17 +130,7 @@ async fn syslog_frames_are_recorded_by_datagram_by_octet_count_and_by_tls() {
         .unwrap();
     let mut tcp = TcpStream::connect(running.syslog.tcp).await.unwrap();
     tcp.write_all(b"5 two\nx3 thr").await.unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    let authority =
-        rustls_pki_types::CertificateDer::from_pem_slice(running.syslog.ca_pem.as_bytes());
-    roots.add(authority.unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let connector = trusting(&running.syslog.ca_pem);
     let stream = TcpStream::connect(running.syslog.tls).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let mut tls = connector.connect(name, stream).await.unwrap();
@@ -153,4 +157,42 @@ async fn syslog_frames_are_recorded_by_datagram_by_octet_count_and_by_tls() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the frame without a count was not refused");
+}
+
+/// One request over TLS by hand, to a host by that name.
+async fn raw_over_tls(running: &Running, name: &'static str, path: &str) -> String {
+    let address = running.microsoft_url.strip_prefix("https://").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(name).unwrap();
+    let connector = trusting(&running.ca_pem);
+    let mut stream = connector.connect(name, stream).await.unwrap();
+    let text = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).await.unwrap();
+    String::from_utf8(reply).unwrap()
+}
+
+#[tokio::test]
+async fn served_over_tls_links_name_https_and_an_unknown_tenant_has_no_configuration() {
+    let options = SimulatorOptions {
+        https: true,
+        ..SimulatorOptions::default()
+    };
+    let running = simulator(options).start().await.unwrap();
+    assert!(running.google_url.starts_with("https://") && running.hec_url.starts_with("https://"));
+    let tenant = running.simulator.world().tenants()[0].tenant_id.unwrap();
+    let path = format!("/{tenant}/v2.0/.well-known/openid-configuration");
+    let link = format!("\"{}/{tenant}/oauth2/v2.0/token\"", running.microsoft_url);
+    for name in ["localhost", "127.0.0.1"] {
+        let reply = raw_over_tls(&running, name, &path).await;
+        assert!(reply.contains(&link), "{reply}");
+    }
+    let path = "/nobody.example/v2.0/.well-known/openid-configuration";
+    let reply = raw_over_tls(&running, "localhost", path).await;
+    assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
+    assert!(
+        reply.contains("invalid_tenant") && reply.contains("AADSTS90002"),
+        "{reply}"
+    );
 }

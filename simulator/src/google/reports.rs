@@ -24,7 +24,7 @@ use crate::world::RETENTION_GOOGLE_MS;
 const ITEMS_MAX: usize = 1_000;
 
 /// Applications the API knows; others are refused.
-const APPLICATIONS: [&str; 39] = [
+const APPLICATIONS: [&str; 42] = [
     "access_transparency",
     "access_evaluation",
     "admin",
@@ -33,6 +33,7 @@ const APPLICATIONS: [&str; 39] = [
     "calendar",
     "chat",
     "chrome",
+    "chrome_sync",
     "classroom",
     "cloud_search",
     "contacts",
@@ -43,6 +44,7 @@ const APPLICATIONS: [&str; 39] = [
     "drive",
     "gcp",
     "gemini_in_workspace_apps",
+    "gemini_notebook",
     "gmail",
     "gplus",
     "graduation",
@@ -63,6 +65,7 @@ const APPLICATIONS: [&str; 39] = [
     "token",
     "user_accounts",
     "vault",
+    "voice",
     "workspace_studio",
 ];
 

@@ -9,7 +9,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::HOST;
 use serde_json::{Value, json};
 
 use super::{Google, SCOPE_AUDIT, Token, errors};
@@ -57,10 +56,7 @@ impl Google {
         if assertion.header_text("alg") != "RS256" || !assertion.is_signed_by(&app.public_key_der) {
             return Err(grant("Invalid JWT Signature."));
         }
-        let host = headers
-            .get(HOST)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("localhost");
+        let host = reply::host(headers);
         let audience = assertion.claim("aud");
         let own = [
             format!("http://{host}/token"),

@@ -19,13 +19,14 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use serde_json::Value;
 
 use self::errors::{Problem, unauthorized};
 use crate::clock::VirtualClock;
 use crate::credentials::MicrosoftApp;
 use crate::jwt::Assertion;
+use crate::reply;
 use crate::world::{CONTENT_TYPES, World};
 
 pub(crate) use self::errors::by_code as activity_error;
@@ -363,20 +364,11 @@ impl Microsoft {
         if !roles.iter().any(|role| role == needed) {
             return Err(Problem::RoleMissing.response());
         }
-        let host = headers
-            .get(HOST)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("localhost");
-        // In process, and behind TLS, the caller's scheme is passed on in this header.
-        let https = headers
-            .get("x-forwarded-proto")
-            .is_some_and(|scheme| scheme == "https");
-        let origin = format!("{}://{host}", if https { "https" } else { "http" });
         Ok(Call {
             tenant: number,
             tenant_id: tenant.to_owned(),
             query,
-            origin,
+            origin: reply::origin(headers),
             now_ms,
         })
     }

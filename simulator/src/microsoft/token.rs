@@ -8,7 +8,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::HOST;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -65,8 +64,16 @@ pub(super) async fn v2(
         .unwrap_or_else(|refusal| refusal)
 }
 
-pub(super) async fn discovery(Path(tenant): Path<String>, headers: HeaderMap) -> Response {
-    let base = format!("http://{}/{tenant}", host(&headers));
+/// The configuration of a tenant's login, which Microsoft's libraries read before all else.
+pub(super) async fn discovery(
+    State(service): Service,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(tenant) = service.resolve(&tenant) else {
+        return tenant_unknown("invalid_tenant", &tenant);
+    };
+    let base = format!("{}/{tenant}", reply::origin(&headers));
     let body = json!({
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
@@ -78,13 +85,6 @@ pub(super) async fn discovery(Path(tenant): Path<String>, headers: HeaderMap) ->
         "cloud_instance_name": "microsoftonline.com",
     });
     reply::json(200, body.to_string())
-}
-
-fn host(headers: &HeaderMap) -> &str {
-    headers
-        .get(HOST)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("localhost")
 }
 
 /// An address without its scheme: in process the simulator may stand behind either.
@@ -127,12 +127,9 @@ impl Microsoft {
                 "The app requested an unsupported grant type.",
             ));
         }
-        let tid = self.resolve(tenant).ok_or_else(|| {
-            let text = format!(
-                "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID."
-            );
-            refuse(400, "invalid_request", 90002, &text)
-        })?;
+        let tid = self
+            .resolve(tenant)
+            .ok_or_else(|| tenant_unknown("invalid_request", tenant))?;
         self.check_client(field("client_id"), &form, headers, now)?;
         let root = asked_root(version, &form);
         let options = &self.inner.options;
@@ -144,7 +141,7 @@ impl Microsoft {
         if !own && ROOTS.contains(&root) {
             return Err(refusal(900_382));
         }
-        if without_scheme(root) != host(headers) && !own {
+        if without_scheme(root) != reply::host(headers) && !own {
             let text = format!("The resource principal named {root} was not found in the tenant.");
             return Err(refuse(400, "invalid_resource", 500_011, &text));
         }
@@ -219,7 +216,7 @@ impl Microsoft {
         let ours = without_scheme(audience)
             .split_once('/')
             .is_some_and(|(authority, _)| {
-                authority == host(headers) || LOGIN_HOSTS.contains(&authority)
+                authority == reply::host(headers) || LOGIN_HOSTS.contains(&authority)
             });
         if !ours || !audience.ends_with("/token") {
             return Err(invalid_client(
@@ -358,6 +355,12 @@ pub(crate) fn refusal(code: u32) -> Response {
         _ => (400, "invalid_request", "The request was refused."),
     };
     refuse(status, error, code, text)
+}
+
+fn tenant_unknown(error: &str, tenant: &str) -> Response {
+    let text =
+        format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.");
+    refuse(400, error, 90002, &text)
 }
 
 fn invalid_client(code: u32, text: &str) -> Response {
