@@ -355,6 +355,7 @@ pub(crate) async fn apply(injector: FaultInjector, request: Request, next: Next)
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
+    let now = injector.clock.now().timestamp();
     match fault {
         None | Some(Fault::Delay { .. }) => next.run(request).await,
         Some(Fault::Status {
@@ -378,7 +379,7 @@ pub(crate) async fn apply(injector: FaultInjector, request: Request, next: Next)
         }) => trickled(next.run(request).await, (pieces, milliseconds)).await,
         Some(Fault::ActivityError { code }) => microsoft::activity_error(&code)
             .unwrap_or_else(|| reply::custom(500, format!("no code {code}"), &[])),
-        Some(Fault::TokenError { aadsts }) => microsoft::token_error(aadsts),
+        Some(Fault::TokenError { aadsts }) => microsoft::token_error(now, aadsts),
         Some(Fault::Truncate { bytes }) => truncated(next.run(request).await, bytes).await,
     }
 }

@@ -287,7 +287,7 @@ async fn stamp(clock: VirtualClock, mut request: Request, next: Next) -> Respons
     }
     let scheme = request.uri().scheme_str().map(str::to_owned);
     if let Some(Ok(scheme)) = scheme.as_deref().map(HeaderValue::from_str) {
-        request.headers_mut().insert("x-forwarded-proto", scheme);
+        request.headers_mut().insert(reply::FORWARDED_PROTO, scheme);
     }
     let mut response = next.run(request).await;
     let date = clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();

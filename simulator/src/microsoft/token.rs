@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
+use chrono::DateTime;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -71,7 +72,7 @@ pub(super) async fn discovery(
     headers: HeaderMap,
 ) -> Response {
     let Some(tenant) = service.resolve(&tenant) else {
-        return tenant_unknown("invalid_tenant", &tenant);
+        return tenant_unknown(service.now(), "invalid_tenant", &tenant);
     };
     let base = format!("{}/{tenant}", reply::origin(&headers));
     let body = json!({
@@ -117,19 +118,19 @@ impl Microsoft {
     ) -> Result<Response, Response> {
         let form: HashMap<String, String> =
             url::form_urlencoded::parse(body).into_owned().collect();
-        let now = self.inner.clock.now_ms().div_euclid(1000);
+        let now = self.now();
         let field = |name: &str| form.get(name).map_or("", String::as_str);
         if field("grant_type") != "client_credentials" {
             return Err(refuse(
+                now,
                 400,
                 "unsupported_grant_type",
-                70003,
-                "The app requested an unsupported grant type.",
+                (70003, "The app requested an unsupported grant type."),
             ));
         }
         let tid = self
             .resolve(tenant)
-            .ok_or_else(|| tenant_unknown("invalid_request", tenant))?;
+            .ok_or_else(|| tenant_unknown(now, "invalid_request", tenant))?;
         self.check_client(field("client_id"), &form, headers, now)?;
         let root = asked_root(version, &form);
         let options = &self.inner.options;
@@ -139,13 +140,18 @@ impl Microsoft {
             .chain(&options.graph_roots)
             .any(|own| own == root);
         if !own && ROOTS.contains(&root) {
-            return Err(refusal(900_382));
+            return Err(refusal(now, 900_382));
         }
         if without_scheme(root) != reply::host(headers) && !own {
             let text = format!("The resource principal named {root} was not found in the tenant.");
-            return Err(refuse(400, "invalid_resource", 500_011, &text));
+            return Err(refuse(now, 400, "invalid_resource", (500_011, &text)));
         }
         Ok(self.issue(version, &tid, root, now))
+    }
+
+    /// Virtual time, Unix seconds.
+    fn now(&self) -> i64 {
+        self.inner.clock.now_ms().div_euclid(1000)
     }
 
     /// Tenant id of a GUID or a domain in the path.
@@ -172,25 +178,29 @@ impl Microsoft {
             let text = format!(
                 "Application with identifier '{client_id}' was not found in the directory."
             );
-            return Err(refuse(400, "unauthorized_client", 700_016, &text));
+            return Err(refuse(now, 400, "unauthorized_client", (700_016, &text)));
         }
         if let Some(assertion) = form.get("client_assertion") {
             let kind = form.get("client_assertion_type").map_or("", String::as_str);
             if kind != ASSERTION_TYPE {
-                return Err(invalid_client(50027, "JWT token is invalid or malformed."));
+                return Err(invalid_client(
+                    now,
+                    50027,
+                    "JWT token is invalid or malformed.",
+                ));
             }
             return self.check_assertion(assertion, headers, now);
         }
         let Some(secret) = form.get("client_secret") else {
             let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
-            return Err(invalid_client(7_000_218, text));
+            return Err(invalid_client(now, 7_000_218, text));
         };
         let state = self.state();
         if *secret != state.secret {
-            return Err(refusal(7_000_215));
+            return Err(refusal(now, 7_000_215));
         }
         if state.secret_expired {
-            return Err(refusal(7_000_222));
+            return Err(refusal(now, 7_000_222));
         }
         Ok(())
     }
@@ -198,7 +208,11 @@ impl Microsoft {
     fn check_assertion(&self, text: &str, headers: &HeaderMap, now: i64) -> Result<(), Response> {
         let app = &self.inner.app;
         let Some(assertion) = Assertion::parse(text) else {
-            return Err(invalid_client(50027, "JWT token is invalid or malformed."));
+            return Err(invalid_client(
+                now,
+                50027,
+                "JWT token is invalid or malformed.",
+            ));
         };
         // Microsoft's own library pads the thumbprint, the documentation does not: both are taken.
         let is = |name: &str, own: &str| assertion.header_text(name).trim_end_matches('=') == own;
@@ -210,7 +224,7 @@ impl Microsoft {
             _ => false,
         };
         if !thumbprint || !assertion.is_signed_by(&registered.public_key_der) {
-            return Err(refusal(700_027));
+            return Err(refusal(now, 700_027));
         }
         let audience = assertion.claim("aud");
         let ours = without_scheme(audience)
@@ -220,12 +234,14 @@ impl Microsoft {
             });
         if !ours || !audience.ends_with("/token") {
             return Err(invalid_client(
+                now,
                 700_023,
                 "Client assertion audience claim does not match Realm issuer.",
             ));
         }
         if assertion.claim("iss") != app.client_id || assertion.claim("sub") != app.client_id {
             return Err(invalid_client(
+                now,
                 700_021,
                 "Client assertion application identifier doesn't match 'client_id' parameter.",
             ));
@@ -234,7 +250,7 @@ impl Microsoft {
         let starts = assertion.seconds("nbf").unwrap_or(now);
         let in_time = now <= expires + SKEW_SECONDS && starts <= now + SKEW_SECONDS;
         if !in_time || expires - starts > ASSERTION_SECONDS_MAX {
-            return Err(refusal(700_024));
+            return Err(refusal(now, 700_024));
         }
         let fresh = self
             .state()
@@ -242,6 +258,7 @@ impl Microsoft {
             .insert(assertion.claim("jti").to_owned());
         if assertion.claim("jti").is_empty() || !fresh {
             return Err(invalid_client(
+                now,
                 50_013,
                 "Assertion failed: the 'jti' was used before or is missing.",
             ));
@@ -298,7 +315,7 @@ impl Microsoft {
 }
 
 /// The refusal with this number, as Microsoft words it.
-pub(crate) fn refusal(code: u32) -> Response {
+pub(crate) fn refusal(now: i64, code: u32) -> Response {
     let (status, error, text) = match code {
         7_000_215 => (
             401,
@@ -354,28 +371,35 @@ pub(crate) fn refusal(code: u32) -> Response {
         ),
         _ => (400, "invalid_request", "The request was refused."),
     };
-    refuse(status, error, code, text)
+    refuse(now, status, error, (code, text))
 }
 
-fn tenant_unknown(error: &str, tenant: &str) -> Response {
+fn tenant_unknown(now: i64, error: &str, tenant: &str) -> Response {
     let text =
         format!("Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.");
-    refuse(400, error, 90002, &text)
+    refuse(now, 400, error, (90002, &text))
 }
 
-fn invalid_client(code: u32, text: &str) -> Response {
-    refuse(401, "invalid_client", code, text)
+fn invalid_client(now: i64, code: u32, text: &str) -> Response {
+    refuse(now, 401, "invalid_client", (code, text))
 }
 
-fn refuse(status: u16, error: &str, code: u32, text: &str) -> Response {
+/// A refusal at a time (Unix seconds), as Microsoft words it.
+fn refuse(now: i64, status: u16, error: &str, (code, text): (u32, &str)) -> Response {
     let trace = Uuid::new_v4().to_string();
-    let description = format!("AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {trace}");
+    let at = DateTime::from_timestamp(now, 0).unwrap_or_default();
+    let timestamp = at.format("%Y-%m-%d %H:%M:%SZ").to_string();
+    let description = format!(
+        "AADSTS{code}: {text} Trace ID: {trace} Correlation ID: {trace} Timestamp: {timestamp}"
+    );
     let body: Value = json!({
         "error": error,
         "error_description": description,
         "error_codes": [code],
+        "timestamp": timestamp,
         "trace_id": trace,
         "correlation_id": trace,
+        "error_uri": format!("https://login.microsoftonline.com/error?code={code}"),
     });
     reply::json(status, body.to_string())
 }
