@@ -15,6 +15,7 @@ pub mod heartbeat;
 pub mod ingest;
 pub mod job;
 mod lanes;
+pub mod ledger;
 mod listing;
 pub mod memory;
 pub mod notice;
