@@ -8,6 +8,7 @@ mod demo;
 pub mod environment;
 pub mod failure;
 mod forward;
+mod gaps;
 mod init;
 mod logs;
 pub mod output;
@@ -103,7 +104,7 @@ enum Command {
     /// How streams and lanes are doing.
     Status,
     /// What is missing: intervals of a stream that are not, or no longer, to be had.
-    Gaps,
+    Gaps(gaps::GapsArgs),
     /// The state folder: look into it, export, import, verify.
     #[command(subcommand)]
     State(state::StateCommand),
@@ -137,7 +138,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Rules(command) => rules::run(command, &common),
         Command::Config(command) => config::run(command, &common),
         Command::Status => asynchronous(status::status(common)),
-        Command::Gaps => asynchronous(status::gaps(common)),
+        Command::Gaps(args) => asynchronous(gaps::run(args, common)),
         Command::State(command) => state::run(command, &common),
     }
 }

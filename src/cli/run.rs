@@ -135,6 +135,7 @@ async fn poll(
     })?;
     let answers = Answers {
         watch: shared.watch.clone(),
+        committer: shared.committer.clone(),
         store: shared.store.clone(),
         clock: shared.clock.clone(),
         jobs,

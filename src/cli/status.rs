@@ -1,16 +1,16 @@
-//! `status` and `gaps`: asked of the running process, or read from the store where none answers.
+//! `status`: asked of the running process, or read from the store where none answers.
 
 use exfilwatch_config::Config;
-use exfilwatch_model::{Clock, Gap, GapState, SystemClock};
+use exfilwatch_model::{Clock, SystemClock};
 
 use crate::app;
-use crate::cli::Common;
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
+use crate::cli::{Common, gaps};
 use crate::pipeline::report::Report;
 use crate::serve::control::{self, Request};
 
-/// Runs `status`. Ends with exit code 7 while a gap is not filled.
+/// Runs `status`. Ends with exit code 7 while a gap is open, or lost and not acknowledged.
 pub(crate) async fn status(common: Common) -> Outcome {
     let config = app::load(&common, common.state.is_none())?;
     let folder = &config.state.folder;
@@ -19,47 +19,11 @@ pub(crate) async fn status(common: Common) -> Outcome {
         None => at_rest(&config, |store, now| Report::at_rest(store, now))?,
     };
     show(&report, common.output)?;
-    if report.gaps_open > 0 {
-        let what = format!("{} gaps are not filled", report.gaps_open);
-        return Err(Failure::new(Code::Gap, what).help("exfilwatch gaps lists them"));
-    }
-    Ok(())
+    gaps::failure(&report.due).map_or(Ok(()), Err)
 }
 
-/// Runs `gaps`. Ends with exit code 7 while a gap is not filled.
-pub(crate) async fn gaps(common: Common) -> Outcome {
-    let config = app::load(&common, common.state.is_none())?;
-    let folder = &config.state.folder;
-    let gaps: Vec<Gap> = match asked(control::gaps(folder).await)? {
-        Some(gaps) => gaps,
-        None => at_rest(&config, |store, _| store.gaps())?,
-    };
-    let mut table = Table::new(&["STREAM", "FROM", "UNTIL", "STATE", "REASON"]);
-    for gap in &gaps {
-        table.row([
-            gap.stream.to_string(),
-            gap.window.from().to_rfc3339(),
-            gap.window.until().to_rfc3339(),
-            state_name(gap.state).to_owned(),
-            gap.reason.clone(),
-        ]);
-    }
-    print_items(common.output, &gaps, &table)?;
-    if gaps.iter().any(|gap| gap.state == GapState::Open) {
-        return Err(Failure::new(Code::Gap, "a gap is not filled"));
-    }
-    Ok(())
-}
-
-fn state_name(state: GapState) -> &'static str {
-    match state {
-        GapState::Open => "open",
-        GapState::Filled => "filled",
-        GapState::Lost => "lost",
-    }
-}
-
-fn asked<T>(answer: std::io::Result<T>) -> Result<T, Failure> {
+/// The answer of the running process, if one answered.
+pub(crate) fn asked<T>(answer: std::io::Result<T>) -> Result<T, Failure> {
     answer.map_err(|error| {
         Failure::caused(
             Code::State,
@@ -69,7 +33,8 @@ fn asked<T>(answer: std::io::Result<T>) -> Result<T, Failure> {
     })
 }
 
-fn at_rest<T>(
+/// Reads the store of a process that is not running.
+pub(crate) fn at_rest<T>(
     config: &Config,
     read: impl FnOnce(
         &dyn exfilwatch_state::StateStore,
@@ -91,12 +56,22 @@ fn show(report: &Report, output: Output) -> Outcome {
     if output != Output::Table {
         return print_items(output, std::slice::from_ref(report), &Table::default());
     }
-    let mut streams = Table::new(&["STREAM", "LAG s", "RECORDS", "SEEN BEFORE", "OPEN", "STATE"]);
+    let mut streams = Table::new(&[
+        "STREAM",
+        "LAG s",
+        "COMPLETE UNTIL",
+        "RECORDS",
+        "SEEN BEFORE",
+        "OPEN",
+        "STATE",
+    ]);
     for line in &report.streams {
         streams.row([
             line.stream.clone(),
             line.lag_seconds
                 .map_or_else(|| "-".into(), |lag| lag.to_string()),
+            line.complete_until
+                .map_or_else(|| "-".into(), |at| at.format("%Y-%m-%dT%H:%MZ").to_string()),
             line.records.to_string(),
             line.duplicates.to_string(),
             line.open_items.to_string(),
@@ -130,8 +105,13 @@ fn show(report: &Report, output: Output) -> Outcome {
     } else {
         "not running (from the store)"
     };
+    let due = if report.due.is_empty() {
+        String::new()
+    } else {
+        format!("\n{}", gaps::table(&report.due).text())
+    };
     print(&format!(
-        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost · quarantine: {}\n",
+        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost, {} acknowledged, {} filled · quarantine: {}\n{}",
         report.version,
         if report.paused {
             " · PAUSED: the receivers do not keep up"
@@ -142,6 +122,9 @@ fn show(report: &Report, output: Output) -> Outcome {
         lanes.text(),
         report.gaps_open,
         report.gaps_lost,
-        report.quarantined
+        report.gaps_acknowledged,
+        report.gaps_filled,
+        report.quarantined,
+        due
     ))
 }

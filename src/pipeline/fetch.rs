@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use exfilwatch_connectors::{Connector, FetchError, Listing};
-use exfilwatch_model::{Cursor, Page, StreamId, WorkItem};
+use exfilwatch_model::{Cursor, Page, StreamId, Window, WorkItem};
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +26,8 @@ pub(crate) enum Pass {
 pub(crate) struct Listed {
     /// The cursor to go on from.
     pub(crate) cursor: Option<Cursor>,
+    /// Everything before it was listed again after it had settled.
+    pub(crate) checked_until: Option<DateTime<Utc>>,
     /// False when there is work enough: to be listed again later.
     pub(crate) taken: bool,
 }
@@ -37,6 +40,10 @@ pub(crate) enum Message {
         stream: StreamId,
         outcome: Result<Listing, FetchError>,
         pass: Pass,
+        /// What was listed; what is new where `None`.
+        span: Option<Window>,
+        /// When it was asked for.
+        began: DateTime<Utc>,
         reply: oneshot::Sender<Listed>,
     },
     /// A page of an item; answered when it is committed.

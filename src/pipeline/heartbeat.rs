@@ -21,6 +21,9 @@ pub fn of(shown: &Shown, tenant: &TenantId, now: DateTime<Utc>) -> Vec<Notice> {
         facts: json!({
             "lag_seconds": health.low_water.map(|at| (now - at).num_seconds().max(0)),
             "low_water": health.low_water,
+            "complete_until": health.complete_until,
+            "gap_open_seconds": health.gap_open_seconds,
+            "gap_lost_seconds": health.gap_lost_seconds,
             "last_event": health.last_event,
             "last_success": health.last_success,
             "records": health.records,

@@ -32,6 +32,8 @@ pub(crate) struct ListingTask {
     pub(crate) cursor: Cursor,
     /// When the whole retention was last listed again.
     pub(crate) relisted: DateTime<Utc>,
+    /// Everything before it was listed again after it had settled.
+    pub(crate) checked_until: DateTime<Utc>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) shutdown: CancellationToken,
@@ -65,13 +67,14 @@ impl ListingTask {
 
     /// Lists once, and again where that is due. Whether to go on at once.
     async fn poll_once(&mut self, schedule: &Schedule, again: &mut Again) -> Result<bool, Stop> {
+        let began = self.clock.now();
         let listing = self.connector.list(&self.stream, &self.cursor).await;
         let more = listing.as_ref().is_ok_and(|listing| listing.more);
         let standing = listing
             .as_ref()
             .map_or_else(|_| Standing::default(), |listing| listing.standing.clone());
         let held = matches!(standing, Standing::Held { .. });
-        let taken = self.hand_over(listing, Pass::New).await?;
+        let taken = self.hand_over(listing, Pass::New, None, began).await?;
         if !taken || held {
             return Ok(false);
         }
@@ -81,7 +84,13 @@ impl ListingTask {
         let now = self.clock.now();
         let span = again.due(schedule, now);
         let until = self.cursor.covered_until;
-        let Some(window) = Window::new(until - span, until) else {
+        let whole = span >= schedule.retention;
+        let mut from = until - span;
+        if whole {
+            // From where it was last listed after it had settled: no hole may stay between.
+            from = from.min(self.checked_until);
+        }
+        let Some(window) = Window::new(from, until) else {
             return Ok(false);
         };
         let found = self.connector.relist(&self.stream, window).await;
@@ -92,13 +101,9 @@ impl ListingTask {
             more: false,
             standing,
         });
-        let pass = if span >= schedule.retention {
-            Pass::Whole
-        } else {
-            Pass::Again
-        };
+        let pass = if whole { Pass::Whole } else { Pass::Again };
         // A pass that failed or was not taken is due again.
-        if self.hand_over(listing, pass).await? {
+        if self.hand_over(listing, pass, Some(window), now).await? {
             again.done(schedule, now, span);
         }
         Ok(false)
@@ -109,6 +114,8 @@ impl ListingTask {
         &mut self,
         outcome: Result<Listing, FetchError>,
         pass: Pass,
+        span: Option<Window>,
+        began: DateTime<Utc>,
     ) -> Result<bool, Stop> {
         let failed = outcome.as_ref().err().cloned();
         let (reply, answer) = oneshot::channel();
@@ -116,10 +123,15 @@ impl ListingTask {
             stream: self.stream.clone(),
             outcome,
             pass,
+            span,
+            began,
             reply,
         };
         self.messages.send(message).await.map_err(|_| Stop::Gone)?;
         let listed = answer.await.map_err(|_| Stop::Gone)?;
+        if let Some(checked_until) = listed.checked_until {
+            self.checked_until = checked_until;
+        }
         match (failed, listed.cursor) {
             (Some(error), _) => Err(Stop::Failed(error)),
             (None, Some(cursor)) => {

@@ -56,8 +56,9 @@ impl Notice {
             }
         };
         let facts = json!({
-            "from": gap.window.from(), "until": gap.window.until(),
-            "state": gap.state, "reason": gap.reason,
+            "gap_id": gap.id, "from": gap.window.from(), "until": gap.window.until(),
+            "state": gap.state, "cause": gap.cause, "reason": gap.reason,
+            "expires": gap.expires, "filled": gap.filled, "acknowledged": gap.acknowledged,
         });
         Self {
             stream: gap.stream.clone(),
@@ -98,6 +99,17 @@ impl Notice {
         }
     }
 
+    /// Of two gaps that are found at the same instant each has its own.
+    fn id(&self) -> String {
+        let at = self.at.timestamp_millis();
+        let mut id = format!("{}:{}:{at}", self.name, self.stream);
+        if let Some(gap) = self.facts.get("gap_id").and_then(Value::as_str) {
+            id.push(':');
+            id.push_str(gap);
+        }
+        id
+    }
+
     /// The frame that carries it.
     pub fn frame(&self, tenant: &TenantId) -> Frame {
         let mut body = json!({
@@ -113,12 +125,7 @@ impl Notice {
         let item = Envelope {
             kind: Kind::Internal,
             stream: self.stream.clone(),
-            id: format!(
-                "{}:{}:{}",
-                self.name,
-                self.stream,
-                self.at.timestamp_millis()
-            ),
+            id: self.id(),
             time: Some(self.at),
             fetched_at: self.at,
             payload: Bytes::from(body.to_string()),

@@ -2,11 +2,16 @@
 //! where there is one, else from the store alone.
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{GapState, JobId};
+use exfilwatch_model::JobId;
 use exfilwatch_state::{StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::ledger::IntervalState::{Filled, Lost, Open};
+use crate::pipeline::ledger::{self, Interval};
 use crate::pipeline::watch::Shown;
+
+/// Most intervals that a report names.
+pub const DUE_MAX: usize = 20;
 
 /// One stream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +22,9 @@ pub struct StreamLine {
     pub lag_seconds: Option<i64>,
     /// Everything before it is delivered or in the outbox.
     pub low_water: Option<DateTime<Utc>>,
+    /// Everything before it is complete, or a gap.
+    #[serde(default)]
+    pub complete_until: Option<DateTime<Utc>>,
     /// Latest event time seen by this process.
     pub last_event: Option<DateTime<Utc>>,
     /// Records read by this process.
@@ -73,10 +81,19 @@ pub struct Report {
     pub streams: Vec<StreamLine>,
     /// Lanes.
     pub lanes: Vec<LaneLine>,
-    /// Gaps that are not filled.
+    /// Intervals that are not filled.
     pub gaps_open: usize,
-    /// Gaps that cannot be filled.
+    /// Intervals that are lost and not acknowledged.
     pub gaps_lost: usize,
+    /// Intervals that are lost and acknowledged.
+    #[serde(default)]
+    pub gaps_acknowledged: usize,
+    /// Intervals that were missing and are filled.
+    #[serde(default)]
+    pub gaps_filled: usize,
+    /// The open and the lost ones that somebody has to do something about, at most [`DUE_MAX`].
+    #[serde(default)]
+    pub due: Vec<Interval>,
     /// Entries in quarantine.
     pub quarantined: usize,
 }
@@ -92,6 +109,7 @@ impl Report {
             stream: stream.to_string(),
             lag_seconds: health.low_water.map(|at| (now - at).num_seconds()),
             low_water: health.low_water,
+            complete_until: health.complete_until,
             last_event: health.last_event,
             records: health.records,
             duplicates: health.duplicates,
@@ -119,6 +137,7 @@ impl Report {
 
     /// From the store of a process that is not running.
     pub fn at_rest(store: &dyn StateStore, now: DateTime<Utc>) -> Result<Self, StateError> {
+        let ledgers = ledger::read(store)?;
         let streams = store
             .watermarks(&JobId::live())?
             .into_iter()
@@ -126,6 +145,7 @@ impl Report {
                 stream: mark.stream.to_string(),
                 lag_seconds: Some((now - mark.at).num_seconds()),
                 low_water: Some(mark.at),
+                complete_until: ledgers.get(&mark.stream).map(|known| known.complete_until),
                 last_event: None,
                 records: 0,
                 duplicates: 0,
@@ -163,8 +183,15 @@ impl Report {
         store: &dyn StateStore,
         now: DateTime<Utc>,
     ) -> Result<Self, StateError> {
-        let gaps = store.gaps()?;
-        let count = |state| gaps.iter().filter(|gap| gap.state == state).count();
+        let mut intervals = ledger::all_intervals(store, now)?;
+        intervals.retain(Interval::is_gap);
+        let count = |state, due| {
+            let meant = |one: &&Interval| one.state == state && one.is_due() == due;
+            intervals.iter().filter(meant).count()
+        };
+        let (gaps_open, gaps_lost) = (count(Open, true), count(Lost, true));
+        let (gaps_acknowledged, gaps_filled) = (count(Lost, false), count(Filled, false));
+        let due = intervals.into_iter().filter(Interval::is_due);
         Ok(Self {
             running,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -172,8 +199,11 @@ impl Report {
             paused,
             streams,
             lanes,
-            gaps_open: count(GapState::Open),
-            gaps_lost: count(GapState::Lost),
+            gaps_open,
+            gaps_lost,
+            gaps_acknowledged,
+            gaps_filled,
+            due: due.take(DUE_MAX).collect(),
             quarantined: store.quarantined()?.len(),
         })
     }

@@ -28,7 +28,7 @@ use crate::pipeline::notice::Notice;
 const FINDINGS_KEPT: TimeDelta = TimeDelta::days(SEEN_DAYS.cast_signed());
 
 /// How long a record may come after its time before windows stop waiting for it.
-const LATENESS: TimeDelta = TimeDelta::hours(96);
+pub const LATENESS: TimeDelta = TimeDelta::hours(96);
 
 /// The record readers of one tenant, by product.
 #[derive(Debug, Clone)]

@@ -26,6 +26,12 @@ pub struct StreamHealth {
     pub last_event: Option<DateTime<Utc>>,
     /// Everything before it is delivered or in the outbox.
     pub low_water: Option<DateTime<Utc>>,
+    /// Everything before it is complete, or a gap.
+    pub complete_until: Option<DateTime<Utc>>,
+    /// Seconds of gaps that are not filled.
+    pub gap_open_seconds: i64,
+    /// Seconds of gaps that cannot be filled and that nobody has acknowledged.
+    pub gap_lost_seconds: i64,
     /// Items that were listed for the first time since the process began.
     pub items_listed: u64,
     /// Items that were fetched to their last page since the process began.

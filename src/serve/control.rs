@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exfilwatch_model::{Clock, Gap};
+use exfilwatch_model::Clock;
 use exfilwatch_state::StateStore;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,7 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::committer::{Committer, chain};
 use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::ledger;
 use crate::pipeline::report::Report;
 use crate::pipeline::watch::Watch;
 
@@ -38,8 +40,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Request {
     /// The status report.
     Status,
-    /// The ledger's gaps.
+    /// Every interval of the ledger.
     Gaps,
+    /// Takes note of a gap that cannot be filled.
+    Acknowledge {
+        /// Id of the gap, or its first digits.
+        id: String,
+        /// What is said of it.
+        reason: String,
+    },
     /// Runs a job and reports its progress.
     Backfill(JobRequest),
 }
@@ -49,6 +58,8 @@ pub enum Request {
 pub struct Answers {
     /// The pipeline.
     pub watch: Watch,
+    /// Writes.
+    pub committer: Committer,
     /// The store, for reading.
     pub store: Arc<dyn StateStore>,
     /// The clock.
@@ -121,9 +132,37 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             let report = Report::live(&answers.watch.copy(), &*answers.store, answers.clock.now());
             write_line(&mut write, &or_error(report)).await
         }
-        Ok(Request::Gaps) => write_line(&mut write, &or_error(answers.store.gaps())).await,
+        Ok(Request::Gaps) => {
+            let intervals = ledger::all_intervals(&*answers.store, answers.clock.now());
+            write_line(&mut write, &or_error(intervals)).await
+        }
+        Ok(Request::Acknowledge { id, reason }) => {
+            let answer = acknowledge(answers, &id, &reason).await;
+            write_line(&mut write, &answer).await
+        }
         Ok(Request::Backfill(request)) => run_job(&mut write, answers, request).await,
         Err(error) => write_line(&mut write, &json!({ "error": error.to_string() })).await,
+    }
+}
+
+/// The gap as it is now, or why not.
+async fn acknowledge(answers: &Answers, id: &str, reason: &str) -> Value {
+    let known = match answers.store.gaps() {
+        Ok(known) => known,
+        Err(error) => return json!({ "error": chain(&error) }),
+    };
+    let now = answers.clock.now();
+    let gap = match ledger::acknowledge(&known, id, reason, now) {
+        Ok(gap) => gap,
+        Err(why) => return json!({ "ok": { "Err": why } }),
+    };
+    match answers
+        .committer
+        .commit(ledger::acknowledged(&gap, now))
+        .await
+    {
+        Ok(_) => json!({ "ok": { "Ok": gap } }),
+        Err(error) => json!({ "error": chain(&error) }),
     }
 }
 
@@ -145,7 +184,7 @@ async fn run_job(
 fn or_error<T: Serialize>(outcome: Result<T, exfilwatch_state::StateError>) -> Value {
     match outcome {
         Ok(value) => json!({ "ok": value }),
-        Err(error) => json!({ "error": crate::pipeline::committer::chain(&error) }),
+        Err(error) => json!({ "error": chain(&error) }),
     }
 }
 
@@ -213,9 +252,4 @@ pub async fn ask<T: for<'de> Deserialize<'de>>(
                 "the running process does not answer",
             ))
         })
-}
-
-/// The ledger's gaps, from a running process if there is one.
-pub async fn gaps(state_folder: &Path) -> io::Result<Option<Vec<Gap>>> {
-    ask(state_folder, &Request::Gaps).await
 }

@@ -170,6 +170,15 @@ fn streams(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
     page.gauges("stream_lag_seconds", "Age of the low-water", lag);
     let open = labelled().map(|(l, h)| (l, i64::try_from(h.open_items).unwrap_or(i64::MAX)));
     page.gauges("stream_open_items", "Items of work that wait", open);
+    let open = labelled().map(|(l, h)| (l, h.gap_open_seconds));
+    page.gauges("gap_seconds", "Length of gaps that are not filled", open);
+    let lost = labelled().map(|(l, h)| (l, h.gap_lost_seconds));
+    let help = "Length of gaps that cannot be filled and that nobody has acknowledged";
+    page.gauges("gap_lost_seconds", help, lost);
+    let incomplete =
+        labelled().filter_map(|(l, h)| Some((l, (now - h.complete_until?).num_seconds())));
+    let help = "Age of the instant before which everything is complete or a gap";
+    page.gauges("stream_incomplete_seconds", help, incomplete);
     let held = labelled().map(|(l, h)| (l, i64::from(h.held.is_some())));
     page.gauges("stream_held", "1 while the vendor refuses the stream", held);
 }

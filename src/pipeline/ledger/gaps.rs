@@ -8,6 +8,8 @@ use exfilwatch_model::gap::{Acknowledged, Filled};
 use exfilwatch_model::{Gap, GapCause, GapState, StreamId, Window};
 use exfilwatch_state::Commit;
 
+use crate::pipeline::notice::Notice;
+
 /// Most gaps kept of a stream. Beyond them a new one is joined to its nearest neighbour of the same
 /// kind: the interval grows, nothing is forgotten.
 const GAPS_PER_STREAM_MAX: usize = 200;
@@ -175,6 +177,17 @@ pub fn acknowledge(
         acknowledged: Some(Acknowledged { at, reason }),
         ..gap.clone()
     })
+}
+
+/// A gap that was acknowledged, as it is written and told to the receivers.
+pub fn acknowledged(gap: &Gap, now: DateTime<Utc>) -> Commit {
+    let mut notice = Notice::gap(gap.clone());
+    notice.at = now;
+    Commit {
+        frames: vec![notice.frame(gap.stream.tenant())],
+        gaps: vec![gap.clone()],
+        ..Commit::default()
+    }
 }
 
 /// Open gaps that somebody else than the poller must fill, the one that expires first at the front;

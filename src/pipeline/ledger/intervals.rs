@@ -75,6 +75,14 @@ impl Interval {
     }
 }
 
+/// Seconds of the intervals in a state that somebody has to do something about.
+pub fn seconds_due(intervals: &[Interval], state: IntervalState) -> i64 {
+    let due = intervals
+        .iter()
+        .filter(|one| one.state == state && one.is_due());
+    due.map(|one| (one.until - one.from).num_seconds()).sum()
+}
+
 /// What decides the state of an instant; the least of what applies to it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
@@ -212,6 +220,7 @@ fn describe(mut interval: Interval, of: &[&Gap]) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use IntervalState::{Complete, Lost, Open};
     use chrono::TimeDelta;
     use exfilwatch_model::gap::{Acknowledged, Filled};
     use exfilwatch_model::{GapCause, JobId, Window};
@@ -263,12 +272,11 @@ mod tests {
             gap(11, 12, GapState::Open, "blob d"),
         ];
         let found = intervals(&stream(), Some(&ledger(0, 50)), &gaps, at(100));
-        use IntervalState::{Complete, Filled as F, Lost, Open};
         assert_eq!(
             shape(&found),
             [
                 (0, 2, Complete),
-                (2, 4, F),
+                (2, 4, IntervalState::Filled),
                 (4, 10, Complete),
                 (10, 11, Lost),
                 (11, 12, Open),

@@ -20,12 +20,11 @@ use exfilwatch_state::{JobState, StateError, StateStore};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use gaps::{Changes, acknowledge, fill, lose, note, worth_filling};
-pub use intervals::{Interval, IntervalState, intervals};
+use crate::pipeline::step::LATENESS;
 
-/// How late a record may come after its time: what lies this far below the low-water gets no more
-/// of what is listed.
-pub const LATENESS: TimeDelta = TimeDelta::hours(96);
+pub use gaps::{Changes, acknowledge, acknowledged, fill, lose, note, worth_filling};
+pub use intervals::{Interval, IntervalState, intervals, seconds_due};
+
 /// Room at the lower end of what the vendor keeps: connectors ask for a little less than all.
 const REACH_MARGIN: TimeDelta = TimeDelta::minutes(10);
 

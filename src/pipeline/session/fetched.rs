@@ -3,12 +3,11 @@
 use chrono::TimeDelta;
 use exfilwatch_connectors::FetchError;
 use exfilwatch_model::{Gap, GapCause, GapState, Page, Window, WorkItem};
-use exfilwatch_state::{Commit, DoneItem, Quarantined};
+use exfilwatch_state::{Commit, DoneItem, Quarantined, StateError};
 use tokio::sync::oneshot;
 
 use super::Session;
 use super::take::After;
-use crate::pipeline::notice::Notice;
 use crate::pipeline::worklist::{ItemKey, after_failure, key_of};
 
 /// What an item may hold when it has no expiry of its own to tell (google: windows of an hour).
@@ -58,20 +57,24 @@ impl Session<'_> {
         }
     }
 
-    pub(super) fn ended(&mut self, key: &ItemKey, outcome: Result<(), FetchError>) {
+    pub(super) fn ended(
+        &mut self,
+        key: &ItemKey,
+        outcome: Result<(), FetchError>,
+    ) -> Result<(), StateError> {
         self.work.release(key);
-        let Err(error) = outcome else { return };
+        let Err(error) = outcome else { return Ok(()) };
         let now = self.shared.clock.now();
         let Some(item) = self.work.item(key).cloned() else {
-            return;
+            return Ok(());
         };
         match &error {
-            FetchError::Gone { what } => self.give_up(&item, what, GapState::Lost, None),
+            FetchError::Gone { what } => self.give_up(&item, what, GapState::Lost, None)?,
             FetchError::Poison { what } => {
                 let (stream, key) = (item.stream.clone(), item.key.clone());
                 let body = item.body.clone().into();
                 let entry = Quarantined::new(stream, key, what.clone(), now, body);
-                self.give_up(&item, what, GapState::Open, Some(entry));
+                self.give_up(&item, what, GapState::Open, Some(entry))?;
             }
             FetchError::Throttled { after, .. } => {
                 let asked = after.and_then(|after| TimeDelta::from_std(after).ok());
@@ -98,6 +101,7 @@ impl Session<'_> {
                 self.failed(&item.stream, &error, true);
             }
         }
+        Ok(())
     }
 
     /// The item cannot be had: the ledger says so, and the item is finished.
@@ -107,7 +111,7 @@ impl Session<'_> {
         what: &str,
         state: GapState,
         quarantined: Option<Quarantined>,
-    ) {
+    ) -> Result<(), StateError> {
         let key = key_of(item);
         tracing::error!(stream = %item.stream, item = %item.key, reason = %what, "item given up");
         let mut with = self.done(&key);
@@ -131,10 +135,11 @@ impl Session<'_> {
                 &reason,
                 found_at,
             );
-            self.ingest.stage_notice(&Notice::gap(gap));
+            self.note_gap(gap)?;
         }
         self.ingest.stage_commit(with);
         self.after.push(After::Finished(key));
+        Ok(())
     }
 }
 

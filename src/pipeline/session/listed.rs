@@ -1,16 +1,15 @@
 //! What a listing means for the store: new items with the cursor that covers them, and gaps.
 
+use chrono::{DateTime, Utc};
 use exfilwatch_connectors::Listing;
-use exfilwatch_model::StreamId;
+use exfilwatch_model::{StreamId, Window};
 use exfilwatch_state::{Commit, StateError};
 use tokio::sync::oneshot;
 
-use super::relisted::relisted_mark;
 use super::take::{After, answer};
 use super::{End, Session};
 use crate::pipeline::fetch::{Listed, Pass};
 use crate::pipeline::listing::only_new;
-use crate::pipeline::notice::Notice;
 use crate::pipeline::worklist::key_of;
 
 /// Open items of a stream above which nothing more is listed.
@@ -23,18 +22,11 @@ impl Session<'_> {
         &mut self,
         stream: StreamId,
         listing: Listing,
-        pass: Pass,
+        (pass, span, began): (Pass, Option<Window>, DateTime<Utc>),
         reply: oneshot::Sender<Listed>,
     ) -> Result<(), End> {
         if self.has_work_enough(&stream, pass) {
-            let cursor = self.cursors.get(&stream).cloned();
-            answer(
-                reply,
-                Listed {
-                    cursor,
-                    taken: false,
-                },
-            );
+            answer(reply, self.not_taken(&stream));
             return Ok(());
         }
         let store = &self.shared.store;
@@ -50,21 +42,15 @@ impl Session<'_> {
         if self.cursors.get(&stream) != Some(&cursor) {
             with.cursors.push((stream.clone(), cursor.clone()));
         }
-        if pass == Pass::Whole {
-            with.jobs
-                .extend(relisted_mark(&stream, self.shared.clock.now()));
-        }
+        self.ingest.stage_commit(with);
+        // What is new begins where the last listing ended.
+        let covered = self.cursors.get(&stream).map(|old| old.covered_until);
+        let new = || Window::new(covered?, cursor.covered_until);
+        self.settle(&stream, span.or_else(new), began, pass)?;
         // A span that is lost is noted together with the cursor that passes it.
         for gap in listing.gaps {
-            tracing::error!(
-                %stream, from = %gap.window.from(), until = %gap.window.until(),
-                reason = %gap.reason, "gap"
-            );
-            let notice = Notice::gap(gap);
-            with.frames.push(notice.frame(stream.tenant()));
-            with.gaps.extend(notice.gap);
+            self.note_gap(gap)?;
         }
-        self.ingest.stage_commit(with);
         self.stands(&stream, listing.standing);
         self.after.push(After::Listed {
             stream,
@@ -73,6 +59,15 @@ impl Session<'_> {
             reply,
         });
         Ok(())
+    }
+
+    /// The answer to a listing that was not taken.
+    pub(super) fn not_taken(&self, stream: &StreamId) -> Listed {
+        Listed {
+            cursor: self.cursors.get(stream).cloned(),
+            checked_until: self.ledgers.get(stream).map(|known| known.checked_until),
+            taken: false,
+        }
     }
 
     /// Whether a listing is put off: fetching is paused or refused, or many items wait. A span that is

@@ -2,12 +2,13 @@
 //!
 //! It takes what the listing and fetching tasks bring (`take`), stages what a listing (`listed`) or a
 //! fetch (`fetched`) means for the store, and answers once it is committed. What the vendor refuses
-//! is held (`hold`); every half minute time is let pass (`tick`).
+//! is held (`hold`); every half minute time is let pass (`tick`). What all that means for completeness
+//! stands in `ledger`.
 
 mod fetched;
 mod hold;
+mod ledger;
 mod listed;
-mod relisted;
 mod take;
 mod tick;
 
@@ -17,8 +18,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::Connector;
-use exfilwatch_model::{Cursor, StreamId, Window};
-use exfilwatch_state::{Commit, JobState, StateError};
+use exfilwatch_model::{Cursor, Gap, StreamId, Window};
+use exfilwatch_state::StateError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,11 +27,11 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::committer::CommitError;
 use crate::pipeline::fetch::{Message, fetch};
 use crate::pipeline::ingest::{Ingest, IngestError};
+use crate::pipeline::ledger::StreamLedger;
 use crate::pipeline::listing::ListingTask;
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::worklist::WorkList;
 use hold::Hold;
-use relisted::{relisted, relisted_mark};
 use take::{After, MESSAGES_MAX};
 
 /// How often watermarks are written and old things forgotten, by the run's clock.
@@ -68,8 +69,12 @@ pub(crate) struct Session<'a> {
     cursors: BTreeMap<StreamId, Cursor>,
     by_stream: BTreeMap<StreamId, Arc<dyn Connector>>,
     held: BTreeMap<StreamId, Hold>,
-    /// When the whole retention of a stream was last listed again.
-    relisted: BTreeMap<StreamId, DateTime<Utc>>,
+    /// How complete each stream is.
+    ledgers: BTreeMap<StreamId, StreamLedger>,
+    /// Gaps as they are when what is staged is written; `None` when the store says it.
+    gaps: Option<Vec<Gap>>,
+    /// Streams that are read again since the store was lost, and from where.
+    restarted: Vec<(StreamId, DateTime<Utc>)>,
     messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
     tasks: TaskTracker,
     cancel: CancellationToken,
@@ -91,6 +96,7 @@ impl<'a> Session<'a> {
         let mut work = WorkList::default();
         let mut cursors = BTreeMap::new();
         let mut by_stream = BTreeMap::new();
+        let mut restarted = Vec::new();
         for connector in &config.connectors {
             for stream in connector.streams() {
                 work.put(shared.store.work(&stream)?);
@@ -99,6 +105,7 @@ impl<'a> Session<'a> {
                     None => {
                         // After a rebuild of the store the mirror knows how far the stream was.
                         let restart = shared.store.restart_from(&stream)?;
+                        restarted.extend(restart.map(|from| (stream.clone(), from)));
                         let from = restart.unwrap_or(now - config.first_run);
                         first_cursor(&**connector, &stream, from, now)
                     }
@@ -107,7 +114,8 @@ impl<'a> Session<'a> {
                 by_stream.insert(stream, connector.clone());
             }
         }
-        let relisted = relisted(&*shared.store, by_stream.keys())?;
+        let mut ledgers = crate::pipeline::ledger::read(&*shared.store)?;
+        ledgers.retain(|stream, _| by_stream.contains_key(stream));
         let ingest = Ingest::restore(
             config.step.clone(),
             shared.store.clone(),
@@ -122,7 +130,9 @@ impl<'a> Session<'a> {
             cursors,
             by_stream,
             held: BTreeMap::new(),
-            relisted,
+            ledgers,
+            gaps: None,
+            restarted,
             messages: mpsc::channel(MESSAGES_MAX),
             tasks: TaskTracker::new(),
             cancel: shared.shutdown.child_token(),
@@ -133,7 +143,9 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) async fn run(&mut self) -> End {
-        self.mark_first_listing().await;
+        if let Err(end) = self.open_ledgers().await {
+            return end;
+        }
         self.start_listing();
         let mut tick = tokio::time::interval(self.shared.clock.real(TICK).max(MIN_TICK));
         let mut paused = self.shared.paused.clone();
@@ -154,38 +166,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A stream that is new counts as listed whole now: its first listing is just that.
-    async fn mark_first_listing(&mut self) {
-        let now = self.shared.clock.now();
-        let new = self
-            .by_stream
-            .keys()
-            .filter(|stream| !self.relisted.contains_key(*stream));
-        let jobs: Vec<JobState> = new
-            .filter_map(|stream| relisted_mark(stream, now))
-            .collect();
-        if !jobs.is_empty() {
-            self.shared
-                .committer
-                .ride_along(Commit {
-                    jobs,
-                    ..Commit::default()
-                })
-                .await;
-        }
-    }
-
     fn start_listing(&mut self) {
         for (stream, connector) in &self.by_stream {
-            let relisted = self.relisted.get(stream).copied();
-            let Some(cursor) = self.cursors.get(stream).cloned() else {
+            let (Some(cursor), Some(ledger)) =
+                (self.cursors.get(stream).cloned(), self.ledgers.get(stream))
+            else {
                 continue;
             };
             let task = ListingTask {
                 connector: connector.clone(),
                 stream: stream.clone(),
                 cursor,
-                relisted: relisted.unwrap_or_else(|| self.shared.clock.now()),
+                relisted: ledger.relisted,
+                checked_until: ledger.checked_until,
                 clock: self.shared.clock.clone(),
                 messages: self.messages.0.clone(),
                 shutdown: self.cancel.clone(),

@@ -42,6 +42,7 @@ impl Session<'_> {
             self.take(message)?;
         }
         self.ingest.flush(self.shared.clock.now()).await?;
+        self.gaps = None;
         for after in std::mem::take(&mut self.after) {
             self.follow(after);
         }
@@ -54,9 +55,11 @@ impl Session<'_> {
                 stream,
                 outcome: Ok(listing),
                 pass,
+                span,
+                began,
                 reply,
             } => {
-                self.listed(stream, listing, pass, reply)?;
+                self.listed(stream, listing, (pass, span, began), reply)?;
             }
             Message::Listed {
                 stream,
@@ -65,18 +68,11 @@ impl Session<'_> {
                 ..
             } => {
                 self.failed(&stream, &error, false);
-                let cursor = self.cursors.get(&stream).cloned();
-                answer(
-                    reply,
-                    Listed {
-                        cursor,
-                        taken: false,
-                    },
-                );
+                answer(reply, self.not_taken(&stream));
             }
             Message::Page { item, page, reply } => self.page(item, &page, reply),
             Message::Panicked(why) => return Err(End::Rebuild(why)),
-            Message::Ended { item, outcome } => self.ended(&item, outcome),
+            Message::Ended { item, outcome } => self.ended(&item, outcome)?,
         }
         Ok(())
     }
@@ -92,7 +88,7 @@ impl Session<'_> {
             } => {
                 let listed = items.len() as u64;
                 self.work.put(items);
-                self.cursors.insert(stream.clone(), cursor.clone());
+                self.cursors.insert(stream.clone(), cursor);
                 let now = self.shared.clock.now();
                 self.shared.watch.stream(&stream, |health| {
                     health.last_success = Some(now);
@@ -102,8 +98,8 @@ impl Session<'_> {
                 answer(
                     reply,
                     Listed {
-                        cursor: Some(cursor),
                         taken: true,
+                        ..self.not_taken(&stream)
                     },
                 );
             }

@@ -14,9 +14,10 @@ impl Session<'_> {
         let now = self.shared.clock.now();
         for item in self.work.expired(now) {
             let what = "the vendor kept it until now and no longer";
-            self.give_up(&item, what, GapState::Lost, None);
+            self.give_up(&item, what, GapState::Lost, None)?;
         }
         let marks = self.low_waters();
+        self.proceed(&marks)?;
         self.ingest.stage_commit(self.changed_watermarks(&marks));
         // A stream that is refused does not keep the others' windows open.
         let held = &self.held;
