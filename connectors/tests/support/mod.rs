@@ -17,7 +17,7 @@ use exfilwatch_connectors::options::{GoogleWorkspaceOptions, Office365Options};
 use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
-use exfilwatch_connectors::{Connector, FetchError};
+use exfilwatch_connectors::{Connector, FetchError, Standing};
 use exfilwatch_model::{
     Clock, Cursor, Domains, Gap, Malformed, SecretSource, StreamId, Window, WorkItem,
 };
@@ -181,6 +181,7 @@ impl Stage {
             seen: BTreeMap::new(),
             gaps: Vec::new(),
             malformed: Vec::new(),
+            standings: BTreeMap::new(),
             errors: Vec::new(),
             connector,
         }
@@ -208,6 +209,8 @@ pub(crate) struct Caller {
     pub(crate) seen: BTreeMap<String, usize>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) malformed: Vec<Malformed>,
+    /// How each stream stood at its last listing.
+    pub(crate) standings: BTreeMap<StreamId, Standing>,
     /// What would have to be told or quarantined.
     pub(crate) errors: Vec<(String, FetchError)>,
 }
@@ -237,6 +240,7 @@ impl Caller {
                     assert!(listing.cursor.covered_until >= cursor.covered_until);
                     self.take(listing.items);
                     self.gaps.extend(listing.gaps);
+                    self.standings.insert(stream.clone(), listing.standing);
                     self.cursors.insert(stream.clone(), listing.cursor);
                     if !listing.more {
                         return;
