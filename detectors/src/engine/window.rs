@@ -22,7 +22,7 @@ use super::quotes::Quotes;
 use super::single::{cut, interest, is_late};
 use super::trailing::{Trailing, Window};
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
-use crate::rules::{Above, Counted, Kind, Rule, RuleSet, Tier, WindowBase};
+use crate::rules::{Above, Also, Counted, Kind, Rule, RuleSet, Tier, WindowBase};
 
 /// A window rule at work for one tenant and job.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ struct Parts<'a> {
     bases: &'a [WindowBase],
     group_by: &'a [String],
     counted: &'a Counted,
+    also: &'a [Also],
     tiers: &'a [Tier],
     period_ms: i64,
 }
@@ -56,6 +57,7 @@ fn parts(rule: &Rule) -> Option<Parts<'_>> {
             bases,
             group_by,
             counted,
+            also,
             tiers,
             period_ms,
         } => Some(Parts {
@@ -63,6 +65,7 @@ fn parts(rule: &Rule) -> Option<Parts<'_>> {
             bases,
             group_by,
             counted,
+            also,
             tiers,
             period_ms: *period_ms,
         }),
@@ -198,6 +201,7 @@ fn sweep(
     let mut edges = vec![0_i32; entries.len() + 1];
     let mut trip: Option<EntryId> = None;
     let mut highest: Option<Tier> = None;
+    let further = Further::new(parts, entries);
     for tier in parts.tiers {
         let mut windows = Trailing::new(parts.counted, parts.bases, entries, tier.span_ms);
         while let Some(Window { start, end, size }) = windows.next() {
@@ -209,6 +213,7 @@ fn sweep(
             if last.time_ms < from_ms
                 || size < tier.threshold
                 || !tier.above.as_ref().is_none_or(is_above)
+                || !further.is_met(start, end)
             {
                 continue;
             }
@@ -233,6 +238,35 @@ fn sweep(
         trip: trip?,
         tier: highest?,
     })
+}
+
+/// Values of the further fields that a window must hold, by entry.
+struct Further<'a> {
+    also: &'a [Also],
+    values: Vec<Vec<Option<u64>>>,
+}
+
+impl<'a> Further<'a> {
+    fn new(parts: &Parts<'a>, entries: &[(EntryId, &Entry)]) -> Self {
+        let value = |entry: &Entry, also: &Also| {
+            let view = entry.view()?;
+            let text = view.field(parts.rule.layout.place(&also.field)?)?;
+            Some(hash_of(&normal_entity(text)))
+        };
+        let of = |also: &Also| entries.iter().map(|(_, e)| value(e, also)).collect();
+        Self {
+            also: parts.also,
+            values: parts.also.iter().map(of).collect(),
+        }
+    }
+
+    fn is_met(&self, start: usize, end: usize) -> bool {
+        self.also.iter().zip(&self.values).all(|(also, values)| {
+            let window = values.get(start..end).unwrap_or_default();
+            let distinct: BTreeSet<u64> = window.iter().copied().flatten().collect();
+            distinct.len() as u64 >= also.least
+        })
+    }
 }
 
 /// Texts of some fields in normal form; `None` where the event lacks one.

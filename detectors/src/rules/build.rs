@@ -254,6 +254,7 @@ fn window(
             bases: window.bases,
             group_by: window.group_by,
             counted: window.counted,
+            also: window.also,
             tiers: window.tiers,
             period_ms: window.period_ms,
         },

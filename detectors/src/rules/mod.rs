@@ -26,5 +26,5 @@ pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 
-pub(crate) use rule::{Above, FirstSeen, Layout, Usual, WindowBase};
+pub(crate) use rule::{Above, Also, FirstSeen, Layout, Usual, WindowBase};
 pub(crate) use template::Piece;

@@ -52,6 +52,15 @@ pub struct WindowBase {
     pub key: Vec<String>,
 }
 
+/// Least number of distinct values of a further field in the same window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Also {
+    /// The field.
+    pub field: String,
+    /// How many.
+    pub least: u64,
+}
+
 /// Most bases of a window: which of them an event matched is kept in a word.
 pub(crate) const BASES_MAX: usize = 64;
 
@@ -127,6 +136,8 @@ pub enum Kind {
         group_by: Vec<String>,
         /// What is counted.
         counted: Counted,
+        /// What a window must hold besides.
+        also: Vec<Also>,
         /// The conditions, highest level first.
         tiers: Vec<Tier>,
         /// Length of the aligned period of a finding, in milliseconds.
@@ -246,9 +257,15 @@ impl Rule {
                 let new = first_seen.iter().flat_map(|new| new.fields.clone());
                 fields.iter().cloned().chain(new).collect()
             }
-            Kind::Window { bases, counted, .. } => {
+            Kind::Window {
+                bases,
+                counted,
+                also,
+                ..
+            } => {
                 let mut fields: Vec<String> =
                     bases.iter().flat_map(|base| base.key.clone()).collect();
+                fields.extend(also.iter().map(|also| also.field.clone()));
                 if let Counted::Values(values) = counted {
                     fields.extend(values.iter().cloned());
                 }

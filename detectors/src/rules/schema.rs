@@ -25,6 +25,7 @@ pub(crate) const OWN_KEYS: &[&str] = &[
     "tiers",
     "above",
     "first_seen",
+    "also",
 ];
 
 /// Our keys of one document.
@@ -58,6 +59,16 @@ pub(crate) struct OwnKeys {
     pub(crate) above: Option<AboveKey>,
     /// Only what was not there before.
     pub(crate) first_seen: Option<FirstSeenKey>,
+    /// What the window of a `value_count` must hold besides.
+    pub(crate) also: Vec<AlsoKey>,
+}
+
+/// A line of `also`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AlsoKey {
+    pub(crate) field: String,
+    pub(crate) gte: u64,
 }
 
 /// `above: { own_maximum: 3 }` or `above: { deviations: 3 }`.

@@ -11,8 +11,9 @@ use rsigma_parser::{
 use super::build::{Base, span_ms};
 use super::error::{Place, RuleError};
 use super::need::Need;
-use super::rule::{BASES_MAX, Counted, Tier, WindowBase};
+use super::rule::{Also, BASES_MAX, Counted, Tier, WindowBase};
 use super::rule_file::Document;
+use super::schema::AlsoKey;
 use super::usual;
 use crate::contract::Interest;
 
@@ -33,6 +34,7 @@ pub(crate) struct WindowRule {
     pub(crate) matched: Vec<String>,
     pub(crate) group_by: Vec<String>,
     pub(crate) counted: Counted,
+    pub(crate) also: Vec<Also>,
     pub(crate) tiers: Vec<Tier>,
     pub(crate) period_ms: i64,
 }
@@ -67,10 +69,7 @@ pub(crate) fn window(
         let help = "name the base rules by `name` or `id`";
         return Err(place.error("correlation.rules", "it is empty", help));
     };
-    if named.iter().any(|base| base.product != first.product) {
-        let help = "write one rule for each product";
-        return Err(place.error("correlation.rules", "they are of two products", help));
-    }
+    let is_of_one = named.iter().all(|base| base.product == first.product);
     let mut operations: Vec<String> = named
         .iter()
         .flat_map(|base| base.interest.operations.iter().cloned())
@@ -88,13 +87,14 @@ pub(crate) fn window(
         product: first.product,
         service: first.service.clone(),
         interest: Interest {
-            product: Some(first.product),
+            product: is_of_one.then_some(first.product),
             operations,
             need: Need::any(named.iter().map(|base| base.interest.need.clone())),
         },
         matched,
         bases: window_bases(place, sigma, &named)?,
         group_by,
+        also: also(place, document, &counted)?,
         counted,
         period_ms: longest.max(PERIOD_MS_MIN),
         tiers,
@@ -204,6 +204,24 @@ fn condition(place: Place<'_>, sigma: &CorrelationRule) -> Result<(Counted, u64)
         _ => return Err(place.error(key, "`field` belongs to value_count, and only there", help)),
     };
     Ok((counted, threshold))
+}
+
+/// What the same window must hold besides.
+fn also(place: Place<'_>, document: &Document, counted: &Counted) -> Result<Vec<Also>, RuleError> {
+    let lines = &document.own.also;
+    let fits = matches!(counted, Counted::Values(_)) && lines.len() <= KEY_FIELDS_MAX;
+    if !lines.is_empty() && !fits {
+        let help = format!("write at most {KEY_FIELDS_MAX} lines, into a value_count");
+        return Err(place.error("also", "it counts further values of a value_count", help));
+    }
+    let also = |line: &AlsoKey| match line.gte {
+        0 => Err(place.error("also.gte", "0 is always met", "write 1 or more")),
+        least => Ok(Also {
+            field: line.field.clone(),
+            least,
+        }),
+    };
+    lines.iter().map(also).collect()
 }
 
 fn temporal(kind: CorrelationType) -> Option<Counted> {
