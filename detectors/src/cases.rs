@@ -10,8 +10,9 @@ use exfilwatch_model::{Domains, Event, Finding, JobId, NameError, Product, Tenan
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::engine::{Scope, detector};
-use crate::rules::{Case, Expectation, Repeat, Rule, RuleSet};
+use crate::contract::Interest;
+use crate::engine::{Engine, Scope, detector};
+use crate::rules::{Case, Expectation, Kind, Repeat, Rule, RuleSet};
 
 /// Domains of the tenant in a case that names none.
 const INTERNAL_DOMAIN: &str = "corp.example";
@@ -71,23 +72,71 @@ fn findings(
     let internal = case.internal_domains.clone();
     let internal = internal.unwrap_or_else(|| vec![INTERNAL_DOMAIN.to_owned()]);
     let domains = Domains::new(&internal, &case.partners);
+    let mut events = Vec::new();
+    for (record, number) in records(case)?.iter().zip(1..) {
+        let product = product_of(rule, record);
+        let of_record = read(product, record.to_string().as_bytes(), &domains)
+            .map_err(|reason| format!("record {number} cannot be read: {reason}"))?;
+        events.extend(of_record);
+    }
+    Ok(match rule.kind {
+        Kind::Incident { .. } => found_by_all(rules, rule, scope, &events),
+        Kind::Single { .. } | Kind::Window { .. } => found_by_one(rules, place, scope, &events),
+    })
+}
+
+/// Whose record it is. Of a rule over both products, Google's are known by their `id`.
+fn product_of(rule: &Rule, record: &Value) -> Product {
+    let of_other = |interest: &Interest| interest.product != Some(rule.facts.product);
+    if rule.interests.iter().any(of_other) || rule.interests.is_empty() {
+        let is_google = record.pointer("/id/applicationName").is_some();
+        if is_google {
+            Product::GoogleWorkspace
+        } else {
+            Product::M365
+        }
+    } else {
+        rule.facts.product
+    }
+}
+
+/// What a rule alone says of events.
+fn found_by_one(
+    rules: &Arc<RuleSet>,
+    place: usize,
+    scope: &Scope,
+    events: &[Event],
+) -> Vec<Finding> {
     let mut detector = detector(rules, place, scope);
     let mut wanted = Vec::new();
-    for (record, number) in records(case)?.iter().zip(1..) {
-        let events = read(rule.facts.product, record.to_string().as_bytes(), &domains)
-            .map_err(|reason| format!("record {number} cannot be read: {reason}"))?;
-        for event in &events {
-            let operation = event.text(field::OPERATION).unwrap_or_default();
-            rules.index().find(event.product, &operation, &mut wanted);
-            if wanted.contains(&place) {
-                detector.observe(event);
-            }
+    for event in events {
+        let operation = event.text(field::OPERATION).unwrap_or_default();
+        rules.index().find(event.product, &operation, &mut wanted);
+        if wanted.contains(&place) {
+            detector.observe(event);
         }
     }
     let mut found = Vec::new();
     detector.settle(DateTime::<Utc>::MAX_UTC);
     detector.collect(DateTime::<Utc>::UNIX_EPOCH, &mut found);
-    Ok(found)
+    found
+}
+
+/// What a rule that listens to the others says.
+fn found_by_all(
+    rules: &Arc<RuleSet>,
+    rule: &Rule,
+    scope: &Scope,
+    events: &[Event],
+) -> Vec<Finding> {
+    let mut engine = Engine::new(Arc::clone(rules), scope.tenant.clone(), scope.job.clone());
+    for event in events {
+        engine.observe(event);
+    }
+    engine.settle(DateTime::<Utc>::MAX_UTC);
+    let mut found = engine.collect(DateTime::<Utc>::UNIX_EPOCH);
+    found.retain(|finding| finding.rule.id == rule.facts.id);
+    found
 }
 
 /// The records of a case, the repeated ones written out.

@@ -72,7 +72,7 @@ fn summary(rule: &Rule) -> Summary {
         },
         product: facts.product,
         service: rule.service.clone(),
-        operations: rule.interest.operations.clone(),
+        operations: operations(rule),
         status: rule.status.clone(),
         identity: identity(rule),
         conditions: conditions(rule),
@@ -85,6 +85,14 @@ fn summary(rule: &Rule) -> Summary {
         file: rule.file.clone(),
         version: facts.version.clone(),
     }
+}
+
+fn operations(rule: &Rule) -> Vec<String> {
+    let all = rule.interests.iter().flat_map(|one| one.operations.clone());
+    let mut operations: Vec<String> = all.collect();
+    operations.sort();
+    operations.dedup();
+    operations
 }
 
 fn identity(rule: &Rule) -> String {
@@ -109,18 +117,15 @@ fn identity(rule: &Rule) -> String {
         } => {
             format!("{} per {} h", group_by.join(", "), period_ms / 3_600_000)
         }
+        Kind::Incident { period_ms, .. } => format!("person per {} h", period_ms / 3_600_000),
     }
 }
 
 fn conditions(rule: &Rule) -> Vec<String> {
-    let Kind::Window { counted, tiers, .. } = &rule.kind else {
-        return Vec::new();
-    };
-    let what = match counted {
-        Counted::Events => "events".to_owned(),
-        Counted::Values(fields) => format!("distinct {}", fields.join(" and ")),
-        Counted::Bases => "different rules".to_owned(),
-        Counted::Chain => "rules in their order".to_owned(),
+    let (what, tiers) = match &rule.kind {
+        Kind::Single { .. } => return Vec::new(),
+        Kind::Incident { tiers, .. } => ("of risk".to_owned(), tiers),
+        Kind::Window { counted, tiers, .. } => (counted_as(counted), tiers),
     };
     let condition = |tier: &crate::rules::Tier| {
         let minutes = tier.span_ms / 60_000;
@@ -128,6 +133,15 @@ fn conditions(rule: &Rule) -> Vec<String> {
         format!("{least} or more {what} within {minutes} min: {level}")
     };
     tiers.iter().map(condition).collect()
+}
+
+fn counted_as(counted: &Counted) -> String {
+    match counted {
+        Counted::Events => "events".to_owned(),
+        Counted::Values(fields) => format!("distinct {}", fields.join(" and ")),
+        Counted::Bases => "different rules".to_owned(),
+        Counted::Chain => "rules in their order".to_owned(),
+    }
 }
 
 /// What the rules of our own form lack, one sentence each: text for the analyst, and a case that

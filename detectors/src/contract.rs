@@ -75,10 +75,13 @@ pub trait Detector: Send + Debug {
     fn id(&self) -> &str;
 
     /// Which records it wants.
-    fn wants(&self) -> Interest;
+    fn wants(&self) -> Vec<Interest>;
 
     /// Takes an event in and marks what it touches. The same event again changes nothing.
     fn observe(&mut self, event: &Event);
+
+    /// Hears a finding of another detector, as it stands now. Most do not listen.
+    fn hear(&mut self, _finding: &Finding) {}
 
     /// Says that everything before an instant has come, but for what is late. What is measured
     /// against the past (first seen, more than usual) is told only of events before it: pages come

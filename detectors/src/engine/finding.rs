@@ -321,7 +321,7 @@ fn time(id: EntryId) -> DateTime<Utc> {
 }
 
 /// A length of time in words: `24 h`, `30 min`.
-fn span(span_ms: i64) -> String {
+pub(super) fn span(span_ms: i64) -> String {
     match span_ms / 1_000 {
         seconds if seconds % 3_600 == 0 => format!("{} h", seconds / 3_600),
         seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),

@@ -3,10 +3,12 @@
 //! Events go in by `observe`; `collect` gives the findings they touch, once per page. Pure: the
 //! time comes in as an argument, and memory goes out as small changes for the commit.
 
+mod act;
 mod baseline;
 mod entry;
 mod finding;
 mod history;
+mod incident;
 mod ledger;
 mod novelty;
 pub(crate) mod period;
@@ -26,8 +28,9 @@ use exfilwatch_model::{Event, Finding, JobId, Product, TenantId, field};
 
 use crate::contract::{BadState, Counters, Detector, StateChange};
 use crate::native;
-use crate::rules::{Kind, RuleSet};
+use crate::rules::{Kind, Rule, RuleSet};
 pub(crate) use finding::Scope;
+use incident::Incidents;
 use single::Single;
 use window::Windows;
 
@@ -39,6 +42,8 @@ pub struct Engine {
     detectors: Vec<Box<dyn Detector>>,
     places: HashMap<String, usize>,
     found: Vec<usize>,
+    /// Detectors that hear what the others find.
+    listeners: Vec<usize>,
     /// Stored values of detectors that are gone, to be taken away.
     orphans: Vec<(String, StateChange)>,
     orphan_entries: u64,
@@ -60,11 +65,17 @@ impl Engine {
             .map(|d| d.id().to_owned())
             .zip(0..)
             .collect();
+        let listens = |rule: &Rule| matches!(rule.kind, Kind::Incident { .. });
+        let listeners = (0..)
+            .zip(rules.rules())
+            .filter_map(|(place, rule)| listens(rule).then_some(place))
+            .collect();
         Self {
             rules,
             detectors,
             places,
             found: Vec::new(),
+            listeners,
             orphans: Vec::new(),
             orphan_entries: 0,
         }
@@ -101,6 +112,20 @@ impl Engine {
         let mut findings = Vec::new();
         for detector in &mut self.detectors {
             detector.collect(fetched_at, &mut findings);
+        }
+        act::one_alert_each(&self.rules, &mut findings);
+        // Those that listen say something of what the others have found; nobody listens to them.
+        for listener in &self.listeners {
+            if let Some(detector) = self.detectors.get_mut(*listener) {
+                for finding in &findings {
+                    detector.hear(finding);
+                }
+            }
+        }
+        for listener in &self.listeners {
+            if let Some(detector) = self.detectors.get_mut(*listener) {
+                detector.collect(fetched_at, &mut findings);
+            }
         }
         findings
     }
@@ -194,6 +219,7 @@ pub(crate) fn detector(rules: &Arc<RuleSet>, place: usize, scope: &Scope) -> Box
     let kind = rules.rules().get(place).map(|rule| &rule.kind);
     let (rules, scope) = (Arc::clone(rules), scope.clone());
     match kind {
+        Some(Kind::Incident { .. }) => Box::new(Incidents::new(rules, place, scope)),
         Some(Kind::Window { .. }) => Box::new(Windows::new(rules, place, scope)),
         Some(Kind::Single { .. }) | None => Box::new(Single::new(rules, place, scope)),
     }

@@ -22,7 +22,9 @@ pub(crate) fn start_ms(number: i64, period_ms: i64) -> i64 {
 pub(crate) fn longest_span_ms(rule: &Rule) -> i64 {
     match &rule.kind {
         Kind::Single { .. } => 0,
-        Kind::Window { tiers, .. } => tiers.iter().map(|tier| tier.span_ms).max().unwrap_or(0),
+        Kind::Window { tiers, .. } | Kind::Incident { tiers, .. } => {
+            tiers.iter().map(|tier| tier.span_ms).max().unwrap_or(0)
+        }
     }
 }
 
@@ -37,7 +39,10 @@ pub(crate) fn final_before_ms(rule: &Rule, watermark_ms: i64) -> i64 {
             period_ms: Some(period_ms),
             ..
         }
-        | Kind::Window { period_ms, .. } => start_ms(number(watermark_ms, *period_ms), *period_ms),
+        | Kind::Window { period_ms, .. }
+        | Kind::Incident { period_ms, .. } => {
+            start_ms(number(watermark_ms, *period_ms), *period_ms)
+        }
     }
 }
 
@@ -63,7 +68,9 @@ pub(crate) fn expiry(rule: &Rule, finding: &Finding) -> DateTime<Utc> {
             period_ms: Some(period_ms),
             ..
         } => (finding.first_time, *period_ms),
-        Kind::Window { period_ms, .. } => (finding.trip_time, *period_ms),
+        Kind::Window { period_ms, .. } | Kind::Incident { period_ms, .. } => {
+            (finding.trip_time, *period_ms)
+        }
     };
     let end_ms = start_ms(number(time.timestamp_millis(), period_ms) + 1, period_ms);
     DateTime::from_timestamp_millis(end_ms).unwrap_or(time)

@@ -18,7 +18,7 @@ use super::novelty::{KIND_DAY, Novelty};
 use super::period;
 use super::quotes::Quotes;
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
-use crate::rules::{FirstSeen, Kind, Need, Rule, RuleSet};
+use crate::rules::{FirstSeen, Kind, Rule, RuleSet};
 
 /// A single-record rule at work for one tenant and job.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Single {
 fn first_seen(rule: &Rule) -> Option<&FirstSeen> {
     match &rule.kind {
         Kind::Single { first_seen, .. } => first_seen.as_ref(),
-        Kind::Window { .. } => None,
+        Kind::Window { .. } | Kind::Incident { .. } => None,
     }
 }
 
@@ -125,8 +125,8 @@ impl Detector for Single {
         &self.id
     }
 
-    fn wants(&self) -> Interest {
-        interest(&self.rules, self.place)
+    fn wants(&self) -> Vec<Interest> {
+        interests(&self.rules, self.place)
     }
 
     fn observe(&mut self, event: &Event) {
@@ -266,16 +266,9 @@ pub(super) fn cut() -> String {
 }
 
 /// What a rule wants.
-pub(crate) fn interest(rules: &RuleSet, place: usize) -> Interest {
-    let nothing = || Interest {
-        product: None,
-        operations: vec![String::new()],
-        need: Need::Nothing,
-    };
-    rules
-        .rules()
-        .get(place)
-        .map_or_else(nothing, |rule| rule.interest.clone())
+pub(crate) fn interests(rules: &RuleSet, place: usize) -> Vec<Interest> {
+    let rule = rules.rules().get(place);
+    rule.map(|rule| rule.interests.clone()).unwrap_or_default()
 }
 
 /// Whether all that an event could belong to is final.

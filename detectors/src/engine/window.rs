@@ -19,7 +19,7 @@ use super::history::{self, History, KIND_COUNT, KIND_OPEN};
 use super::ledger::{HOP_MS, Ledger};
 use super::period;
 use super::quotes::Quotes;
-use super::single::{cut, interest, is_late};
+use super::single::{cut, interests, is_late};
 use super::trailing::{Trailing, Window};
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
 use crate::rules::{Above, Also, Counted, Kind, Rule, RuleSet, Tier, WindowBase};
@@ -69,7 +69,7 @@ fn parts(rule: &Rule) -> Option<Parts<'_>> {
             tiers,
             period_ms: *period_ms,
         }),
-        Kind::Single { .. } => None,
+        Kind::Single { .. } | Kind::Incident { .. } => None,
     }
 }
 
@@ -309,8 +309,8 @@ impl Detector for Windows {
         &self.id
     }
 
-    fn wants(&self) -> Interest {
-        interest(&self.rules, self.place)
+    fn wants(&self) -> Vec<Interest> {
+        interests(&self.rules, self.place)
     }
 
     fn observe(&mut self, event: &Event) {

@@ -9,7 +9,7 @@ use crate::contract::{Detector, Interest};
 
 /// A native detector: what it wants, and how it is made for a tenant and job.
 pub(crate) struct Native {
-    pub(crate) interest: fn() -> Interest,
+    pub(crate) interests: fn() -> Vec<Interest>,
     pub(crate) build: fn(&TenantId, &JobId) -> Box<dyn Detector>,
 }
 

@@ -12,7 +12,7 @@ use super::interest;
 use super::need::Need;
 use super::rule::{Alert, Kind, Layout, Rule, SHIFTS_MAX, Shift};
 use super::rule_file::{Document, RuleFile, Sigma, product};
-use super::schema::{IdentityKey, IdentityMap, OwnKeys, ShiftKey};
+use super::schema::{IdentityKey, IdentityMap, IncidentKey, OwnKeys, ShiftKey};
 use super::set::Skipped;
 use super::template::Template;
 use super::{usual, window_rule};
@@ -175,6 +175,9 @@ fn single(
         let help = "write a correlation document";
         return Err(place.error("above", "only a correlation counts", help));
     }
+    if let Some(key) = &document.own.incident_of {
+        return incident(place, file, document, sigma, product, key);
+    }
     let first_seen = document.own.first_seen.as_ref();
     let kind = Kind::Single {
         matcher: Arc::new(compiled(place, sigma)?),
@@ -184,11 +187,11 @@ fn single(
             .map(|key| usual::first_seen(place, key))
             .transpose()?,
     };
-    let interest = Interest {
+    let interests = vec![Interest {
         product: Some(product),
         operations: interest::operations(sigma),
         need: Need::of(sigma),
-    };
+    }];
     let parts = Parts {
         facts: facts(file, document, product, Metadata::of_rule(sigma)),
         status: sigma
@@ -199,8 +202,43 @@ fn single(
         entity: identity.entity.unwrap_or_else(|| field::ACTOR.to_owned()),
         entity_type: identity.entity_type.unwrap_or_else(|| "user".to_owned()),
         kind,
-        interest,
+        interests,
         matched: interest::positive_fields(sigma),
+    };
+    finish(place, file, document, parts)
+}
+
+/// A rule over the findings of the others. Its selections are not looked at; Sigma wants some.
+fn incident(
+    place: Place<'_>,
+    file: &RuleFile,
+    document: &Document,
+    sigma: &SigmaRule,
+    product: Product,
+    key: &IncidentKey,
+) -> Result<Rule, RuleError> {
+    let tiers = window_rule::further_tiers(place, &key.person)?;
+    let longest = tiers.iter().map(|tier| tier.span_ms).max();
+    let Some(period_ms) = longest else {
+        let help = "write person: [{ timespan: 24h, gte: 80, level: high }]";
+        return Err(place.error("incident_of", "it names no span", help));
+    };
+    let parts = Parts {
+        facts: facts(file, document, product, Metadata::of_rule(sigma)),
+        status: sigma
+            .status
+            .map(|status| format!("{status:?}").to_lowercase()),
+        service: None,
+        level: tiers
+            .iter()
+            .map(|t| t.level)
+            .max()
+            .unwrap_or(Severity::Medium),
+        entity: field::ACTOR.to_owned(),
+        entity_type: "user".to_owned(),
+        kind: Kind::Incident { tiers, period_ms },
+        interests: Vec::new(),
+        matched: Vec::new(),
     };
     finish(place, file, document, parts)
 }
@@ -248,7 +286,7 @@ fn window(
         level,
         entity,
         entity_type: identity.entity_type.unwrap_or_else(|| "user".to_owned()),
-        interest: window.interest,
+        interests: window.interests,
         matched: window.matched,
         kind: Kind::Window {
             bases: window.bases,
@@ -271,7 +309,7 @@ struct Parts {
     entity: String,
     entity_type: String,
     kind: Kind,
-    interest: Interest,
+    interests: Vec<Interest>,
     matched: Vec<String>,
 }
 
@@ -305,12 +343,13 @@ fn finish(
         entity: parts.entity,
         alert: alert(place, own)?,
         kind: parts.kind,
-        interest: parts.interest,
+        interests: parts.interests,
         tests: own.tests.clone(),
         is_own: document.is_own,
         raise: shifts(place, "raise", &own.raise)?,
         lower: shifts(place, "lower", &own.lower)?,
         incident: own.incident.clone(),
+        supersedes: own.supersedes.clone(),
         message,
         distinct: own.distinct.clone(),
         matched: parts.matched,
@@ -344,6 +383,7 @@ fn fingerprint(rule: &Rule, own: &OwnKeys) -> u32 {
         own.raise,
         own.lower,
         match &rule.kind {
+            Kind::Incident { .. } => String::new(),
             Kind::Single {
                 fields,
                 period_ms,

@@ -31,13 +31,15 @@ struct Named {
 }
 
 impl Index {
-    /// An index over interests; positions are those of the iterator.
-    pub(crate) fn new(interests: impl IntoIterator<Item = Interest>) -> Self {
+    /// An index over what each wants; positions are those of the iterator.
+    pub(crate) fn new(all: impl IntoIterator<Item = Vec<Interest>>) -> Self {
         let mut index = Self::default();
-        for (position, interest) in interests.into_iter().enumerate() {
-            for product in [Product::M365, Product::GoogleWorkspace] {
-                if interest.product.is_none_or(|only| only == product) {
-                    index.table_mut(product).add(&interest, position);
+        for (position, interests) in all.into_iter().enumerate() {
+            for interest in interests {
+                for product in [Product::M365, Product::GoogleWorkspace] {
+                    if interest.product.is_none_or(|only| only == product) {
+                        index.table_mut(product).add(&interest, position);
+                    }
                 }
             }
         }
@@ -144,9 +146,9 @@ mod tests {
     #[test]
     fn an_event_meets_only_the_rules_that_may_match() {
         let index = Index::new([
-            interest(Some(Product::M365), &["Set-Mailbox", "*Mailbox"]),
-            interest(Some(Product::M365), &["*Export*"]),
-            interest(None, &[]),
+            vec![interest(Some(Product::M365), &["Set-Mailbox", "*Mailbox"])],
+            vec![interest(Some(Product::M365), &["*Export*"])],
+            vec![interest(None, &[])],
         ]);
         let mut found = Vec::new();
         for (product, operation, expected) in [
@@ -162,10 +164,10 @@ mod tests {
 
     #[test]
     fn a_record_is_wanted_when_any_of_its_operations_is() {
-        let index = Index::new([interest(
-            Some(Product::GoogleWorkspace),
-            &["change_user_access"],
-        )]);
+        let index = Index::new([vec![
+            interest(Some(Product::GoogleWorkspace), &["change_user_access"]),
+            interest(Some(Product::M365), &["SharingSet"]),
+        ]]);
         let wants = |product, operations: &[&'static str]| {
             let operations: Vec<_> = operations.iter().map(|&o| Cow::Borrowed(o)).collect();
             index.wants(product, &operations)
@@ -175,6 +177,7 @@ mod tests {
             &["edit", "Change_User_Access"]
         ));
         assert!(!wants(Product::GoogleWorkspace, &["edit"]));
+        assert!(wants(Product::M365, &["SharingSet"]));
         assert!(!wants(Product::M365, &["change_user_access"]));
         assert!(!wants(Product::GoogleWorkspace, &[]));
     }
@@ -187,7 +190,7 @@ mod tests {
         };
         let mut interests = vec![needing("Set-Mailbox", "f"), needing("*Mailbox", "g")];
         let wants = |interests: &[Interest], field: &str| {
-            let index = Index::new(interests.iter().cloned());
+            let index = Index::new(interests.iter().cloned().map(|one| vec![one]));
             let operations = [Cow::Borrowed("Set-Mailbox")];
             index.wants_fields(Product::M365, &operations, &mut |operation, name| {
                 operation == "Set-Mailbox" && name == field

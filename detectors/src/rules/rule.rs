@@ -143,6 +143,13 @@ pub enum Kind {
         /// Length of the aligned period of a finding, in milliseconds.
         period_ms: i64,
     },
+    /// Listens to the findings of the other rules about one person.
+    Incident {
+        /// Least sum of risk within a span, highest level first.
+        tiers: Vec<Tier>,
+        /// Length of the aligned period of a finding, in milliseconds.
+        period_ms: i64,
+    },
 }
 
 /// The fields that are kept of each event, so that a finding can be built again after a restart.
@@ -196,8 +203,8 @@ pub struct Rule {
     pub alert: Alert,
     /// What sort of rule it is.
     pub kind: Kind,
-    /// Which events it wants.
-    pub interest: Interest,
+    /// Which events it wants: one entry, or one for each base of a window.
+    pub interests: Vec<Interest>,
     /// Its cases.
     pub tests: Vec<Case>,
     /// Whether the file bears our keys; a stock Sigma rule does not.
@@ -205,6 +212,8 @@ pub struct Rule {
     pub(crate) raise: Vec<Shift>,
     pub(crate) lower: Vec<Shift>,
     pub(crate) incident: Vec<String>,
+    /// Detections whose findings about the same record are signals beside this one's.
+    pub(crate) supersedes: Vec<String>,
     pub(crate) message: Template,
     pub(crate) distinct: Vec<String>,
     /// Fields that selections of the rule name.
@@ -232,6 +241,11 @@ impl Rule {
         flags
     }
 
+    /// The same for a rule that sees no events.
+    pub(crate) fn flags_of_nothing(&self) -> u32 {
+        u32::from(!matches!(self.alert, Alert::Fixed(false)))
+    }
+
     /// Severity of a finding whose events have these flags: `any` is their union, `all` their
     /// intersection.
     pub(crate) fn severity(&self, level: Severity, any: u32, all: u32) -> Severity {
@@ -251,6 +265,7 @@ impl Rule {
     /// Fields kept of each event, most important first: what the finding is made of.
     pub(crate) fn kept_fields(&self) -> Vec<String> {
         let own = match &self.kind {
+            Kind::Incident { .. } => Vec::new(),
             Kind::Single {
                 fields, first_seen, ..
             } => {

@@ -26,6 +26,8 @@ pub(crate) const OWN_KEYS: &[&str] = &[
     "above",
     "first_seen",
     "also",
+    "incident_of",
+    "supersedes",
 ];
 
 /// Our keys of one document.
@@ -61,6 +63,18 @@ pub(crate) struct OwnKeys {
     pub(crate) first_seen: Option<FirstSeenKey>,
     /// What the window of a `value_count` must hold besides.
     pub(crate) also: Vec<AlsoKey>,
+    /// Names of detections that step back behind this one about the same record.
+    pub(crate) supersedes: Vec<String>,
+    /// The rule listens to the findings of the others instead of looking at events.
+    pub(crate) incident_of: Option<IncidentKey>,
+}
+
+/// `incident_of: { person: [{ timespan: 24h, gte: 80, level: high }] }`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IncidentKey {
+    /// Least sum of risk of the findings about one person within a span.
+    pub(crate) person: Vec<TierKey>,
 }
 
 /// A line of `also`.
@@ -136,7 +150,7 @@ pub(crate) struct ShiftKey {
 }
 
 /// A line of `tiers`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TierKey {
     pub(crate) timespan: String,

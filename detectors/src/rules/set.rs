@@ -78,8 +78,9 @@ impl RuleSet {
         rules.sort_by(|a, b| {
             (&a.facts.detection, a.facts.id).cmp(&(&b.facts.detection, b.facts.id))
         });
-        let interests = rules.iter().map(|rule| rule.interest.clone());
-        let index = Index::new(interests.chain(native::REGISTRY.iter().map(|n| (n.interest)())));
+        let interests = rules.iter().map(|rule| rule.interests.clone());
+        let natives = native::REGISTRY.iter().map(|native| (native.interests)());
+        let index = Index::new(interests.chain(natives));
         let places = rules.iter().map(|rule| rule.facts.id).zip(0..).collect();
         Ok(Self {
             rules,

@@ -10,10 +10,9 @@ use rsigma_parser::{
 
 use super::build::{Base, span_ms};
 use super::error::{Place, RuleError};
-use super::need::Need;
 use super::rule::{Also, BASES_MAX, Counted, Tier, WindowBase};
 use super::rule_file::Document;
-use super::schema::AlsoKey;
+use super::schema::{AlsoKey, TierKey};
 use super::usual;
 use crate::contract::Interest;
 
@@ -30,7 +29,7 @@ pub(crate) struct WindowRule {
     pub(crate) bases: Vec<WindowBase>,
     pub(crate) product: Product,
     pub(crate) service: Option<String>,
-    pub(crate) interest: Interest,
+    pub(crate) interests: Vec<Interest>,
     pub(crate) matched: Vec<String>,
     pub(crate) group_by: Vec<String>,
     pub(crate) counted: Counted,
@@ -69,14 +68,6 @@ pub(crate) fn window(
         let help = "name the base rules by `name` or `id`";
         return Err(place.error("correlation.rules", "it is empty", help));
     };
-    let is_of_one = named.iter().all(|base| base.product == first.product);
-    let mut operations: Vec<String> = named
-        .iter()
-        .flat_map(|base| base.interest.operations.iter().cloned())
-        .collect();
-    if named.iter().any(|base| base.interest.operations.is_empty()) {
-        operations.clear();
-    }
     let mut matched: Vec<String> = named
         .iter()
         .flat_map(|base| base.fields.iter().cloned())
@@ -86,11 +77,7 @@ pub(crate) fn window(
     Ok(WindowRule {
         product: first.product,
         service: first.service.clone(),
-        interest: Interest {
-            product: is_of_one.then_some(first.product),
-            operations,
-            need: Need::any(named.iter().map(|base| base.interest.need.clone())),
-        },
+        interests: named.iter().map(|base| base.interest.clone()).collect(),
         matched,
         bases: window_bases(place, sigma, &named)?,
         group_by,
@@ -271,25 +258,33 @@ fn tiers(
         level,
         above: of_own.map(|key| usual::above(place, key)).transpose()?,
     }];
-    for tier in &document.own.tiers {
-        if tier.gte == 0 {
-            return Err(place.error("tiers", "a threshold of 0 is always met", "write 1 or more"));
-        }
-        tiers.push(Tier {
-            span_ms: span_ms(place, "tiers.timespan", &tier.timespan)?,
-            threshold: tier.gte,
-            level: tier.level,
-            above: tier
-                .above
-                .as_ref()
-                .map(|key| usual::above(place, key))
-                .transpose()?,
-        });
-    }
+    tiers.extend(further_tiers(place, &document.own.tiers)?);
     if tiers.len() > TIERS_MAX {
         let problem = format!("there are more than {TIERS_MAX}");
         return Err(place.error("tiers", problem, "remove some"));
     }
+    tiers.sort_by_key(|tier| (std::cmp::Reverse(tier.level), tier.span_ms));
+    Ok(tiers)
+}
+
+/// The lines of `tiers`, highest level first.
+pub(super) fn further_tiers(place: Place<'_>, lines: &[TierKey]) -> Result<Vec<Tier>, RuleError> {
+    let tier = |line: &TierKey| {
+        if line.gte == 0 {
+            return Err(place.error("tiers", "a threshold of 0 is always met", "write 1 or more"));
+        }
+        Ok(Tier {
+            span_ms: span_ms(place, "tiers.timespan", &line.timespan)?,
+            threshold: line.gte,
+            level: line.level,
+            above: line
+                .above
+                .as_ref()
+                .map(|key| usual::above(place, key))
+                .transpose()?,
+        })
+    };
+    let mut tiers: Vec<Tier> = lines.iter().map(tier).collect::<Result<_, _>>()?;
     tiers.sort_by_key(|tier| (std::cmp::Reverse(tier.level), tier.span_ms));
     Ok(tiers)
 }
