@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_config::{Config, ConnectorConfig, ConnectorOptions, Sources};
 use exfilwatch_connectors::Connector;
 use exfilwatch_connectors::kernel::surroundings::{BuildError, Surroundings};
+use exfilwatch_connectors::options::RecordIdentity;
 use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
@@ -91,6 +92,25 @@ pub fn readers_of(domains: Domains) -> Readers {
     Readers {
         m365: Arc::new(Microsoft365Records::new(domains.clone())),
         google: Arc::new(GoogleRecords::new(domains)),
+    }
+}
+
+/// Readers of a tenant that is polled: its connectors say by what records are told apart.
+fn readers_of_tenant(config: &Config, tenant: &TenantId, domains: Domains) -> Readers {
+    let by_content = config.connectors.iter().any(|connector| {
+        let ConnectorOptions::Office365(options) = &connector.options else {
+            return false;
+        };
+        connector.tenant == *tenant && options.record_identity == Some(RecordIdentity::Content)
+    });
+    let readers = readers_of(domains.clone());
+    if !by_content {
+        return readers;
+    }
+    let m365 = Microsoft365Records::new(Arc::new(domains)).identified_by(RecordIdentity::Content);
+    Readers {
+        m365: Arc::new(m365),
+        ..readers
     }
 }
 
@@ -281,7 +301,8 @@ pub fn tenants(
         let Some(tenant) = config.tenants.get(&connector.tenant) else {
             continue;
         };
-        match build(connector, &readers_of(tenant.domains()), &surroundings) {
+        let readers = readers_of_tenant(config, &connector.tenant, tenant.domains());
+        match build(connector, &readers, &surroundings) {
             Ok(one) => built.entry(connector.tenant.clone()).or_default().push(one),
             Err(error) => {
                 let what = format!(
@@ -303,11 +324,12 @@ pub fn tenants(
         let Some(options) = config.tenants.get(&tenant) else {
             continue;
         };
+        let readers = readers_of_tenant(config, &tenant, options.domains());
         let step = StepConfig {
             live_since: live_since(&tenant, shared).map_err(|error| state_failure(&error))?,
             memory: memory(tenant, shared)?,
             job: JobId::live(),
-            readers: readers_of(options.domains()),
+            readers,
             rules: rules.clone(),
             forwards_events,
         };

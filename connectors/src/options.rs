@@ -42,6 +42,19 @@ pub enum AuditSearch {
     Off,
 }
 
+/// By what records of Office 365 are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordIdentity {
+    /// Their `Id`, and what is in them.
+    #[default]
+    Id,
+    /// All that is in them but their `Id` (CreationTime, Operation, UserId, ObjectId and the rest).
+    /// For a tenant whose audit-log search gives other ids than its feed, so that what both bring is
+    /// known to be the same. Two records that differ in nothing but their `Id` count as one.
+    Content,
+}
+
 /// How a certificate signs the client assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +113,9 @@ pub struct Office365Options {
     pub graph_root: Option<Url>,
     /// Where gaps and what is older than 7 days are searched for. Default: v1.0.
     pub audit_search: Option<AuditSearch>,
+    /// By what records are told apart; of all connectors of a tenant where one says `content`.
+    /// Default: id.
+    pub record_identity: Option<RecordIdentity>,
     /// HTTP proxy for this connector, without user name and password.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,

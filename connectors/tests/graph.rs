@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use exfilwatch_connectors::options::{AuditSearch, Cloud, Office365Options};
+use exfilwatch_connectors::options::{AuditSearch, Cloud, Office365Options, RecordIdentity};
 use exfilwatch_connectors::{Archive, Connector, FetchError, PageStream};
 use exfilwatch_model::{StreamId, Window, WorkItem};
 use exfilwatch_simulator::microsoft::{AuditDataId, GraphHabits, ROLE_AUDIT_ALL};
@@ -135,6 +135,21 @@ impl<'c> Searcher<'c> {
     }
 }
 
+/// What the feed brings of the day.
+async fn feed(stage: &Stage, options: Office365Options) -> Seen {
+    let mut caller = stage.office365(options);
+    caller.start(world().from);
+    let mut seen = Seen::new();
+    for stream in caller.connector.streams() {
+        caller.list(&stream).await;
+    }
+    for item in caller.open.values() {
+        let pages = caller.connector.fetch(item).await.unwrap();
+        read(&*caller.connector, pages, &mut seen).await.unwrap();
+    }
+    seen
+}
+
 /// Ids of the sheet's records of a stream.
 fn due(stage: &Stage, stream: &str) -> BTreeSet<String> {
     let stream = format!("office365/{stream}");
@@ -163,16 +178,7 @@ fn faults(stage: &Stage, rules: Vec<FaultRule>) {
 #[tokio::test(start_paused = true)]
 async fn a_span_eight_days_old_gives_the_identities_that_the_feed_gave() {
     let stage = stage();
-    let mut caller = stage.office365(stage.office365_options());
-    caller.start(world().from);
-    let mut feed = Seen::new();
-    for stream in caller.connector.streams() {
-        caller.list(&stream).await;
-    }
-    for item in caller.open.values() {
-        let pages = caller.connector.fetch(item).await.unwrap();
-        read(&*caller.connector, pages, &mut feed).await.unwrap();
-    }
+    let feed = feed(&stage, stage.office365_options()).await;
     assert!(feed.len() > 300, "{}", feed.len());
     stage.pass(TimeDelta::days(8)).await;
 
@@ -643,4 +649,38 @@ async fn a_record_without_its_id_is_known_by_the_id_around_it() {
     }
     assert!(identities[0].len() > 100);
     assert_eq!(identities[0], identities[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_ids_of_feed_and_search_do_not_agree_records_are_known_by_their_content() {
+    let stage = stage();
+    let change = |habits: &mut GraphHabits| habits.audit_data_id = AuditDataId::Other;
+    stage.simulator.microsoft().change_graph(change);
+    let only = |record_identity| Office365Options {
+        content_types: Some(vec!["Audit.SharePoint".into()]),
+        record_identity: Some(record_identity),
+        ..stage.office365_options()
+    };
+    let mut from_feed = Vec::new();
+    for identity in [RecordIdentity::Id, RecordIdentity::Content] {
+        from_feed.push(feed(&stage, only(identity)).await);
+    }
+    stage.pass(TimeDelta::days(2)).await;
+    let mut from_search = Vec::new();
+    for identity in [RecordIdentity::Id, RecordIdentity::Content] {
+        let caller = stage.office365(only(identity));
+        let mut searcher = Searcher::new(&caller);
+        let stream = stream(searcher.connector, "Audit.SharePoint");
+        searcher.span(&stream, day()).await;
+        from_search.push(searcher.seen);
+    }
+    assert!(from_feed[0].len() > 100);
+    let known = |at: usize| {
+        from_search[at]
+            .keys()
+            .filter(|key| from_feed[at].contains_key(key))
+            .count()
+    };
+    assert_eq!((known(0), known(1)), (0, from_feed[1].len()));
+    assert_eq!(from_search[1], from_feed[1]);
 }

@@ -160,7 +160,8 @@ impl Stage {
 
     pub(crate) fn office365(&self, options: Office365Options) -> Caller {
         let domains = Arc::new(Domains::new::<&str>(&[], &[]));
-        let reader = Arc::new(Microsoft365Records::new(domains));
+        let identity = options.record_identity.unwrap_or_default();
+        let reader = Arc::new(Microsoft365Records::new(domains).identified_by(identity));
         let options = AnyOptions::Office365(Box::new(options));
         self.caller(options.build(reader, &self.surroundings).unwrap())
     }

@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 use super::flatten::{Flattener, member_text};
 use super::{json, outside, time};
 use crate::contract::{NormaliseError, RecordReader};
+use crate::options::RecordIdentity;
 
 /// Most events made of one record; further destinations are in its raw form only.
 const EVENTS_MAX: usize = 1_000;
@@ -33,13 +34,24 @@ const EVENTS_MAX: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct Microsoft365Records {
     domains: Arc<Domains>,
+    identity: RecordIdentity,
 }
 
 impl Microsoft365Records {
     /// `domains` are the tenant's. Where they are empty, the actor's own domain and the record's
     /// `OrganizationName` count as internal.
     pub fn new(domains: Arc<Domains>) -> Self {
-        Self { domains }
+        Self {
+            domains,
+            identity: RecordIdentity::Id,
+        }
+    }
+
+    /// The same, telling records apart in another way.
+    #[must_use]
+    pub fn identified_by(mut self, identity: RecordIdentity) -> Self {
+        self.identity = identity;
+        self
     }
 }
 
@@ -77,6 +89,9 @@ impl RecordReader for Microsoft365Records {
         for part in json::members(bytes) {
             let (key, raw) = part.map_err(no_object)?;
             let name = json::name(key);
+            if self.identity == RecordIdentity::Content && *name == *b"Id" {
+                continue;
+            }
             // The audit-log search adds annotations and escapes otherwise than the feed: the record
             // is the same.
             if !json::is_annotation(&name) {
@@ -212,6 +227,23 @@ mod tests {
             operations,
             head.digest,
         )
+    }
+
+    #[test]
+    fn by_content_records_are_told_apart_by_all_but_their_id() {
+        let reader =
+            Microsoft365Records::new(Arc::default()).identified_by(RecordIdentity::Content);
+        let identity = |text: &'static str| {
+            let record = RawRecord::new(text.into());
+            let head = reader.head(&record).unwrap();
+            (head.id_text(), head.fingerprint(&[1; 16]))
+        };
+        let one = identity(r#"{"Id":"a","CreationTime":"2026-05-01T09:00:00","Operation":"X"}"#);
+        let same = identity(r#"{"CreationTime":"2026-05-01T09:00:00","Operation":"X","Id":"b"}"#);
+        let other = identity(r#"{"Id":"a","CreationTime":"2026-05-01T09:00:01","Operation":"X"}"#);
+        assert_eq!(one, same);
+        assert_ne!(one, other);
+        assert!(one.0.starts_with("digest:"));
     }
 
     #[test]
