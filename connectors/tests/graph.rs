@@ -224,6 +224,14 @@ async fn auditquery_limit_exceeded_splits() {
     let stage = old_stage(|habits| habits.record_count_limit = 60).await;
     let submissions = all_of(&stage, "Audit.SharePoint").await;
     assert!(submissions > 5, "{submissions}");
+    // Those known to be cut were not read.
+    let pages = stage.simulator.faults().calls(Endpoint::AuditRecords);
+    assert_eq!(pages, (submissions as u64).div_ceil(2));
+
+    // As many as the service gives: there might be more, whatever it says of that.
+    let exactly = due(&stage, "Audit.SharePoint").len();
+    let stage = old_stage(|habits| habits.record_count_limit = exactly).await;
+    assert_eq!(all_of(&stage, "Audit.SharePoint").await, 3);
 
     // A limit that no halving satisfies leaves gaps of not less than a quarter of an hour.
     let stage = old_stage(|habits| habits.record_count_limit = 1).await;
@@ -293,6 +301,9 @@ async fn auditquery_truncated_json_and_failing_pages_restart_the_reading_and_not
         // The first four calls learn how small pages must be.
         faults(&stage, vec![rule]);
         assert_eq!(all_of(&stage, "Audit.Exchange").await, 1, "{name}");
+        let asked = stage.transport.asked.lock().unwrap();
+        let first = |url: &&String| url.contains("/records?") && !url.contains("$skiptoken");
+        assert!(asked.iter().filter(first).count() > 5, "{name}");
     }
 }
 
