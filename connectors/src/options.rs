@@ -158,8 +158,9 @@ pub struct GoogleWorkspaceOptions {
     pub service_account: Option<SecretSource>,
     /// A refresh token in place of a service account.
     pub refresh_token: Option<RefreshTokenOptions>,
-    /// Applications to read, any name the Reports API knows. Default: drive, admin, login, token,
-    /// user_accounts, groups, groups_enterprise, calendar, rules.
+    /// Applications to read: any name the Reports API knows, and `alertcenter` for the Alert Center
+    /// (a service account that is delegated the scope apps.alerts too). Default: drive, admin,
+    /// login, token, user_accounts, groups, groups_enterprise, calendar, rules.
     pub applications: Option<Vec<String>>,
     /// Seconds by which a window's end stays behind the present, per application.
     pub lag_seconds: Option<BTreeMap<String, u32>>,
@@ -170,6 +171,10 @@ pub struct GoogleWorkspaceOptions {
     /// Another origin in place of `https://admin.googleapis.com`. http only on loopback.
     #[schemars(with = "Option<String>")]
     pub api_root: Option<Url>,
+    /// Another origin in place of `https://alertcenter.googleapis.com`. Default: `api_root`, where
+    /// that is set. http only on loopback.
+    #[schemars(with = "Option<String>")]
+    pub alerts_root: Option<Url>,
     /// Another token endpoint in place of the key file's. http only on loopback.
     #[schemars(with = "Option<String>")]
     pub token_uri: Option<Url>,

@@ -84,7 +84,7 @@ fn page(items: usize, next: Option<&str>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn parameters_stay_the_same_over_all_pages_and_only_the_last_page_is_last() {
+async fn params_constant_over_pages_and_only_the_last_page_is_last() {
     let empty = r#"{"kind":"k","nextPageToken":"a+b/c="}"#;
     let (pages, caller, item) = window(&[&page(1_000, Some("t 1")), empty, &page(3, None)]);
     let read = read(&*caller.connector, &item).await;

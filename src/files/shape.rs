@@ -64,6 +64,7 @@ fn object(bytes: &[u8]) -> Shape {
                 Some(false) => {}
                 None => return Shape::Incomplete,
             },
+            (b"alertId", Some(b'"')) => return Shape::Record(Product::GoogleWorkspace),
             (b"items", Some(b'[')) => return Shape::Page { items: value + 1 },
             _ => {}
         }

@@ -190,7 +190,7 @@ impl Login {
             .await
             .map_err(|error| {
                 let what = "exchange of the code at Google";
-                understood(what, error, |code, words| refused(code, words, false))
+                understood(what, error, |code, words| refused(code, words, None))
             })?;
         let Some(token) = answer.refresh_token() else {
             return Err(LoginError::Vendor(FetchError::Auth {

@@ -1,11 +1,15 @@
-//! The Google Workspace Reports API: one connector per customer, one stream per application.
+//! The Google Workspace Reports API: one connector per customer, one stream per application. Where it
+//! is asked for, the Alert Center is a further stream, with a token and a quota of its own.
 //!
 //! Listing cuts time into frozen windows and asks nobody; fetching walks all pages of a window.
 //! What the service demands of a client is in spec/connectors.md section 3.
 
+mod alerts;
 mod answer;
 pub mod applications;
+mod listing;
 pub mod login;
+mod pace;
 mod page;
 pub mod span;
 mod token;
@@ -20,7 +24,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{Cursor, StreamId, TenantId, Window, WorkItem};
 
-use self::token::{BadKeyFile, GoogleTokens, Grant, ServiceAccount, checked_override};
+pub use self::alerts::ALERTS_ROOT;
+use self::alerts::AlertCenter;
+use self::applications::ALERT_CENTER;
+use self::pace::Pace;
+pub use self::pace::SLICE_PAGES_MAX;
+use self::token::{
+    BadKeyFile, GoogleTokens, Grant, SCOPE, SCOPE_ALERTS, ServiceAccount, checked_override,
+};
 use self::walk::Walk;
 use crate::kernel::auth::TokenCache;
 use crate::kernel::client::Client;
@@ -54,7 +65,9 @@ pub struct GoogleWorkspace {
     client: Arc<Client>,
     api: Origin,
     customer_id: Option<String>,
+    alerts: Option<AlertCenter>,
     streams: Vec<StreamId>,
+    paces: BTreeMap<StreamId, Arc<Pace>>,
     lags: BTreeMap<String, u32>,
     overlaps: BTreeMap<String, u32>,
     quota_key: String,
@@ -81,18 +94,48 @@ impl GoogleWorkspace {
         );
         let transport = surroundings.transport(&settings)?;
         let wire = || Arc::new(Wire::new(transport.clone(), surroundings.clock.clone()));
-        let tokens = GoogleTokens {
-            wire: wire(),
-            grant,
-            token_uri: options.token_uri.clone(),
+        let client = |scope, quota_key: &str, classify| {
+            let tokens = GoogleTokens {
+                wire: wire(),
+                grant: grant.clone(),
+                scope,
+                token_uri: options.token_uri.clone(),
+            };
+            let quota = surroundings.quotas.quota(quota_key, rpm);
+            let tokens = TokenCache::new(Box::new(tokens));
+            Arc::new(Client::new(wire(), quota, tokens, classify))
         };
-        let quota = surroundings.quotas.quota(&quota_key, rpm);
-        let tokens = TokenCache::new(Box::new(tokens));
+        let streams = streams(tenant, options.applications.as_deref())?;
+        let customer_id = customer_id(options.customer_id.as_deref())?;
+        let alerts = if streams.iter().any(|stream| stream.name() == ALERT_CENTER) {
+            if options.service_account.is_none() {
+                let why = "the Alert Center is read by a service account with delegation only";
+                return Err(invalid("applications", ALERT_CENTER, why));
+            }
+            Some(AlertCenter {
+                client: client(
+                    SCOPE_ALERTS,
+                    &format!("{quota_key}/{ALERT_CENTER}"),
+                    answer::alerts,
+                ),
+                root: alerts_root(options, &api)?,
+                customer: customer_id
+                    .as_deref()
+                    .map(|id| id.strip_prefix('C').unwrap_or(id).to_owned()),
+            })
+        } else {
+            None
+        };
         Ok(Self {
-            client: Arc::new(Client::new(wire(), quota, tokens, answer::classify)),
+            client: client(SCOPE, &quota_key, answer::reports),
             api,
-            customer_id: customer_id(options.customer_id.as_deref())?,
-            streams: streams(tenant, options.applications.as_deref())?,
+            customer_id,
+            alerts,
+            paces: streams
+                .iter()
+                .map(|stream| (stream.clone(), Arc::default()))
+                .collect(),
+            streams,
             lags: options.lag_seconds.clone().unwrap_or_default(),
             overlaps: options.overlap_seconds.clone().unwrap_or_default(),
             quota_key,
@@ -115,34 +158,55 @@ impl GoogleWorkspace {
     }
 
     fn lag(&self, application: &str) -> TimeDelta {
-        let given = self.lags.get(application);
-        given.map_or_else(
-            || applications::lag(application),
-            |s| TimeDelta::seconds((*s).into()),
-        )
+        given(&self.lags, application).unwrap_or_else(|| applications::lateness(application).lag)
     }
 
     fn overlap(&self, application: &str) -> TimeDelta {
-        let given = self.overlaps.get(application);
-        given.map_or_else(
-            || applications::overlap(application),
-            |s| TimeDelta::seconds((*s).into()),
-        )
+        given(&self.overlaps, application)
+            .unwrap_or_else(|| applications::lateness(application).overlap)
     }
 
-    fn url(&self, application: &str, window: Window) -> String {
-        // Unfiltered, for all users: the quota of filtered queries is a tenth of the other.
-        let mut url = self.api.at(&format!(
-            "/admin/reports/v1/activity/users/all/applications/{application}\
-             ?startTime={}&endTime={}&maxResults={PAGE_ITEMS}",
-            span::text(window.from()),
-            span::text(window.until()),
-        ));
-        if let Some(customer) = &self.customer_id {
-            url.push_str("&customerId=");
-            url.push_str(customer);
+    /// How wide windows of a stream are cut.
+    fn width(&self, stream: &StreamId) -> TimeDelta {
+        if stream.name() == ALERT_CENTER {
+            return alerts::WINDOW;
         }
-        url
+        self.pace(stream).width()
+    }
+
+    fn pace(&self, stream: &StreamId) -> Arc<Pace> {
+        self.paces.get(stream).cloned().unwrap_or_default()
+    }
+}
+
+fn given(table: &BTreeMap<String, u32>, application: &str) -> Option<TimeDelta> {
+    table
+        .get(application)
+        .map(|seconds| TimeDelta::seconds((*seconds).into()))
+}
+
+/// The URL of the first page of a window. Unfiltered, for all users: the quota of filtered queries
+/// is a tenth of the other.
+fn url(api: &Origin, application: &str, customer: Option<&str>, window: Window) -> String {
+    let mut url = api.at(&format!(
+        "/admin/reports/v1/activity/users/all/applications/{application}\
+         ?startTime={}&endTime={}&maxResults={PAGE_ITEMS}",
+        span::text(window.from()),
+        span::text(window.until()),
+    ));
+    if let Some(customer) = customer {
+        url.push_str("&customerId=");
+        url.push_str(customer);
+    }
+    url
+}
+
+/// The Alert Center's own origin. Where the Reports API was moved to another, a simulator's or a
+/// proxy's, it is looked for there too: its token must not go to the one while the other is meant.
+fn alerts_root(options: &GoogleWorkspaceOptions, api: &Origin) -> Result<Origin, BuildError> {
+    match (&options.alerts_root, &options.api_root) {
+        (None, Some(_)) => Ok(api.clone()),
+        (given, _) => origin("alerts_root", given.as_ref(), ALERTS_ROOT),
     }
 }
 
@@ -196,7 +260,11 @@ impl Connector for GoogleWorkspace {
 
     async fn list(&self, stream: &StreamId, cursor: &Cursor) -> Result<Listing, FetchError> {
         let now = self.now();
-        let plan = span::plan(cursor.covered_until, now, self.lag(stream.name()));
+        let cut = span::Cut {
+            lag: self.lag(stream.name()),
+            width: self.width(stream),
+        };
+        let plan = span::plan(cursor.covered_until, now, cut);
         Ok(Listing {
             items: plan
                 .windows
@@ -219,7 +287,7 @@ impl Connector for GoogleWorkspace {
 
     async fn relist(&self, stream: &StreamId, window: Window) -> Result<Vec<WorkItem>, FetchError> {
         let now = self.now();
-        Ok(span::again(window, now)
+        Ok(span::again(window, now, self.width(stream))
             .into_iter()
             .map(|window| span::item(stream, window, Some(now)))
             .collect())
@@ -227,11 +295,18 @@ impl Connector for GoogleWorkspace {
 
     async fn fetch(&self, item: &WorkItem) -> Result<PageStream, FetchError> {
         let window = span::of(item)?;
-        let application = item.stream.name();
+        let application = item.stream.name().to_owned();
+        if let (ALERT_CENTER, Some(alerts)) = (application.as_str(), &self.alerts) {
+            return Ok(alerts.pages(item, window));
+        }
+        let what = format!("activities of {application}");
+        let (api, customer) = (self.api.clone(), self.customer_id.clone());
         let walk = Walk {
             client: self.client.clone(),
-            url: self.url(application, window),
-            what: format!("activities of {application} in {}", item.body),
+            pace: self.pace(&item.stream),
+            url: Box::new(move |window| url(&api, &application, customer.as_deref(), window)),
+            what,
+            window,
         };
         Ok(walk.pages(item))
     }

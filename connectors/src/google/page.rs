@@ -1,4 +1,4 @@
-//! A page of activities, taken apart without reading the activities.
+//! A page of activities or alerts, taken apart without reading them.
 
 use bytes::Bytes;
 use exfilwatch_model::{Malformed, RawRecord};
@@ -22,14 +22,14 @@ pub(super) struct ApiPage {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, alias = "alerts")]
     items: Vec<&'a RawValue>,
     #[serde(default)]
     next_page_token: Option<String>,
 }
 
-/// Reads the body. `None` where it is no page.
-pub(super) fn read(body: &Bytes) -> Option<ApiPage> {
+/// Reads the body. `member` holds the elements and may be absent. `None` where it is no page.
+pub(super) fn read(body: &Bytes, member: &str) -> Option<ApiPage> {
     // serde would take an array for the struct.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return None;
@@ -44,7 +44,7 @@ pub(super) fn read(body: &Bytes) -> Option<ApiPage> {
             next: shape.next_page_token.filter(|token| !token.is_empty()),
         }),
         // One activity that is no JSON must not cost the others of its page.
-        Err(_) => read_around(body),
+        Err(_) => read_around(body, member),
     }
 }
 
@@ -65,10 +65,10 @@ fn element(bytes: Bytes) -> Element {
     }
 }
 
-/// Takes the array of items by its outline, and reads the page without it.
-fn read_around(body: &Bytes) -> Option<ApiPage> {
-    let name = b"\"items\"";
-    let at = memchr::memmem::find(body, name)?;
+/// Takes the array of elements by its outline, and reads the page without it.
+fn read_around(body: &Bytes, member: &str) -> Option<ApiPage> {
+    let name = format!("\"{member}\"");
+    let at = memchr::memmem::find(body, name.as_bytes())?;
     let after_name = body.get(at + name.len()..)?;
     let colon = after_name.iter().position(|b| !b.is_ascii_whitespace())?;
     if after_name.get(colon) != Some(&b':') {
@@ -100,7 +100,7 @@ mod tests {
             Element::Record(record) => String::from_utf8_lossy(record.bytes()).into_owned(),
             Element::Malformed(bad) => format!("!{}", String::from_utf8_lossy(&bad.bytes)),
         };
-        let page = read(&Bytes::copy_from_slice(text.as_bytes()))?;
+        let page = read(&Bytes::copy_from_slice(text.as_bytes()), "items")?;
         Some((page.elements.iter().map(show).collect(), page.next))
     }
 
@@ -140,6 +140,21 @@ mod tests {
                 ),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn alerts_are_taken_apart_as_activities_are() {
+        for (text, count) in [
+            (r#"{"alerts":[{"alertId":"a"},{"alertId":"b"}]}"#, 2),
+            (
+                r#"{"alerts":[{"alertId":nonsense},{"alertId":"b"}],"nextPageToken":"t"}"#,
+                2,
+            ),
+            ("{}", 0),
+        ] {
+            let page = read(&Bytes::from_static(text.as_bytes()), "alerts").unwrap();
+            assert_eq!(page.elements.len(), count, "{text}");
         }
     }
 

@@ -6,9 +6,10 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use exfilwatch_model::{Gap, GapCause, GapState, StreamId, Window, WorkItem};
 
+use super::applications::ALERT_CENTER;
 use crate::FetchError;
 
-/// How far back the vendor keeps activities.
+/// How far back the vendor keeps activities. Of alerts it does not say; no more is read.
 pub const REACH: TimeDelta = TimeDelta::days(180);
 /// How far every poll looks back before the cursor.
 pub const HOT: TimeDelta = TimeDelta::minutes(5);
@@ -30,14 +31,29 @@ pub struct Plan {
     pub more: bool,
 }
 
+/// How to cut: what the vendor makes known late, and how wide a window may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// How far the last window's end stays behind the present.
+    pub lag: TimeDelta,
+    /// Longest window.
+    pub width: TimeDelta,
+}
+
+/// The oldest start that is asked for; a minute passes between asking and being read.
+pub fn lowest(now: DateTime<Utc>) -> DateTime<Utc> {
+    floor(now - REACH) + TimeDelta::minutes(1)
+}
+
 /// The windows from `covered_until` to the present less the lag.
-pub fn plan(covered_until: DateTime<Utc>, now: DateTime<Utc>, lag: TimeDelta) -> Plan {
-    let lowest = floor(now - REACH) + TimeDelta::minutes(1);
+pub fn plan(covered_until: DateTime<Utc>, now: DateTime<Utc>, cut: Cut) -> Plan {
+    let Cut { lag, width } = cut;
+    let lowest = lowest(now);
     let gap = Window::new(covered_until, lowest);
     let base = covered_until.max(lowest);
     let end = floor(now - lag);
     let whole = Window::new((base - HOT).max(lowest), end).filter(|_| end > base);
-    let mut windows = whole.map_or_else(Vec::new, |whole| whole.pieces(SPAN_LONGEST));
+    let mut windows = whole.map_or_else(Vec::new, |whole| whole.pieces(width));
     let more = windows.len() > SPANS_MAX;
     windows.truncate(SPANS_MAX);
     let covered_until = windows.last().map_or(base, Window::until);
@@ -50,9 +66,9 @@ pub fn plan(covered_until: DateTime<Utc>, now: DateTime<Utc>, lag: TimeDelta) ->
 }
 
 /// The windows that cover a span again.
-pub fn again(span: Window, now: DateTime<Utc>) -> Vec<Window> {
-    let from = span.from().max(now - REACH);
-    Window::new(from, span.until()).map_or_else(Vec::new, |span| span.pieces(SPAN_LONGEST))
+pub fn again(span: Window, now: DateTime<Utc>, width: TimeDelta) -> Vec<Window> {
+    let from = span.from().max(lowest(now));
+    Window::new(from, span.until()).map_or_else(Vec::new, |span| span.pieces(width))
 }
 
 /// The item of a window. `read_again` makes a key of its own for a window that is read once more.
@@ -87,7 +103,11 @@ pub fn of(item: &WorkItem) -> Result<Window, FetchError> {
 
 /// The gap of a span that is no longer kept.
 pub fn gap(stream: &StreamId, window: Window, now: DateTime<Utc>) -> Gap {
-    let reason = "older than the 180 days for which the vendor keeps activities";
+    let reason = if stream.name() == ALERT_CENTER {
+        "older than the 180 days that are read of the Alert Center"
+    } else {
+        "older than the 180 days for which the vendor keeps activities"
+    };
     let found = (GapState::Lost, GapCause::NotListed);
     Gap::new(stream.clone(), window, found, reason, now)
 }
@@ -113,12 +133,15 @@ mod tests {
     #[test]
     fn a_poll_is_one_small_window_and_a_late_start_many_of_an_hour() {
         let now = at("2026-05-23T12:30:10Z");
-        let lag = TimeDelta::minutes(3);
-        let poll = plan(at("2026-05-23T12:26:00Z"), now, lag);
+        let cut = Cut {
+            lag: TimeDelta::minutes(3),
+            width: SPAN_LONGEST,
+        };
+        let poll = plan(at("2026-05-23T12:26:00Z"), now, cut);
         assert_eq!(poll.windows.len(), 1);
         assert_eq!(poll.windows[0].from(), at("2026-05-23T12:21:00Z"));
         assert_eq!(poll.covered_until, at("2026-05-23T12:27:10Z"));
-        let late = plan(now - TimeDelta::days(20), now, lag);
+        let late = plan(now - TimeDelta::days(20), now, cut);
         assert_eq!(late.windows.len(), SPANS_MAX);
         assert!(late.more && late.gap.is_none());
     }
@@ -144,13 +167,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_leave_no_hole_up_to_the_lag(behind in 0_i64..20_000_000, lag in 0_i64..900) {
+        fn windows_leave_no_hole_up_to_the_lag(
+            behind in 0_i64..20_000_000, lag in 0_i64..900, width in 600_i64..=3_600,
+        ) {
             let now = at("2026-05-23T12:30:10Z");
             let start = now - TimeDelta::seconds(behind);
-            let lag = TimeDelta::seconds(lag);
+            let (lag, width) = (TimeDelta::seconds(lag), TimeDelta::seconds(width));
             let mut covered = start;
             loop {
-                let step = plan(covered, now, lag);
+                let step = plan(covered, now, Cut { lag, width });
                 if let Some(gap) = step.gap {
                     prop_assert_eq!(gap.from(), covered);
                     prop_assert!(step.windows.first().is_none_or(|w| w.from() <= gap.until()));
@@ -160,7 +185,7 @@ mod tests {
                 for pair in step.windows.windows(2) {
                     prop_assert_eq!(pair[0].until(), pair[1].from());
                 }
-                prop_assert!(step.windows.iter().all(|w| w.length() <= SPAN_LONGEST));
+                prop_assert!(step.windows.iter().all(|w| w.length() <= width));
                 covered = step.covered_until;
                 if !step.more {
                     break;

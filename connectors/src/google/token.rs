@@ -25,6 +25,8 @@ use crate::kernel::words::shown;
 
 /// The one scope asked for: one that was not delegated would fail all.
 pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/admin.reports.audit.readonly";
+/// The scope of the Alert Center, in a token of its own for the same reason.
+pub(super) const SCOPE_ALERTS: &str = "https://www.googleapis.com/auth/apps.alerts";
 /// The token endpoint of refresh tokens.
 pub(super) const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
@@ -48,6 +50,11 @@ pub(super) struct ServiceAccount {
     token_uri: String,
 }
 
+/// A key that went through one shell or template too many has its line breaks escaped twice.
+fn unescaped(pem: &SecretString) -> SecretString {
+    pem.expose_secret().replace("\\n", "\n").into()
+}
+
 /// Why a key file cannot be used. Does not repeat what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -60,7 +67,7 @@ impl ServiceAccount {
         // serde's own words could repeat a part of the file.
         let account: Self = serde_json::from_str(text.expose_secret())
             .map_err(|_| BadKeyFile("not the JSON key of a service account".to_owned()))?;
-        let key = SigningKey::from_pem(&account.private_key)
+        let key = SigningKey::from_pem(&unescaped(&account.private_key))
             .map_err(|e| BadKeyFile(format!("private_key: {e}")))?;
         Ok((account, key))
     }
@@ -99,7 +106,7 @@ pub(super) fn checked_override(url: &Url) -> Result<Url, BadKeyFile> {
 }
 
 /// How access is shown.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Grant {
     /// A service account acts for an administrator.
     ServiceAccount {
@@ -126,6 +133,8 @@ pub(super) struct GoogleTokens {
     pub(super) wire: Arc<Wire>,
     /// How access is shown.
     pub(super) grant: Grant,
+    /// What a service account asks for; a refresh token has what was consented to.
+    pub(super) scope: &'static str,
     /// An override of the token endpoint.
     pub(super) token_uri: Option<Url>,
 }
@@ -167,7 +176,11 @@ impl GoogleTokens {
                 post_form(&self.wire, endpoint.as_str(), &form)
                     .await
                     .map(|answer| answer.into_token(&self.wire))
-                    .map_err(|e| understood(WHAT, e, |code, words| refused(code, words, true)))
+                    .map_err(|e| {
+                        understood(WHAT, e, |code, words| {
+                            refused(code, words, Some(self.scope))
+                        })
+                    })
             }
             Grant::RefreshToken {
                 client_id,
@@ -187,7 +200,7 @@ impl GoogleTokens {
         let now = self.wire.now();
         let claims = json!({
             "iss": account.client_email,
-            "scope": SCOPE,
+            "scope": self.scope,
             "aud": endpoint.as_str(),
             "sub": subject,
             "iat": now.timestamp(),
@@ -228,7 +241,7 @@ impl GoogleTokens {
             .await;
         answer
             .map(|answer| answer.into_token(&self.wire))
-            .map_err(|e| understood(WHAT, e, |code, words| refused(code, words, false)))
+            .map_err(|e| understood(WHAT, e, |code, words| refused(code, words, None)))
     }
 }
 
@@ -239,28 +252,41 @@ fn not_made(why: &BadKeyFile) -> FetchError {
     }
 }
 
-pub(super) fn refused(code: &str, words: &str, service_account: bool) -> FetchError {
+/// What a refused token means. `scope` is what a service account asked for; `None` stands for a
+/// token that came by a login.
+pub(super) fn refused(code: &str, words: &str, scope: Option<&str>) -> FetchError {
     let what = format!("Google refused a token: {code}: {}", shown(words));
-    let help = match code {
-        "unauthorized_client" => {
-            "in the Admin console, delegate the scope admin.reports.audit.readonly to the service \
+    let help = match (code, scope) {
+        ("unauthorized_client", Some(scope)) => format!(
+            "in the Admin console, under API controls, delegate the scope {scope} to the service \
              account's client id (it may take 24 hours)"
-        }
-        "invalid_grant" if service_account => {
-            "check that subject is an active administrator, and that this machine's clock is right"
-        }
-        "invalid_grant" => {
+        ),
+        ("invalid_grant", Some(_)) => invalid_assertion(words).to_owned(),
+        ("invalid_grant" | "unauthorized_client", None) => {
             "the refresh token is dead: sign in again with exfilwatch auth login CONNECTOR"
+                .to_owned()
         }
-        "invalid_client" => "client_id or client_secret is wrong",
-        "temporarily_unavailable" | "server_error" | "internal_failure" => {
+        ("invalid_client", _) => "client_id or client_secret is wrong".to_owned(),
+        ("temporarily_unavailable" | "server_error" | "internal_failure", _) => {
             return FetchError::Retry { what, after: None };
         }
-        _ => "check the credential and the subject",
+        _ => "check the credential and the subject".to_owned(),
     };
-    FetchError::Auth {
-        what,
-        help: help.to_owned(),
+    FetchError::Auth { what, help }
+}
+
+/// One code stands for everything that can be wrong with an assertion; the words tell.
+fn invalid_assertion(words: &str) -> &'static str {
+    let lower = words.to_ascii_lowercase();
+    if lower.contains("timeframe") || lower.contains("iat") {
+        "set this machine's clock by NTP: the assertion's times are refused although they were \
+         corrected by Google's own"
+    } else if lower.contains("signature") || lower.contains("account not found") {
+        "the key was deleted or is of another service account: make a new one and put it in place"
+    } else if lower.contains("email or user id") {
+        "subject is no user of this customer, or is suspended: name an active administrator"
+    } else {
+        "check that subject is an active administrator, and that this machine's clock is right"
     }
 }
 
@@ -301,14 +327,45 @@ mod tests {
     }
 
     #[test]
+    fn a_key_signs_whether_its_line_breaks_were_escaped_once_or_twice() {
+        let pair =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+        let pem = pair.unwrap().serialize_pem();
+        for written in [pem.clone(), pem.replace('\n', "\\n")] {
+            assert!(SigningKey::from_pem(&unescaped(&written.into())).is_ok());
+        }
+    }
+
+    #[test]
     fn a_refused_grant_says_what_to_do() {
-        for (code, service_account, word) in [
-            ("unauthorized_client", true, "delegate"),
-            ("invalid_grant", true, "subject"),
-            ("invalid_grant", false, "sign in again"),
-            ("invalid_client", false, "client_secret"),
+        let skew = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a \
+                    reasonable timeframe. Check your iat and exp values in the JWT claim.";
+        for (code, words, scope, word) in [
+            ("unauthorized_client", "", Some(SCOPE), SCOPE),
+            ("unauthorized_client", "", Some(SCOPE_ALERTS), SCOPE_ALERTS),
+            ("invalid_grant", skew, Some(SCOPE), "clock"),
+            (
+                "invalid_grant",
+                "Invalid email or User ID",
+                Some(SCOPE),
+                "subject",
+            ),
+            (
+                "invalid_grant",
+                "Invalid JWT Signature.",
+                Some(SCOPE),
+                "key",
+            ),
+            ("invalid_grant", "Bad Request", Some(SCOPE), "subject"),
+            (
+                "invalid_grant",
+                "Token has been expired or revoked.",
+                None,
+                "auth login",
+            ),
+            ("invalid_client", "", None, "client_secret"),
         ] {
-            let FetchError::Auth { help, .. } = refused(code, "words", service_account) else {
+            let FetchError::Auth { help, .. } = refused(code, words, scope) else {
                 panic!("{code}");
             };
             assert!(help.contains(word), "{code}: {help}");

@@ -50,6 +50,20 @@ impl Clock for SharedClock {
     }
 }
 
+/// Our clock, wrong by so much.
+#[derive(Debug)]
+pub(crate) struct WrongClock(pub(crate) VirtualClock, pub(crate) TimeDelta);
+
+impl Clock for WrongClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now() + self.1
+    }
+
+    fn real(&self, virtual_wait: Duration) -> Duration {
+        virtual_wait.div_f64(RATE)
+    }
+}
+
 /// Calls the simulator's routers in process and writes down what was asked for.
 #[derive(Debug)]
 pub(crate) struct InProcess {
@@ -180,6 +194,7 @@ impl Stage {
             open: BTreeMap::new(),
             done: BTreeSet::new(),
             seen: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
             gaps: Vec::new(),
             malformed: Vec::new(),
             standings: BTreeMap::new(),
@@ -208,6 +223,8 @@ pub(crate) struct Caller {
     pub(crate) done: BTreeSet<(StreamId, String)>,
     /// Record ids and how often each came.
     pub(crate) seen: BTreeMap<String, usize>,
+    /// What the seen index would remember, and how often each came.
+    pub(crate) fingerprints: BTreeMap<u64, usize>,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) malformed: Vec<Malformed>,
     /// How each stream stood at its last listing.
@@ -313,6 +330,8 @@ impl Caller {
             for record in &page.records {
                 let head = self.connector.records().head(record).unwrap();
                 *self.seen.entry(head.id_text()).or_default() += 1;
+                let fingerprint = head.fingerprint(&[7; 16]);
+                *self.fingerprints.entry(fingerprint).or_default() += 1;
             }
             self.malformed.extend(page.malformed);
         }

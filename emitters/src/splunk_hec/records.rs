@@ -15,6 +15,10 @@ use crate::options::Shape;
 
 /// Sourcetype of office365 records, as Splunk's add-on has it.
 const OFFICE365: &str = "o365:management:activity";
+/// Sourcetype of the Alert Center's alerts, as Splunk's add-on has it.
+const ALERTS: &str = "gws:alerts";
+/// The stream of the Alert Center.
+const ALERT_CENTER: &str = "alertcenter";
 /// Longest application name taken from a record.
 const APPLICATION_CHARS_MAX: usize = 64;
 
@@ -39,6 +43,10 @@ pub(super) fn shape<'a>(
         sourcetype,
         events: vec![Cow::Borrowed(text.trim_ascii())],
     };
+    let has = |name| member(&members, name).is_some();
+    if feed == ALERT_CENTER || has("alertId") && !has("id") && !has("Id") {
+        return Ok(whole(Cow::Borrowed(ALERTS)));
+    }
     let Some(application) = google_application(&members, feed) else {
         return Ok(whole(Cow::Borrowed(OFFICE365)));
     };
@@ -168,6 +176,18 @@ mod tests {
         );
         let vendor = shape(record, "feed", Shape::Vendor).unwrap();
         assert_eq!(vendor.events, [std::str::from_utf8(record).unwrap()]);
+    }
+
+    #[test]
+    fn an_alert_goes_whole_under_the_sourcetype_of_alerts_whatever_it_says_of_itself() {
+        for record in [
+            r#"{"alertId":"a", "type" : "Leaked password","data":{}}"#,
+            r#"{"alertId":"a","id":{"applicationName":"drive"},"events":[{"name":"x"}]}"#,
+        ] {
+            let shaped = shape(record.as_bytes(), "alertcenter", Shape::Ta).unwrap();
+            assert_eq!(shaped.sourcetype, "gws:alerts");
+            assert_eq!(shaped.events, [record]);
+        }
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Google {
             .membership(&code.subject)
             .map(|(tenant, _)| tenant)
             .ok_or_else(|| grant("Account has been deleted"))?;
-        let mut answer = self.issue_token(tenant, code.subject.clone(), code.scopes.clone());
+        let mut answer = self.issue_token(tenant, code.subject.clone(), code.scopes.clone(), false);
         if code.with_refresh_token {
             answer["refresh_token"] = json!(self.new_refresh_token(&code));
             if self.inner.options.consent_in_testing {

@@ -48,6 +48,51 @@ pub(super) fn insufficient_scope() -> Response {
     )
 }
 
+/// 403, the API was not switched on in the project; both shapes name it.
+pub(super) fn service_disabled(api: &str, project: &str) -> Response {
+    let message = format!(
+        "{api} has not been used in project {project} before or it is disabled. Enable it by \
+         visiting https://console.developers.google.com/apis/api/overview?project={project} then \
+         retry. If you enabled this API recently, wait a few minutes for the action to propagate \
+         to our systems and retry."
+    );
+    let body = json!({ "error": {
+        "code": 403,
+        "message": message,
+        "errors": [{ "message": message, "domain": "usageLimits", "reason": "accessNotConfigured" }],
+        "status": "PERMISSION_DENIED",
+        "details": [{
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "SERVICE_DISABLED",
+            "domain": "googleapis.com",
+        }],
+    }});
+    reply::json(403, body.to_string())
+}
+
+/// 403, the quota of the day is used up.
+pub(super) fn daily_quota() -> Response {
+    let message = "Quota exceeded for quota metric 'Queries' and limit 'Queries per day'";
+    api(
+        403,
+        ("usageLimits", "quotaExceeded", "RESOURCE_EXHAUSTED"),
+        message,
+    )
+}
+
+/// An error of the newer APIs, which have no `errors[]`.
+pub(super) fn modern(status: u16, name: &str, reason: Option<&str>, message: &str) -> Response {
+    let mut error = json!({ "code": status, "message": message, "status": name });
+    if let Some(reason) = reason {
+        error["details"] = json!([{
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": reason,
+            "domain": "googleapis.com",
+        }]);
+    }
+    reply::json(status, json!({ "error": error }).to_string())
+}
+
 /// The token endpoint's shape.
 pub(super) fn token(error: &str, description: &str) -> Response {
     let body = json!({ "error": error, "error_description": description });

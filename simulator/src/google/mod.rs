@@ -4,6 +4,7 @@
 //! facts, section 3). What an administrator could change (delegation, privileges) can be changed by
 //! tests through [`Google`].
 
+mod alerts;
 mod consent;
 mod errors;
 mod reports;
@@ -14,14 +15,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::routing::{get, post};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 pub use self::consent::Person;
 use crate::clock::VirtualClock;
 use crate::credentials::GoogleApp;
+use crate::sheet::Record;
 use crate::world::World;
 
 /// The scope `activities.list` needs.
 pub const SCOPE_AUDIT: &str = "https://www.googleapis.com/auth/admin.reports.audit.readonly";
+
+/// The scope the Alert Center needs.
+pub const SCOPE_ALERTS: &str = "https://www.googleapis.com/auth/apps.alerts";
 
 /// Habits of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +97,12 @@ struct ServiceState {
     codes: HashMap<String, consent::Code>,
     refresh: HashMap<String, consent::Refresh>,
     secrets_made: u64,
+    /// Activities put in by hand, by tenant and application.
+    written: HashMap<(usize, String), Vec<Record>>,
+    api_disabled: bool,
+    day_used_up: bool,
+    barred: BTreeSet<String>,
+    alerts: Vec<alerts::Alert>,
 }
 
 /// An access token that was issued.
@@ -99,6 +112,8 @@ struct Token {
     subject: String,
     scopes: BTreeSet<String>,
     expires_ms: i64,
+    /// A service account acts for the subject.
+    delegated: bool,
 }
 
 impl Google {
@@ -136,6 +151,7 @@ impl Google {
             .route("/token", post(token::token))
             .route("/o/oauth2/v2/auth", get(consent::page))
             .route("/revoke", post(consent::revoke))
+            .route("/v1beta1/alerts", get(alerts::list))
             .route(
                 "/admin/reports/v1/activity/users/{user}/applications/{application}",
                 get(reports::list),
@@ -153,6 +169,56 @@ impl Google {
     /// Sets the scopes the service account is delegated, as the admin console does.
     pub fn set_delegated_scopes(&self, scopes: &[&str]) {
         self.state().delegated = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    }
+
+    /// Puts an activity into the log by hand. Its time is that of the body's `id`, or `at` where the
+    /// body has none; from `visible` on it is listed.
+    pub fn write(
+        &self,
+        alias: &str,
+        application: &str,
+        body: &str,
+        [at, visible]: [DateTime<Utc>; 2],
+    ) {
+        let value: Value = serde_json::from_str(body).unwrap_or_default();
+        let time = value.pointer("/id/time").and_then(Value::as_str);
+        let time = time.and_then(|text| text.parse::<DateTime<Utc>>().ok());
+        let event_ms = time.unwrap_or(at).timestamp_millis();
+        let record = Record {
+            tenant: alias.into(),
+            stream: format!("google_workspace/{application}").into(),
+            id: String::new(),
+            body: body.to_owned().into(),
+            event_ms,
+            visible_from_ms: visible.timestamp_millis(),
+            listable_until_ms: event_ms + crate::world::RETENTION_GOOGLE_MS,
+            elements: 1,
+        };
+        let tenants = self.inner.world.tenants();
+        if let Some(number) = tenants.iter().position(|tenant| tenant.alias == alias) {
+            let key = (number, application.to_owned());
+            self.state().written.entry(key).or_default().push(record);
+        }
+    }
+
+    /// Switches the Admin SDK API of the project on or off.
+    pub fn set_api_enabled(&self, enabled: bool) {
+        self.state().api_disabled = !enabled;
+    }
+
+    /// The project's quota of the day is used up, or not.
+    pub fn set_day_used_up(&self, used_up: bool) {
+        self.state().day_used_up = used_up;
+    }
+
+    /// Takes the privilege for one application away from every administrator, or gives it back.
+    pub fn bar(&self, application: &str, barred: bool) {
+        let mut state = self.state();
+        if barred {
+            state.barred.insert(application.to_owned());
+        } else {
+            state.barred.remove(application);
+        }
     }
 
     /// Seats somebody at the browser in which the consent page is opened. At the start that is the

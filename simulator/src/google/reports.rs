@@ -23,6 +23,9 @@ use crate::world::RETENTION_GOOGLE_MS;
 /// Page size where none is asked for, and the largest.
 const ITEMS_MAX: usize = 1_000;
 
+/// Longest window of the log of mail, milliseconds.
+const GMAIL_SPAN_MS: i64 = 30 * 86_400_000;
+
 /// Applications the API knows; others are refused.
 const APPLICATIONS: [&str; 42] = [
     "access_transparency",
@@ -117,10 +120,15 @@ impl Google {
         let token = self.authenticate(headers, now_ms)?;
         let filtered = user != "all" || FILTERS.iter().any(|name| query.contains_key(*name));
         self.check_quota(token.tenant, filtered, now_ms)?;
+        self.check_admission(application)?;
         if !APPLICATIONS.contains(&application) {
             return Err(errors::invalid("Invalid value for application name"));
         }
         let walk = self.walk((user, application), query, now_ms)?;
+        if application == "gmail" {
+            check_gmail(query, &walk)?;
+        }
+        let written = self.written(token.tenant, application);
         let key = (token.tenant, application.to_owned());
         let numbers = self
             .inner
@@ -129,20 +137,25 @@ impl Google {
             .get(&key)
             .map_or(&[][..], Vec::as_slice);
         let records = &self.inner.world.sheet().records;
+        let mut all: Vec<&Record> = numbers.iter().filter_map(|n| records.get(*n)).collect();
+        if !written.is_empty() {
+            all.extend(&written);
+            all.sort_by_key(|record| std::cmp::Reverse(record.event_ms));
+        }
         let mut items: Vec<&Record> = Vec::new();
         let mut position = walk.position;
         let empty = self.next_page_is_empty();
         let room = if empty { 0 } else { walk.items };
-        let wanted = |record: &&Record| {
+        let wanted = |record: &Record| {
             (walk.start_ms..=walk.end_ms).contains(&record.event_ms)
                 && record.visible_from_ms <= now_ms
                 && matches_filters(record, user, query)
         };
         let mut more = false;
-        for (index, number) in numbers.iter().enumerate().skip(walk.position) {
-            let Some(record) = records.get(*number).filter(wanted) else {
+        for (index, record) in all.into_iter().enumerate().skip(walk.position) {
+            if !wanted(record) {
                 continue;
-            };
+            }
             if items.len() >= room {
                 (more, position) = (true, index);
                 break;
@@ -153,7 +166,20 @@ impl Google {
         Ok(reply::json_encoded(headers, page(&items, next.as_deref())))
     }
 
+    /// A token that is known, alive, and for this administrator of a Workspace.
     fn authenticate(&self, headers: &HeaderMap, now_ms: i64) -> Result<Token, Response> {
+        let token = self.token_of(headers, now_ms)?;
+        if !token.scopes.contains(SCOPE_AUDIT) {
+            return Err(errors::insufficient_scope());
+        }
+        match self.membership(&token.subject) {
+            Some((_, true)) => Ok(token),
+            _ => Err(errors::not_authorized()),
+        }
+    }
+
+    /// A token that is known and alive.
+    pub(super) fn token_of(&self, headers: &HeaderMap, now_ms: i64) -> Result<Token, Response> {
         let text = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -168,13 +194,30 @@ impl Google {
         if token.expires_ms <= now_ms {
             return Err(errors::stale_token());
         }
-        if !token.scopes.contains(SCOPE_AUDIT) {
-            return Err(errors::insufficient_scope());
+        Ok(token)
+    }
+
+    /// What an administrator or the project's owner switched off.
+    fn check_admission(&self, application: &str) -> Result<(), Response> {
+        let state = self.state();
+        if state.api_disabled {
+            let project = &self.inner.app.project_id;
+            return Err(errors::service_disabled("Admin SDK API", project));
         }
-        match self.membership(&token.subject) {
-            Some((_, true)) => Ok(token),
-            _ => Err(errors::not_authorized()),
+        if state.day_used_up {
+            return Err(errors::daily_quota());
         }
+        if state.barred.contains(application) {
+            return Err(errors::not_authorized());
+        }
+        Ok(())
+    }
+
+    /// Activities put in by hand, newest last.
+    fn written(&self, tenant: usize, application: &str) -> Vec<Record> {
+        let state = self.state();
+        let key = (tenant, application.to_owned());
+        state.written.get(&key).cloned().unwrap_or_default()
     }
 
     fn check_quota(&self, tenant: usize, filtered: bool, now_ms: i64) -> Result<(), Response> {
@@ -266,6 +309,17 @@ fn read_page_token(token: &str, parameters: u64, now_ms: i64) -> Option<usize> {
     let same = u64::from_str_radix(parts.next()?, 16).ok()? == parameters;
     let position = parts.next()?.parse().ok()?;
     (same && expires > now_ms).then_some(position)
+}
+
+/// The log of mail needs both ends, no more than thirty days apart.
+fn check_gmail(query: &HashMap<String, String>, walk: &Walk) -> Result<(), Response> {
+    let both = query.contains_key("startTime") && query.contains_key("endTime");
+    if both && walk.end_ms - walk.start_ms <= GMAIL_SPAN_MS {
+        return Ok(());
+    }
+    Err(errors::invalid(
+        "Start and end time are required for gmail and may be 30 days apart at most.",
+    ))
 }
 
 fn time_of(query: &HashMap<String, String>, name: &str) -> Result<Option<i64>, Response> {

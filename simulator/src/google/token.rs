@@ -84,7 +84,7 @@ impl Google {
         let Some((tenant, _)) = self.membership(&subject) else {
             return Err(grant("Invalid email or User ID"));
         };
-        Ok(self.issue(tenant, subject, scopes))
+        Ok(self.issue(tenant, subject, scopes, true))
     }
 
     fn check_times(&self, assertion: &Assertion<'_>) -> Result<(), Response> {
@@ -124,13 +124,19 @@ impl Google {
         let known = self.membership(&subject);
         let revoked = self.state().revoked.contains(&subject);
         match known {
-            Some((tenant, _)) if !revoked => Ok(self.issue(tenant, subject, scopes)),
+            Some((tenant, _)) if !revoked => Ok(self.issue(tenant, subject, scopes, false)),
             _ => Err(dead()),
         }
     }
 
-    fn issue(&self, tenant: usize, subject: String, scopes: BTreeSet<String>) -> Response {
-        let body = self.issue_token(tenant, subject, scopes);
+    fn issue(
+        &self,
+        tenant: usize,
+        subject: String,
+        scopes: BTreeSet<String>,
+        delegated: bool,
+    ) -> Response {
+        let body = self.issue_token(tenant, subject, scopes, delegated);
         reply::json(200, body.to_string())
     }
 
@@ -140,6 +146,7 @@ impl Google {
         tenant: usize,
         subject: String,
         scopes: BTreeSet<String>,
+        delegated: bool,
     ) -> Value {
         let lifetime = self.inner.options.token_lifetime_seconds;
         let expires_ms = self.inner.clock.now_ms() + lifetime * 1000;
@@ -158,6 +165,7 @@ impl Google {
             subject,
             scopes,
             expires_ms,
+            delegated,
         };
         state.tokens.insert(text, token);
         body

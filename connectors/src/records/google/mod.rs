@@ -1,4 +1,5 @@
-//! Reads the activities of the Admin SDK Reports API, of all applications.
+//! Reads the activities of the Admin SDK Reports API, of all applications, and the alerts of the
+//! Alert Center.
 //!
 //! Shape (vendor's "Activities: list" and the appendix of events, seen 2026): `id{time,
 //! uniqueQualifier, applicationName}`, `actor`, `ipAddress`, and `events[]`, each with `name`, `type`
@@ -6,6 +7,7 @@
 //! destination). What an application's parameters mean stands in its own file.
 
 mod accounts;
+mod alerts;
 mod applications;
 mod drive;
 mod parameters;
@@ -19,6 +21,7 @@ use exfilwatch_model::{Domains, Event, Product, RawRecord, RecordHead, field};
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
+use self::alerts::Alert;
 use super::flatten::{Flattener, member_text};
 use super::json::{self, Raw};
 use super::outside::{own_domains, set_actor};
@@ -49,13 +52,17 @@ impl RecordReader for GoogleRecords {
     }
 
     fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError> {
+        let (mut is_alert, mut kind) = (false, None);
         for part in json::members(record.bytes()) {
             let (key, raw) = part.map_err(no_object)?;
-            if json::text(key).as_deref() == Some("events") {
-                return Ok(names(raw));
+            match json::text(key).as_deref() {
+                Some("events") => return Ok(names(raw)),
+                Some("alertId") => is_alert = true,
+                Some("type") => kind = json::scalar(raw),
+                _ => {}
             }
         }
-        Ok(Vec::new())
+        Ok(kind.filter(|_| is_alert).into_iter().collect())
     }
 
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
@@ -70,10 +77,16 @@ impl RecordReader for GoogleRecords {
             actor: None,
             digest: 0,
         };
+        let (mut alert, mut etag, mut has_events) = (Alert::default(), None, false);
         for part in json::members(bytes) {
             let (key, raw) = part.map_err(no_object)?;
             let name = json::text(key);
+            if let Some(name) = name.as_deref() {
+                alert.note(name, raw);
+                has_events |= name == "events";
+            }
             if name.as_deref() == Some("etag") {
+                etag = Some((key, raw));
                 continue;
             }
             head.digest = head.digest.wrapping_add(json::digest(key, raw));
@@ -88,6 +101,9 @@ impl RecordReader for GoogleRecords {
                 _ => {}
             }
         }
+        if !has_events {
+            alert.complete(&mut head, etag);
+        }
         Ok(head)
     }
 
@@ -100,6 +116,15 @@ impl RecordReader for GoogleRecords {
         let body = json::object(record.bytes()).map_err(no_object)?;
         let id: Arc<str> = head.id_text().into();
         let time = head.time.unwrap_or(fetched_at);
+        if alerts::is_alert(&body) {
+            let domains = own_domains::<&str>(&self.domains, head.actor.as_deref(), &[]);
+            let reading = Reading {
+                domains: &domains,
+                domains_are_known: !self.domains.is_empty(),
+                application: String::new(),
+            };
+            return Ok(vec![alerts::event(record, (id, time), &body, &reading)]);
+        }
         let mut base = Event::new(
             Product::GoogleWorkspace,
             id,

@@ -106,7 +106,7 @@ fn an_identity_that_lacks_a_part_is_none_and_a_number_is_taken_as_qualifier() {
 }
 
 #[test]
-fn every_kind_of_parameter_is_kept_and_repeated_names_are_lists() {
+fn google_repeated_parameter_keeps_all_values_of_every_kind_and_lists_those_of_one_name() {
     let events = read(&activity(
         "rules",
         &json!([{"name": "rule_match", "type": "t", "parameters": [
@@ -398,4 +398,91 @@ fn those_without_an_address_are_named_by_what_there_is() {
         read(&record)[0].text(field::ACTOR).as_deref(),
         Some("some-key")
     );
+}
+
+#[test]
+fn google_item_three_events_are_three_events_each_with_its_own_parameters() {
+    let one = |name: &str| json!({"type": "t", "name": name, "parameters": [{"name": "n", "value": name}]});
+    let record = activity(
+        "calendar",
+        &json!([one("first"), one("second"), one("third")]),
+    );
+    let events = read(&record);
+    let shown: Vec<String> = events
+        .iter()
+        .map(|event| event.text("parameters.n").unwrap().into_owned())
+        .collect();
+    assert_eq!(shown, ["first", "second", "third"]);
+    let parts: std::collections::BTreeSet<u32> = events.iter().map(|event| event.part).collect();
+    assert_eq!(parts.len(), 3);
+    // The same event three times over is three events, too.
+    let same = activity("calendar", &json!([one("x"), one("x"), one("x")]));
+    let parts: std::collections::BTreeSet<u32> = read(&same).iter().map(|e| e.part).collect();
+    assert_eq!(parts.len(), 3);
+}
+
+#[test]
+fn a_shape_the_vendor_never_had_before_is_read_as_far_as_it_goes() {
+    for events in [
+        json!({"name": "lone"}),
+        json!([{"name": "lone", "parameters": {"not": "a list"}}]),
+        json!([{"name": "lone", "parameters": [7, null, {"name": "n", "newValue": {"a": 1}}]}]),
+        json!([{"name": "lone", "parameters": [{"name": 5, "value": []}], "status": {"x": [1]}}]),
+    ] {
+        let events = read(&activity("admin", &events));
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].text(field::OPERATION).unwrap(), "lone");
+    }
+}
+
+fn alert(etag: &str) -> Value {
+    json!({
+        "customerId": "01abc", "alertId": "a1", "createTime": "2026-05-04T08:00:00.123456Z",
+        "type": "Suspicious login", "source": "Google identity", "etag": etag,
+        "updateTime": "2026-05-05T08:00:00Z", "metadata": {"severity": "LOW"},
+        "data": {"@type": "t", "email": "Alice@contoso.example",
+                 "loginDetails": {"ipAddress": "203.0.113.9"}},
+    })
+}
+
+#[test]
+fn an_alert_has_head_and_event_and_another_etag_makes_another_version() {
+    let record = |etag: &str| RawRecord::new(alert(etag).to_string().into());
+    let reader = GoogleRecords::new(Arc::new(Domains::new(&["contoso.example"], &[])));
+    let (first, second) = (record("e1="), record("e2="));
+    let head = reader.head(&first).unwrap();
+    assert_eq!(head.id.as_deref(), Some("a1/e1="));
+    assert_eq!(head.operations, ["Suspicious login"]);
+    assert_eq!(head.actor.as_deref(), Some("Alice@contoso.example"));
+    assert_eq!(
+        head.time.unwrap().to_rfc3339(),
+        "2026-05-04T08:00:00.123456+00:00"
+    );
+    assert_eq!(reader.operations(&first).unwrap(), ["Suspicious login"]);
+    let key = [1; 16];
+    let again = record("e1=");
+    assert_eq!(
+        head.fingerprint(&key),
+        reader.head(&again).unwrap().fingerprint(&key)
+    );
+    assert_ne!(
+        head.fingerprint(&key),
+        reader.head(&second).unwrap().fingerprint(&key)
+    );
+    let events = reader.normalise(&first, DateTime::UNIX_EPOCH).unwrap();
+    let [event] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    for (name, value) in [
+        (field::OPERATION, "Suspicious login"),
+        (field::SERVICE, "alertcenter"),
+        (field::ACTOR, "alice@contoso.example"),
+        (field::SOURCE_IP, "203.0.113.9"),
+        (field::ALERT_ID, "a1"),
+        (field::ITEM, "a1"),
+        ("source", "Google identity"),
+        ("metadata.severity", "LOW"),
+    ] {
+        assert_eq!(event.text(name).as_deref(), Some(value), "{name}");
+    }
 }
