@@ -32,7 +32,14 @@ impl Session<'_> {
             Commit::default()
         };
         self.ingest.stage_page(page, &products, with);
-        self.works_again(&page.stream);
+        // A page says nothing of a listing that is refused.
+        if self
+            .held
+            .get(&page.stream)
+            .is_some_and(|hold| hold.by_fetch)
+        {
+            self.works_again(&page.stream);
+        }
         self.after.push(After::Page {
             item,
             last: page.last,

@@ -47,13 +47,24 @@ impl Session<'_> {
             tracing::warn!(%stream, %error, "will be tried again");
             return;
         };
-        self.hold(stream, (what, help), by_fetch);
+        let hold = Hold {
+            until: self.shared.clock.now() + HOLD,
+            by_fetch,
+        };
+        self.hold(stream, (what, help), hold);
     }
 
     /// What a listing said of its stream.
     pub(super) fn stands(&mut self, stream: &StreamId, standing: Standing) {
         let waiting = match standing {
-            Standing::Held { what, help } => return self.hold(stream, (&what, &help), false),
+            Standing::Held { what, help } => {
+                // Nothing new is published; what was listed before can be fetched all the same.
+                let hold = Hold {
+                    until: self.shared.clock.now(),
+                    by_fetch: false,
+                };
+                return self.hold(stream, (&what, &help), hold);
+            }
             Standing::Waiting { what } => Some(what),
             Standing::Flowing => None,
         };
@@ -66,12 +77,8 @@ impl Session<'_> {
     }
 
     /// Holds a stream; the operator is told once.
-    pub(super) fn hold(&mut self, stream: &StreamId, (what, help): (&str, &str), by_fetch: bool) {
+    fn hold(&mut self, stream: &StreamId, (what, help): (&str, &str), hold: Hold) {
         let now = self.shared.clock.now();
-        let hold = Hold {
-            until: now + HOLD,
-            by_fetch,
-        };
         let news = self.held.insert(stream.clone(), hold).is_none();
         self.shared.watch.stream(stream, |health| {
             health.held = Some(format!("{what}: {help}"));

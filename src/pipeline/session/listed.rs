@@ -6,6 +6,7 @@ use exfilwatch_model::{StreamId, Window};
 use exfilwatch_state::{Commit, StateError};
 use tokio::sync::oneshot;
 
+use super::hold::Hold;
 use super::take::{After, answer};
 use super::{End, Session};
 use crate::pipeline::fetch::{Listed, Pass};
@@ -78,8 +79,11 @@ impl Session<'_> {
         } else {
             OPEN_ITEMS_AGAIN_MAX
         };
+        let now = self.shared.clock.now();
+        // Between two holds it is listed: one item that is refused must not keep the others away.
+        let refused = |hold: &Hold| hold.by_fetch && hold.until > now;
         *self.shared.paused.borrow()
-            || self.held.get(stream).is_some_and(|hold| hold.by_fetch)
+            || self.held.get(stream).is_some_and(refused)
             || self.work.open_of(stream) >= open_max
     }
 }
