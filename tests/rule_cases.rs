@@ -14,14 +14,19 @@ use bytes::Bytes;
 use chrono::DateTime;
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
-use exfilwatch_detectors::{DetectorsOptions, RuleSet, cases, catalogue};
+use exfilwatch_detectors::{DetectorsOptions, Pack, RuleSet, cases, catalogue};
 use exfilwatch_model::{Domains, Event, Product, RawRecord};
 
 /// Cases that find, and cases that do not, which a detection has at least.
 const CASES_MIN: usize = 3;
 
 fn rules() -> Arc<RuleSet> {
-    Arc::new(RuleSet::load(&DetectorsOptions::default()).unwrap_or_else(|error| panic!("{error}")))
+    // A case is about what its rule says, whether or not its pack is switched on.
+    let options = DetectorsOptions {
+        packs: Pack::ALL.to_vec(),
+        ..DetectorsOptions::default()
+    };
+    Arc::new(RuleSet::load(&options).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn read(product: Product, bytes: &[u8], domains: &Domains) -> Result<Vec<Event>, String> {

@@ -5,7 +5,7 @@ use exfilwatch_model::{Product, Severity};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::rules::{Alert, Case, Counted, Kind, Rule, RuleSet};
+use crate::rules::{Alert, Case, Counted, Kind, Pack, Rule, RuleSet};
 
 /// One rule in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +20,8 @@ pub struct Summary {
     pub level: Severity,
     /// 0 to 100.
     pub risk: u8,
+    /// `exfil`, `identity` or `posture`: its pack.
+    pub pack: Pack,
     /// `yes`, `no` or `depends`: finding or signal.
     pub alert: &'static str,
     /// `m365` or `google_workspace`.
@@ -65,6 +67,7 @@ fn summary(rule: &Rule) -> Summary {
         title: facts.title.clone(),
         level: rule.level,
         risk: rule.risk,
+        pack: rule.pack,
         alert: match rule.alert {
             Alert::Fixed(true) => "yes",
             Alert::Fixed(false) => "no",

@@ -18,6 +18,6 @@ pub use contract::{BadState, Counters, Detector, Interest, StateChange};
 pub use engine::Engine;
 pub use options::DetectorsOptions;
 pub use rules::{
-    Alert, Case, Counted, Expectation, Kind, Need, Repeat, Rule, RuleError, RuleSet, Skipped,
+    Alert, Case, Counted, Expectation, Kind, Need, Pack, Repeat, Rule, RuleError, RuleSet, Skipped,
     SourceFile, Tier, VaryTime, embedded,
 };

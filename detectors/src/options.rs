@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Pack;
+
 /// Whether and with which rules records are looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,9 @@ pub struct DetectorsOptions {
     pub rules_dir: Option<PathBuf>,
     /// Detections by name that are not run, each a name or a pattern with `*`.
     pub disabled: Vec<String>,
+    /// What detections may alert about. Those of other packs are signals: stored, counted, part of
+    /// incidents, and delivered where an emitter's `send` has `signals`.
+    pub packs: Vec<Pack>,
 }
 
 impl Default for DetectorsOptions {
@@ -26,6 +31,7 @@ impl Default for DetectorsOptions {
             enabled: true,
             rules_dir: None,
             disabled: Vec::new(),
+            packs: vec![Pack::Exfil],
         }
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Share, at};
-use exfilwatch_detectors::{Engine, RuleSet, SourceFile};
+use exfilwatch_detectors::{Engine, Pack, RuleSet, SourceFile};
 use exfilwatch_model::{Finding, JobId, TenantId};
 
 fn rule(number: u8, keys: &str) -> String {
@@ -18,11 +18,17 @@ fn rule(number: u8, keys: &str) -> String {
 }
 
 fn findings(rules: &[String]) -> Vec<Finding> {
+    found_with(rules, &Pack::ALL)
+}
+
+fn found_with(rules: &[String], packs: &[Pack]) -> Vec<Finding> {
     let file = SourceFile {
         name: "r.yml".into(),
         text: rules.join("\n---\n"),
     };
-    let set = RuleSet::from_files(&[file], &[], &[]).unwrap();
+    let set = RuleSet::from_files(&[file], &[], &[])
+        .unwrap()
+        .with_packs(packs);
     let mut engine = Engine::new(Arc::new(set), TenantId::new("corp").unwrap(), JobId::live());
     engine.observe(&Share::new("r", "2026-05-01T10:00:00Z").event());
     engine.collect(at("2026-05-01T10:00:00Z"))
@@ -58,6 +64,16 @@ fn what_is_superseded_steps_back_whatever_its_severity() {
         rule(2, "level: medium\nsupersedes: [test.r1]"),
     ]);
     assert_eq!(alerts(&all), ["test.r2"]);
+}
+
+#[test]
+fn a_pack_that_is_not_switched_on_gives_signals() {
+    let rules = [
+        rule(1, "level: high\npack: identity"),
+        rule(2, "level: low"),
+    ];
+    assert_eq!(alerts(&found_with(&rules, &[Pack::Exfil])), ["test.r2"]);
+    assert_eq!(alerts(&found_with(&rules, &Pack::ALL)), ["test.r1"]);
 }
 
 #[test]

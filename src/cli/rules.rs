@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use clap::Subcommand;
 use exfilwatch_detectors::catalogue::{self, Summary};
-use exfilwatch_detectors::{DetectorsOptions, RuleSet, cases};
+use exfilwatch_detectors::{DetectorsOptions, Pack, RuleSet, cases};
 use exfilwatch_model::{Domains, Event, Product, RawRecord};
 
 use crate::app;
@@ -56,6 +56,7 @@ impl RulesArgs {
     fn load(self) -> Result<Arc<RuleSet>, Failure> {
         app::rules(&DetectorsOptions {
             rules_dir: self.rules,
+            packs: Pack::ALL.to_vec(),
             ..DetectorsOptions::default()
         })
     }
@@ -78,10 +79,11 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Outcome {
 }
 
 fn list(rules: &[Summary], output: Output) -> Outcome {
-    let mut table = Table::new(&["DETECTION", "LEVEL", "ALERT", "ATT&CK", "TITLE"]);
+    let mut table = Table::new(&["DETECTION", "PACK", "LEVEL", "ALERT", "ATT&CK", "TITLE"]);
     for rule in rules {
         table.row([
             rule.name.clone(),
+            rule.pack.as_str().to_owned(),
             rule.level.as_str().to_owned(),
             rule.alert.to_owned(),
             rule.attack.join(" "),
@@ -152,6 +154,7 @@ fn section(rule: &Summary, heading: &str) -> String {
             "level",
             format!("{} (risk {})", rule.level.as_str(), rule.risk),
         ),
+        ("pack", rule.pack.as_str().to_owned()),
         ("alert", rule.alert.to_owned()),
         (
             "source",

@@ -342,6 +342,8 @@ fn finish(
         entity_type: parts.entity_type,
         entity: parts.entity,
         alert: alert(place, own)?,
+        pack: own.pack,
+        is_quiet: false,
         kind: parts.kind,
         interests: parts.interests,
         tests: own.tests.clone(),

@@ -23,7 +23,7 @@ pub use error::RuleError;
 pub use load::{SourceFile, embedded};
 pub use need::Need;
 pub use rule::{Alert, Counted, Kind, Rule, Tier};
-pub use schema::{Case, Expectation, Repeat, VaryTime};
+pub use schema::{Case, Expectation, Pack, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 
 pub(crate) use rule::{Above, Also, FirstSeen, Layout, Usual, WindowBase};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use exfilwatch_model::{Event, RuleFacts, Severity, field};
 
-use super::schema::Case;
+use super::schema::{Case, Pack};
 use super::template::Template;
 use crate::contract::Interest;
 use crate::engine::sigma::Matcher;
@@ -201,6 +201,10 @@ pub struct Rule {
     pub entity: String,
     /// Finding or signal.
     pub alert: Alert,
+    /// What it is about.
+    pub pack: Pack,
+    /// Its pack is not switched on: whatever `alert` says, its findings are signals.
+    pub(crate) is_quiet: bool,
     /// What sort of rule it is.
     pub kind: Kind,
     /// Which events it wants: one entry, or one for each base of a window.
@@ -229,6 +233,7 @@ impl Rule {
     /// bit 0 `alert`, 1 to 15 `raise`, 16 to 30 `lower`.
     pub(crate) fn flags(&self, event: &Event) -> u32 {
         let mut flags = match &self.alert {
+            _ if self.is_quiet => 0,
             Alert::Fixed(alert) => u32::from(*alert),
             Alert::When(matcher) => u32::from(matcher.matches(event)),
         };
@@ -243,7 +248,7 @@ impl Rule {
 
     /// The same for a rule that sees no events.
     pub(crate) fn flags_of_nothing(&self) -> u32 {
-        u32::from(!matches!(self.alert, Alert::Fixed(false)))
+        u32::from(!self.is_quiet && !matches!(self.alert, Alert::Fixed(false)))
     }
 
     /// Severity of a finding whose events have these flags: `any` is their union, `all` their

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::Severity;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use yaml_serde::Value;
 
 /// All keys of ours. A document that has one of them is checked for misspelt ones; a stock Sigma
@@ -28,6 +28,7 @@ pub(crate) const OWN_KEYS: &[&str] = &[
     "also",
     "incident_of",
     "supersedes",
+    "pack",
 ];
 
 /// Our keys of one document.
@@ -65,6 +66,8 @@ pub(crate) struct OwnKeys {
     pub(crate) also: Vec<AlsoKey>,
     /// Names of detections that step back behind this one about the same record.
     pub(crate) supersedes: Vec<String>,
+    /// The pack it belongs to; `exfil` where absent.
+    pub(crate) pack: Pack,
     /// The rule listens to the findings of the others instead of looking at events.
     pub(crate) incident_of: Option<IncidentKey>,
 }
@@ -83,6 +86,45 @@ pub(crate) struct IncidentKey {
 pub(crate) struct AlsoKey {
     pub(crate) field: String,
     pub(crate) gte: u64,
+}
+
+/// What a detection is about. Those of a pack that is not switched on are signals.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Pack {
+    /// Data leaves, or a way out is opened.
+    #[default]
+    Exfil,
+    /// Who acts may not be who it seems, or has got more rights.
+    Identity,
+    /// A setting makes the tenant weaker.
+    Posture,
+}
+
+impl Pack {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Exfil, Self::Identity, Self::Posture];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exfil => "exfil",
+            Self::Identity => "identity",
+            Self::Posture => "posture",
+        }
+    }
 }
 
 /// `above: { own_maximum: 3 }` or `above: { deviations: 3 }`.

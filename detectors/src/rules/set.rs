@@ -14,6 +14,7 @@ use super::load::{SourceFile, embedded, folder};
 use super::pattern::Pattern;
 use super::rule::Rule;
 use super::rule_file::RuleFile;
+use super::schema::Pack;
 use crate::engine::period;
 use crate::native;
 use crate::options::DetectorsOptions;
@@ -52,7 +53,17 @@ impl RuleSet {
             Some(dir) => folder(dir)?,
             None => Vec::new(),
         };
-        Self::from_files(&embedded(), &overlay, &options.disabled)
+        let all = Self::from_files(&embedded(), &overlay, &options.disabled)?;
+        Ok(all.with_packs(&options.packs))
+    }
+
+    /// The same rules; those of other packs than these say what they find as signals.
+    #[must_use]
+    pub fn with_packs(mut self, packs: &[Pack]) -> Self {
+        for rule in &mut self.rules {
+            rule.is_quiet = !packs.contains(&rule.pack);
+        }
+        self
     }
 
     /// Rules of some files; a file of `overlay` that has the id of a rule in `files` replaces
