@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{
     Cursor, Event, Gap, Page, Product, RawRecord, RecordHead, StreamId, Window, WorkItem,
 };
@@ -166,6 +167,15 @@ pub trait RecordReader: Send + Sync + Debug {
     ) -> Result<Vec<Event>, NormaliseError>;
 }
 
+/// How much [`Connector::diagnose`] looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The token and what it allows.
+    Access,
+    /// The service as well.
+    Service,
+}
+
 /// Over which span, and how often, a stream is listed again for what came late. The hot span is
 /// listed again at each poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +264,14 @@ pub trait Connector: Send + Sync + Debug {
             "{} keeps nothing beyond what is listed",
             self.kind()
         )))
+    }
+
+    /// Looks at what may be wrong between us and the vendor, for `auth check` and `doctor`: first
+    /// whether a token is to be had and what it allows, then, if asked for, what the service gives.
+    /// Changes nothing at the vendor, keeps nothing, waits for no quota. The subject of the checks
+    /// is left to the caller.
+    async fn diagnose(&self, _depth: Depth) -> Vec<Check> {
+        Vec::new()
     }
 
     /// Reads this connector's records.

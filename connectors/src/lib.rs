@@ -7,6 +7,7 @@
 
 mod archive;
 mod contract;
+pub mod diagnosis;
 pub mod google;
 pub mod kernel;
 pub mod microsoft;
@@ -16,7 +17,8 @@ pub mod registry;
 
 pub use archive::{Archive, ArchiveLimits, NoArchive, Searchable};
 pub use contract::{
-    Connector, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule, Standing,
+    Connector, Depth, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule,
+    Standing,
 };
 pub use kernel::secret::Environment;
 pub use kernel::surroundings::{BuildError, Surroundings};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use exfilwatch_model::Envelope;
+use exfilwatch_model::diagnosis::Check;
 
 /// One item the receiver will never take, and why. The lane quarantines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,4 +61,11 @@ pub trait Emitter: Send + Sync + Debug {
     /// files), or says which items it refused and why. Several may be in flight. An
     /// implementation that resolves before the receiver has the data loses it on a crash.
     async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError>;
+
+    /// Looks at what the receiver would refuse, for `doctor`: token, index, acknowledgement, file.
+    /// Delivers nothing. The way to the receiver is looked at by the caller, the subject of the
+    /// checks is left to it.
+    async fn diagnose(&self) -> Vec<Check> {
+        Vec::new()
+    }
 }

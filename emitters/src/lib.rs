@@ -6,6 +6,7 @@
 
 mod address_guard;
 mod contract;
+mod diagnosis;
 mod environment;
 mod error;
 pub mod formats;

@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod delivery;
+pub mod diagnosis;
 pub mod domains;
 pub mod event;
 pub mod finding;

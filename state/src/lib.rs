@@ -5,6 +5,7 @@
 
 mod commit;
 mod contract;
+mod diagnosis;
 mod disk;
 mod export;
 mod import;
@@ -30,6 +31,7 @@ pub use commit::{
     SEEN_CHUNK_MAX, SeenChunk, Subscription, VALUE_BYTES_MAX, Watermark, WindowChange,
 };
 pub use contract::{StateError, StateStore};
+pub use diagnosis::{Budget, look as diagnose};
 pub use export::Exported;
 pub use import::{Imported, import};
 pub use inspect::{FamilySummary, PROBLEMS_MAX, StateSummary, Verification};

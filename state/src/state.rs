@@ -30,8 +30,8 @@ use crate::usage::{self, OutboxUsage, Trimmed};
 pub(crate) const STORE_FOLDER: &str = "store";
 pub(crate) const OUTBOX_FOLDER: &str = "outbox";
 pub(crate) const QUARANTINE_FOLDER: &str = "quarantine";
-const LOCK_FILE: &str = "lock";
-const FORMAT_FILE: &str = "format";
+pub(crate) const LOCK_FILE: &str = "lock";
+pub(crate) const FORMAT_FILE: &str = "format";
 /// Seconds between two mirrors.
 pub const MIRROR_SECONDS: i64 = 10;
 

@@ -81,6 +81,11 @@ impl AlertCenter {
         .boxed()
     }
 
+    /// The URL of the alerts made in a window.
+    pub(super) fn made(&self, window: Window) -> String {
+        self.url(List::Made, window)
+    }
+
     fn url(&self, list: List, window: Window) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("pageSize", &PAGE_ALERTS.to_string());

@@ -7,6 +7,7 @@
 mod alerts;
 mod answer;
 pub mod applications;
+mod diagnosis;
 mod listing;
 pub mod login;
 mod pace;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Cursor, StreamId, TenantId, Window, WorkItem};
 
 pub use self::alerts::ALERTS_ROOT;
@@ -29,6 +31,7 @@ use self::alerts::AlertCenter;
 use self::applications::ALERT_CENTER;
 use self::pace::Pace;
 pub use self::pace::SLICE_PAGES_MAX;
+pub(crate) use self::token::TOKEN_URI;
 use self::token::{
     BadKeyFile, GoogleTokens, Grant, SCOPE, SCOPE_ALERTS, ServiceAccount, checked_override,
 };
@@ -42,7 +45,7 @@ use crate::kernel::surroundings::{
 use crate::kernel::url_guard::Origin;
 use crate::kernel::wire::Wire;
 use crate::options::GoogleWorkspaceOptions;
-use crate::{Connector, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
+use crate::{Connector, Depth, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
 
 /// The kind, as in the configuration.
 pub const KIND: &str = "google_workspace";
@@ -309,6 +312,10 @@ impl Connector for GoogleWorkspace {
             window,
         };
         Ok(walk.pages(item))
+    }
+
+    async fn diagnose(&self, depth: Depth) -> Vec<Check> {
+        self.look(depth).await
     }
 
     fn records(&self) -> &dyn RecordReader {

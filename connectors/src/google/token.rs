@@ -28,7 +28,7 @@ pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/admin.reports.au
 /// The scope of the Alert Center, in a token of its own for the same reason.
 pub(super) const SCOPE_ALERTS: &str = "https://www.googleapis.com/auth/apps.alerts";
 /// The token endpoint of refresh tokens.
-pub(super) const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
+pub(crate) const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ASSERTION_LIFE: TimeDelta = TimeDelta::minutes(55);

@@ -21,6 +21,8 @@ pub struct Token {
     pub value: SecretString,
     /// When it ends, by the vendor's clock.
     pub ends_at: DateTime<Utc>,
+    /// The scopes granted, separated by blanks, where the endpoint names them.
+    pub scope: Option<String>,
 }
 
 impl Debug for Token {
@@ -72,6 +74,16 @@ impl TokenCache {
             }
             _ => self.fill(&mut slot).await,
         }
+    }
+
+    /// As [`TokenCache::token`], with what is known of it.
+    pub async fn inspect(&self) -> Result<Token, FetchError> {
+        self.token().await?;
+        let slot = self.slot.lock().await;
+        slot.token.clone().ok_or_else(|| FetchError::Retry {
+            what: "the token was dropped meanwhile".to_owned(),
+            after: None,
+        })
     }
 
     /// A token other than `stale`, which the vendor has refused.
@@ -142,6 +154,7 @@ mod tests {
             Ok(Token {
                 value: format!("token {count}").into(),
                 ends_at: self.now() + TimeDelta::hours(1),
+                scope: None,
             })
         }
     }

@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::auth::TokenCache;
+use super::auth::{Token, TokenCache};
 use super::body::{Body, BodyError, SMALL_BODY_BYTES_MAX};
 use super::jwt::claims;
 use super::limit::Quota;
@@ -126,6 +126,11 @@ impl Client {
     /// Signed for the API and not for us: fit for telling what is missing, not for granting.
     pub async fn claims(&self) -> Result<Option<Value>, FetchError> {
         Ok(claims(&self.tokens.token().await?))
+    }
+
+    /// The current token with what is known of it, for a diagnosis.
+    pub async fn token(&self) -> Result<Token, FetchError> {
+        self.tokens.inspect().await
     }
 
     /// Makes the call. A success comes back with its body unread.
@@ -281,7 +286,7 @@ pub fn unread(what: &str, error: &BodyError) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::auth::{Token, TokenSource};
+    use crate::kernel::auth::TokenSource;
     use crate::kernel::limit::Quotas;
     use crate::kernel::transport::{Transport, TransportError};
     use async_trait::async_trait;
@@ -333,6 +338,7 @@ mod tests {
             Ok(Token {
                 value: format!("t{number}").into(),
                 ends_at: DateTime::UNIX_EPOCH + TimeDelta::hours(1),
+                scope: None,
             })
         }
     }

@@ -54,6 +54,8 @@ pub struct TokenAnswer {
     expires_in: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_token: Option<RefreshToken>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 fn bearer() -> BasicTokenType {
@@ -103,6 +105,7 @@ impl TokenAnswer {
         Token {
             value: SecretString::from(self.access_token.into_secret()),
             ends_at: wire.now() + TimeDelta::seconds(life),
+            scope: self.scope,
         }
     }
 }

@@ -106,8 +106,17 @@ struct SubscriptionLine {
 impl Feed {
     /// Which content types are subscribed, and whether they are enabled. Absent: never started.
     pub(super) async fn subscriptions(&self) -> Result<BTreeMap<String, bool>, Refusal> {
+        self.subscriptions_asked(true).await
+    }
+
+    /// The same, and whether to be patient about it.
+    pub(super) async fn subscriptions_asked(
+        &self,
+        patient: bool,
+    ) -> Result<BTreeMap<String, bool>, Refusal> {
         let what = "list of subscriptions";
-        let ask = self.ask(Method::GET, "subscriptions/list", "", what);
+        let mut ask = self.ask(Method::GET, "subscriptions/list", "", what);
+        ask.patient = patient;
         let body = self.read(&ask).await?.1;
         let lines: Vec<SubscriptionLine> =
             serde_json::from_slice(&body).map_err(|_| instead(what, &body))?;
@@ -145,12 +154,8 @@ impl Feed {
     }
 
     async fn walk(&self, content_type: &str, window: Window) -> Result<Vec<Listed>, Refusal> {
-        // Without fraction and zone, as the reference writes them: a "+" would turn into a blank.
-        let time = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%S").to_string();
-        let (start, end) = (time(window.from()), time(window.until()));
-        let query = format!("contentType={content_type}&startTime={start}&endTime={end}");
-        let what = format!("listing of {content_type} from {start} to {end}");
-        let mut ask = self.ask(Method::GET, "subscriptions/content", &query, &what);
+        let mut ask = self.listing(content_type, window);
+        let what = ask.what.clone();
         let mut seen = HashSet::new();
         let mut listed = Vec::new();
         for _ in 0..LISTING_PAGES_MAX {
@@ -189,7 +194,18 @@ impl Feed {
         self.client.call(&ask).await
     }
 
-    async fn read(&self, ask: &Ask) -> Result<(HeaderMap, Bytes), Refusal> {
+    /// The question for the first page of the content listing of a window.
+    pub(super) fn listing(&self, content_type: &str, window: Window) -> Ask {
+        // Without fraction and zone, as the reference writes them: a "+" would turn into a blank.
+        let time = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%S").to_string();
+        let (start, end) = (time(window.from()), time(window.until()));
+        let query = format!("contentType={content_type}&startTime={start}&endTime={end}");
+        let what = format!("listing of {content_type} from {start} to {end}");
+        self.ask(Method::GET, "subscriptions/content", &query, &what)
+    }
+
+    /// The answer to a question, with its headers.
+    pub(super) async fn read(&self, ask: &Ask) -> Result<(HeaderMap, Bytes), Refusal> {
         let response = self.client.call(ask).await?;
         let headers = response.headers().clone();
         let body = match Body::new(response, BODY_BYTES_MAX) {
@@ -231,7 +247,7 @@ impl Feed {
     }
 }
 
-fn read_page(what: &str, body: &Bytes) -> Result<Vec<Listed>, Refusal> {
+pub(super) fn read_page(what: &str, body: &Bytes) -> Result<Vec<Listed>, Refusal> {
     let elements: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| instead(what, body))?;
     let read = |element: &RawValue| {
         let line = serde_json::from_str::<BlobLine>(element.get());

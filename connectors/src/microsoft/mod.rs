@@ -8,6 +8,7 @@ mod answer;
 mod application;
 mod blob;
 pub mod cloud;
+mod diagnosis;
 mod feed;
 pub mod graph;
 mod subscription;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Cursor, Gap, GapCause, GapState, StreamId, TenantId, Window, WorkItem};
 use uuid::Uuid;
 
@@ -37,7 +39,7 @@ use crate::kernel::url_guard::{Origin, UrlGuard};
 use crate::kernel::words::shown;
 use crate::options::Office365Options;
 use crate::{
-    Archive, Connector, FetchError, Listing, NoArchive, PageStream, RecordReader, Schedule,
+    Archive, Connector, Depth, FetchError, Listing, NoArchive, PageStream, RecordReader, Schedule,
 };
 
 /// The kind, as in the configuration.
@@ -366,6 +368,10 @@ impl Connector for Office365 {
             Ok(archive) => Ok(archive),
             Err(why) => Err(why.clone()),
         }
+    }
+
+    async fn diagnose(&self, depth: Depth) -> Vec<Check> {
+        self.look(depth).await
     }
 
     fn records(&self) -> &dyn RecordReader {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use exfilwatch_model::Envelope;
+use exfilwatch_model::diagnosis::{Cause, Check};
 
 use super::{BATCH_MAX, line, refuse};
 use crate::contract::{Delivered, EmitError, Emitter};
@@ -96,6 +97,36 @@ impl Emitter for Ndjson {
             after: None,
         })?;
         written.map(|()| delivered)
+    }
+
+    async fn diagnose(&self) -> Vec<Check> {
+        vec![look(Path::new(&self.path))]
+    }
+}
+
+/// Whether the file could be written; it is neither made nor changed.
+fn look(path: &Path) -> Check {
+    const WRITABLE: &str = "receiver_file";
+    let shown = path.display();
+    if shown.to_string().contains('{') {
+        return Check::ok(WRITABLE, format!("{shown}: a file for each tenant or kind"));
+    }
+    let tried = if path.exists() {
+        OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        let trial = folder(path).join(format!(".exfilwatch-doctor-{}", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let made = options.open(&trial);
+        made.and_then(|_| std::fs::remove_file(&trial))
+    };
+    match tried {
+        Ok(()) => Check::ok(WRITABLE, format!("{shown} can be written")),
+        Err(error) => Check::failed(
+            WRITABLE,
+            Cause::FileNotWritable,
+            format!("{shown}: {error}"),
+        ),
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Clock, Envelope};
 use tokio::sync::Semaphore;
 
 use super::ack::{Acks, Lost};
 use super::batch::{Batch, hold, retry};
 use super::client::Client;
+use super::diagnosis;
 use super::envelope::{Piece, pieces};
 use super::progress::{Fate, Progress};
 use super::reply::{Action, CHANNEL, decide};
@@ -245,6 +247,10 @@ impl Emitter for SplunkHec {
                 .collect(),
             slow_down: on_its_way.slow_down.then_some(SLOW_DOWN),
         })
+    }
+
+    async fn diagnose(&self) -> Vec<Check> {
+        diagnosis::look(&self.client, &self.options).await
     }
 }
 

@@ -9,6 +9,7 @@
 mod ack;
 mod batch;
 mod client;
+mod diagnosis;
 mod emitter;
 mod envelope;
 mod progress;

@@ -214,7 +214,7 @@ fn octet_counted(line: &str) -> Vec<u8> {
 }
 
 /// `host:port`, `[v6]:port`.
-fn host_and_port(address: &str) -> Option<(String, u16)> {
+pub(crate) fn host_and_port(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let bare = host
         .strip_prefix('[')

@@ -16,6 +16,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use self::link::Link;
+pub(crate) use self::link::host_and_port;
+
 use crate::contract::{Delivered, EmitError, Emitter, Refusal};
 use crate::error::BuildError;
 use crate::formats::syslog5424::{Header, line};
