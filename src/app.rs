@@ -366,17 +366,23 @@ fn nothing_to_poll(broken: &[String]) -> Failure {
     .help("mend the connectors named above; exfilwatch config show lists the effective values")
 }
 
-fn build(
-    connector: &ConnectorConfig,
-    readers: &Readers,
-    surroundings: &Surroundings,
-) -> Result<Arc<dyn Connector>, BuildError> {
-    let options = match &connector.options {
+/// The options of a connector, as its crate has them.
+pub fn options_of(connector: &ConnectorConfig) -> AnyOptions {
+    match &connector.options {
         ConnectorOptions::Office365(options) => AnyOptions::Office365(Box::new(options.clone())),
         ConnectorOptions::GoogleWorkspace(options) => {
             AnyOptions::GoogleWorkspace(Box::new(options.clone()))
         }
-    };
+    }
+}
+
+/// Builds a connector.
+pub fn build(
+    connector: &ConnectorConfig,
+    readers: &Readers,
+    surroundings: &Surroundings,
+) -> Result<Arc<dyn Connector>, BuildError> {
+    let options = options_of(connector);
     options.build(readers.shared(options.product()), surroundings)
 }
 

@@ -54,7 +54,7 @@ impl AnyOptions {
     pub fn credential(&self) -> String {
         match self {
             Self::Office365(options) => match (&options.client_secret, &options.certificate) {
-                (Some(source), _) => format!("client secret from {}", place(source)),
+                (Some(source), _) => format!("client secret from {}", source_words(source)),
                 (None, Some(certificate)) => {
                     format!("certificate {}", certificate.file.display())
                 }
@@ -64,11 +64,11 @@ impl AnyOptions {
                 match (&options.service_account, &options.refresh_token) {
                     (Some(source), _) => format!(
                         "service account from {} for {}",
-                        place(source),
+                        source_words(source),
                         options.subject.as_deref().unwrap_or("nobody")
                     ),
                     (None, Some(refresh)) => {
-                        format!("refresh token from {}", place(&refresh.token))
+                        format!("refresh token from {}", source_words(&refresh.token))
                     }
                     (None, None) => "no credential".to_owned(),
                 }
@@ -106,7 +106,7 @@ impl AnyOptions {
     }
 }
 
-fn place(source: &SecretSource) -> String {
+fn source_words(source: &SecretSource) -> String {
     match source {
         SecretSource::File(path) => format!("file {}", path.display()),
         SecretSource::Env(name) => format!("environment variable {name}"),

@@ -5,6 +5,7 @@ mod backfill;
 mod clock;
 mod config;
 mod demo;
+mod doctor;
 pub mod environment;
 pub mod failure;
 mod forward;
@@ -84,6 +85,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Writes a configuration, by questions or flags, and prints what is to be done at the vendors.
     Init(Box<init::InitArgs>),
+    /// Looks at everything that could be wrong, from the configuration to the receivers, and says what
+    /// to do about what is.
+    Doctor(doctor::DoctorArgs),
     /// Polls, detects and delivers until it is told to stop.
     Run(run::RunArgs),
     /// Reads a past range once: detects, and delivers what was not delivered before.
@@ -130,6 +134,7 @@ fn dispatch(args: Args) -> Outcome {
     match args.command {
         Command::Demo(args) => asynchronous(demo::run(args)),
         Command::Init(args) => init::run(&args, &common),
+        Command::Doctor(args) => asynchronous(doctor::run(args, common)),
         Command::Run(args) => asynchronous(run::run(args, common)),
         Command::Backfill(args) => asynchronous(backfill::run(args, common)),
         Command::Forward(args) => asynchronous(forward::run(args, common)),

@@ -1,5 +1,6 @@
 //! `auth …`: what a person does once about a connector's credentials.
 
+mod check;
 mod login;
 mod redirect;
 
@@ -12,6 +13,9 @@ use crate::cli::failure::{Code, Failure, Outcome};
 /// What to do about the credentials.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuthCommand {
+    /// Asks for a token with each connector's credential, and says what it allows: what is missing,
+    /// what is too much.
+    Check(check::CheckArgs),
     /// Asks an administrator for access in a browser, and keeps the refresh token (Google
     /// Workspace with `refresh_token`).
     Login(login::LoginArgs),
@@ -22,6 +26,7 @@ pub(crate) enum AuthCommand {
 /// Runs the command.
 pub(crate) async fn run(command: AuthCommand, common: Common) -> Outcome {
     match command {
+        AuthCommand::Check(args) => check::check(args, common).await,
         AuthCommand::Login(args) => login::login(args, common).await,
         AuthCommand::Logout(args) => login::logout(args, common).await,
     }

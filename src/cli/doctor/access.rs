@@ -1,0 +1,138 @@
+//! One connector: the way to the vendor, its credential, and what its own crate looks at.
+
+use std::sync::Arc;
+
+use exfilwatch_config::{Config, ConnectorConfig};
+use exfilwatch_connectors::kernel::surroundings::{BuildError, Surroundings};
+use exfilwatch_connectors::registry::AnyOptions;
+use exfilwatch_connectors::{Connector, Depth};
+use exfilwatch_model::Clock;
+use exfilwatch_model::diagnosis::{Cause, Check};
+
+use super::network::{self, Side};
+use super::secrets::{self, Hidden};
+use crate::app;
+use crate::cli::environment;
+
+/// What all connectors are looked at with.
+pub(crate) struct Looking<'a> {
+    config: &'a Config,
+    clock: Arc<dyn Clock>,
+    surroundings: Surroundings,
+}
+
+impl<'a> Looking<'a> {
+    /// Over the network, with the process's environment.
+    pub(crate) fn new(config: &'a Config, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            config,
+            clock: clock.clone(),
+            surroundings: Surroundings::new(clock.clone(), Arc::new(environment::variable)),
+        }
+    }
+
+    /// The way there, then the connector itself. What lies behind a broken place is skipped.
+    pub(super) async fn all_of(&self, connector: &ConnectorConfig, depth: Depth) -> Vec<Check> {
+        let options = app::options_of(connector);
+        let mut checks = Vec::new();
+        let mut broken = None;
+        let mut endpoints = options.endpoints();
+        endpoints.dedup_by(|later, first| (&later.host, later.port) == (&first.host, first.port));
+        for endpoint in endpoints {
+            let seen = network::look(&endpoint, Side::Vendor, &*self.clock).await;
+            if seen.iter().any(Check::stops) && broken.is_none() {
+                broken = Some(format!("the way to {} is not open", endpoint.host));
+            }
+            checks.extend(seen);
+        }
+        // A clock that is wrong is told, and more is seen by going on: the connectors follow the
+        // vendor's.
+        if let Some(why) = broken.filter(|_| !only_the_clock(&checks)) {
+            checks.push(options.quota());
+            for check in ["credential", "token"] {
+                checks.push(Check::skipped(check, why.clone()));
+            }
+            return named(connector, checks);
+        }
+        let mut checks = named(connector, checks);
+        checks.extend(self.at_connector(connector, depth).await);
+        checks
+    }
+
+    /// The credential and what the connector's own crate looks at.
+    pub(crate) async fn at_connector(
+        &self,
+        connector: &ConnectorConfig,
+        depth: Depth,
+    ) -> Vec<Check> {
+        let options = app::options_of(connector);
+        let mut checks = Vec::new();
+        let mut hidden = Hidden::default();
+        for (key, source) in options.secrets() {
+            let read = secrets::of_connector(key, &source);
+            match read {
+                Ok(secret) => hidden.add(&secret),
+                Err(check) => checks.push(check),
+            }
+        }
+        if checks.is_empty() {
+            match self.build(connector) {
+                Ok(built) => {
+                    checks.push(Check::ok("credential", options.credential()));
+                    checks.extend(built.diagnose(depth).await);
+                }
+                Err(error) => checks.push(unbuildable(&error)),
+            }
+        }
+        if checks.iter().all(|check| check.check != "token") {
+            checks.push(Check::skipped(
+                "token",
+                "there is no credential to ask with",
+            ));
+        }
+        if depth == Depth::Service {
+            checks.push(options.quota());
+        }
+        let checks = checks.into_iter().map(|mut check| {
+            if check.check == "token" {
+                check = check.fact("credential", options.credential());
+            }
+            hidden.redact(check)
+        });
+        named(connector, checks.collect())
+    }
+
+    fn build(&self, connector: &ConnectorConfig) -> Result<Arc<dyn Connector>, BuildError> {
+        let tenant = self.config.tenants.get(&connector.tenant);
+        let domains = tenant.map(exfilwatch_config::Tenant::domains);
+        let readers = app::readers_of(domains.unwrap_or_default());
+        app::build(connector, &readers, &self.surroundings)
+    }
+}
+
+/// `kind.name` before every check.
+fn named(connector: &ConnectorConfig, checks: Vec<Check>) -> Vec<Check> {
+    let subject = format!("{}.{}", kind(&app::options_of(connector)), connector.name);
+    let about = |check: Check| check.about(subject.clone());
+    checks.into_iter().map(about).collect()
+}
+
+fn kind(options: &AnyOptions) -> &'static str {
+    match options {
+        AnyOptions::Office365(_) => "office365",
+        AnyOptions::GoogleWorkspace(_) => "google_workspace",
+    }
+}
+
+fn only_the_clock(checks: &[Check]) -> bool {
+    let stopping = checks.iter().filter(|check| check.stops());
+    stopping.into_iter().all(|check| check.check == "clock")
+}
+
+fn unbuildable(error: &BuildError) -> Check {
+    let cause = match error {
+        BuildError::Secret { .. } | BuildError::Key { .. } => Cause::SecretUnusable,
+        _ => Cause::ConfigurationInvalid,
+    };
+    Check::failed("credential", cause, error.to_string())
+}

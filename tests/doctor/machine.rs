@@ -1,0 +1,58 @@
+//! The configuration and the state folder.
+
+use std::fs::File;
+
+use crate::patient::{Patient, says};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_cannot_be_used() {
+    let patient = Patient::well().await;
+    patient.edit("tenant_id", "tenant_di");
+    let seen = patient.doctor(&[]).await;
+    says(seen.failed("configuration_invalid", 2), "seen", "tenant_di");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn internal_domains_that_nobody_named() {
+    let patient = Patient::well().await;
+    let domains = patient.services().world().tenants()[0].internal_domains();
+    let line = format!("internal_domains = [\"{}\"]", domains.join("\", \""));
+    patient.edit(&line, "internal_domains = []");
+    let seen = patient.doctor(&[]).await;
+    let check = seen.failed("internal_domains_unknown", 2);
+    assert_eq!(check["subject"], "tenants.contoso");
+    let off = patient.doctor(&["detectors.enabled=false"]).await;
+    assert_eq!(off.code, Some(0), "{}", off.shown());
+}
+
+/// Not even root can write there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_folder_that_cannot_be_written() {
+    let patient = Patient::well().await;
+    let seen = patient.doctor(&["state.folder=/proc"]).await;
+    let failed = seen.failed("state_not_writable", 6);
+    says(failed, "seen", "/proc");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_with_less_room_than_the_outbox_may_need() {
+    let patient = Patient::well().await;
+    patient.edit(
+        "outbox_bytes_max = 16777216",
+        "outbox_bytes_max = 4611686018427387904",
+    );
+    let seen = patient.doctor(&[]).await;
+    assert_eq!(seen.warned("disk_space_low")["check"], "state_space");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_folder_that_another_process_holds() {
+    let patient = Patient::well().await;
+    patient.scene.write("state/lock", "");
+    let held = File::open(patient.scene.path("state/lock")).unwrap();
+    held.try_lock().unwrap();
+    let seen = patient.doctor(&[]).await;
+    let check = seen.failed("state_locked", 6);
+    assert_eq!(check["facts"]["process_id"], std::process::id());
+    drop(held);
+}
