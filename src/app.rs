@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
+use crate::pipeline::alarm::{self, AlarmOptions};
 use crate::pipeline::job::{self, JobEnd, JobRequest, Progress};
+use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
 use crate::pipeline::step::{Readers, StepConfig};
@@ -337,10 +339,25 @@ pub fn tenants(
             connectors,
             step,
             heartbeat: seconds(config.run.heartbeat_interval_seconds),
+            alarms: alarms(config),
             first_run: TimeDelta::days(i64::from(config.run.first_read_days)),
         });
     }
     Ok(Tenants { workers })
+}
+
+/// When `x.audit.gap` fires.
+fn alarms(config: &Config) -> Option<AlarmOptions> {
+    config
+        .detectors
+        .runs(alarm::DETECTION)
+        .then(|| AlarmOptions {
+            silence: SilenceOptions {
+                hours_min: config.run.silence_hours_min,
+                hours: config.run.silence_hours.clone(),
+            },
+            gap_warning: TimeDelta::hours(i64::from(config.run.gap_warning_hours)),
+        })
 }
 
 fn seconds(count: u64) -> TimeDelta {

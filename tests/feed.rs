@@ -229,6 +229,7 @@ fn worker_config(service: &Running, pipeline: &Pipeline, clock: &Arc<dyn Clock>)
             forwards_events: true,
             live_since: now() - TimeDelta::days(1),
         },
+        alarms: None,
         heartbeat: TimeDelta::minutes(5),
         first_run: TimeDelta::hours(1),
     }

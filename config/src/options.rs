@@ -1,6 +1,7 @@
 //! The tables that belong to no component: tenants, the store's place and size, the server, the
 //! run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -137,6 +138,16 @@ pub struct RunOptions {
     /// Seconds between two heartbeats of a stream, so that the receiver sees our absence.
     #[schemars(range(min = 10, max = 86_400))]
     pub heartbeat_interval_seconds: u64,
+    /// Hours without content after which a stream may count as silent (`x.audit.gap`), where its
+    /// habit does not allow more: twice its longest pause of the last four weeks.
+    #[schemars(range(min = 1, max = 672))]
+    pub silence_hours_min: u32,
+    /// Hours of silence allowed of a stream whatever its habit, by `tenant/connector/name`; 0 allows
+    /// any.
+    pub silence_hours: BTreeMap<String, u32>,
+    /// Hours before the vendor drops what is in an open gap at which `x.audit.gap` fires.
+    #[schemars(range(min = 1, max = 144))]
+    pub gap_warning_hours: u32,
     /// Seconds a shutdown waits for what is being committed and delivered.
     #[schemars(range(min = 1, max = 600))]
     pub shutdown_timeout_seconds: u64,
@@ -147,6 +158,9 @@ impl Default for RunOptions {
         Self {
             first_read_days: 7,
             heartbeat_interval_seconds: 300,
+            silence_hours_min: 24,
+            silence_hours: BTreeMap::new(),
+            gap_warning_hours: 24,
             shutdown_timeout_seconds: 30,
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::Pack;
+use crate::rules::{Pack, Pattern};
 
 /// Whether and with which rules records are looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,14 @@ impl Default for DetectorsOptions {
             disabled: Vec::new(),
             packs: vec![Pack::Exfil],
         }
+    }
+}
+
+impl DetectorsOptions {
+    /// Whether a detection of this name is to be run.
+    pub fn runs(&self, name: &str) -> bool {
+        let mut patterns = self.disabled.iter().map(|text| Pattern::new(text));
+        self.enabled && !patterns.any(|pattern| pattern.matches(name))
     }
 }
 

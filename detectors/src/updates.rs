@@ -58,6 +58,26 @@ pub fn close(previous: &FindingState, finding: Finding) -> Option<Finding> {
     is_more.then(|| numbered(finding, previous.revision, UpdateReason::Closed))
 }
 
+/// The last word on a finding that is over for a reason of its own: it is always said.
+pub fn last_word(
+    previous: Option<&FindingState>,
+    finding: Finding,
+    expires: DateTime<Utc>,
+    reason: UpdateReason,
+) -> Revision {
+    match previous {
+        Some(previous) => sent(previous, finding, expires, reason),
+        // Its first word is no longer remembered.
+        None => {
+            let finding = numbered(finding, 1, reason);
+            Revision {
+                state: state_of(&finding, expires, finding.revision),
+                send: Some(finding),
+            }
+        }
+    }
+}
+
 /// The states whose time is over: to be forgotten once their last word is said. One that is over
 /// at the very watermark waits for the next.
 pub fn close_due<'a>(

@@ -82,6 +82,11 @@ impl Ingest {
         self.stage(&Input::Notice(notice));
     }
 
+    /// A finding of the pipeline's own: see [`Input::Own`].
+    pub fn stage_own(&mut self, stream: &StreamId, finding: Finding) {
+        self.stage(&Input::Own(stream, Box::new(finding)));
+    }
+
     /// Something to be written with the rest.
     pub fn stage_commit(&mut self, with: Commit) {
         self.staged.commit.join(with);

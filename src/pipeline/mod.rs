@@ -8,6 +8,7 @@
 //! [`Pipeline`] is the house around them: it opens the lanes, starts the committer, and stops in
 //! the right order.
 
+pub mod alarm;
 pub mod committer;
 pub mod deliver;
 mod fetch;

@@ -4,12 +4,12 @@
 //! It changes detector memory as it goes; that memory counts only once the commit is durable. On a
 //! failed commit the owner throws the step away and builds it anew from the store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::RecordReader;
-use exfilwatch_detectors::updates::{close, close_due, revise};
+use exfilwatch_detectors::updates::{Revision, close, close_due, last_word, revise};
 use exfilwatch_detectors::{Counters, Engine, RuleSet, StateChange};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
@@ -20,6 +20,7 @@ use exfilwatch_model::{
 use exfilwatch_state::{
     Commit, Frame, Quarantined, SEEN_DAYS, SeenPlan, StateError, StateStore, WindowChange,
 };
+use uuid::Uuid;
 
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
@@ -68,6 +69,8 @@ pub enum Input<'a> {
     Tick(DateTime<Utc>, Option<DateTime<Utc>>),
     /// Something the collector has to say for itself.
     Notice(&'a Notice),
+    /// A finding that no rule makes, about a stream itself; with `update_reason` its last word.
+    Own(&'a StreamId, Box<Finding>),
     /// A bounded input is over: what was not yet worth an update is said now.
     End(DateTime<Utc>),
 }
@@ -199,6 +202,7 @@ impl Step {
                 self.last_words(*now, end, &mut effects);
                 self.teach(&mut effects.commit);
             }
+            Input::Own(stream, finding) => self.own(stream, finding, &mut effects),
             Input::Notice(notice) => {
                 effects.commit.frames.push(notice.frame(&self.tenant));
                 effects.commit.gaps.extend(notice.gap.clone());
@@ -281,18 +285,42 @@ impl Step {
             let finding = self.in_its_mode(finding);
             // Jobs may come back to it as long as its records are remembered.
             let expires = self.rules.expiry(&finding).max(fetched_at + FINDINGS_KEPT);
-            let mut table = self.memory.table();
-            let revision = revise(table.get(&finding.uid), finding, expires);
-            if table.get(&revision.state.uid) != Some(&revision.state) {
-                out.commit
-                    .findings
-                    .push((self.tenant.clone(), revision.state.clone()));
-                table.insert(revision.state.uid, revision.state);
+            self.enter(stream, out, |table| {
+                revise(table.get(&finding.uid), finding, expires)
+            });
+        }
+    }
+
+    /// A finding of the pipeline's own, entered like any other.
+    fn own(&self, stream: &StreamId, finding: &Finding, out: &mut Effects) {
+        let (finding, expires) = (finding.clone(), finding.fetched_at + FINDINGS_KEPT);
+        self.enter(stream, out, |table| {
+            let previous = table.get(&finding.uid);
+            match finding.update_reason {
+                Some(reason) => last_word(previous, finding, expires, reason),
+                None => revise(previous, finding, expires),
             }
-            drop(table);
-            if let Some(finding) = revision.send {
-                self.deliver(stream, finding, out);
-            }
+        });
+    }
+
+    /// Writes down what the finding table makes of a finding, and sends it where it says so.
+    fn enter(
+        &self,
+        stream: &StreamId,
+        out: &mut Effects,
+        make: impl FnOnce(&HashMap<Uuid, FindingState>) -> Revision,
+    ) {
+        let mut table = self.memory.table();
+        let revision = make(&table);
+        if table.get(&revision.state.uid) != Some(&revision.state) {
+            out.commit
+                .findings
+                .push((self.tenant.clone(), revision.state.clone()));
+            table.insert(revision.state.uid, revision.state);
+        }
+        drop(table);
+        if let Some(finding) = revision.send {
+            self.deliver(stream, finding, out);
         }
     }
 

@@ -11,6 +11,7 @@ use exfilwatch_state::{SeenBudget, StateStore};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::alarm::AlarmOptions;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::session::{End, Session};
 use crate::pipeline::step::StepConfig;
@@ -28,6 +29,8 @@ pub struct WorkerConfig {
     pub step: StepConfig,
     /// Time between two heartbeats of a stream.
     pub heartbeat: TimeDelta,
+    /// When `x.audit.gap` fires; `None` where it is switched off.
+    pub alarms: Option<AlarmOptions>,
     /// How far the very first run reads back.
     pub first_run: TimeDelta,
 }

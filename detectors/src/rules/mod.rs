@@ -26,5 +26,6 @@ pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Pack, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 
+pub(crate) use pattern::Pattern;
 pub(crate) use rule::{Above, Also, FirstSeen, Layout, Usual, WindowBase};
 pub(crate) use template::Piece;

@@ -10,6 +10,7 @@
 //! intervals are worked out from both ([`intervals`]): disjoint, and without a hole.
 
 mod gaps;
+mod habit;
 mod intervals;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,11 @@ use exfilwatch_state::{JobState, StateError, StateStore};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::pipeline::alarm::Raised;
 use crate::pipeline::step::LATENESS;
 
 pub use gaps::{Changes, acknowledge, acknowledged, fill, lose, note, worth_filling};
+pub use habit::{Habit, SilenceOptions};
 pub use intervals::{Interval, IntervalState, intervals, seconds_due};
 
 /// Room at the lower end of what the vendor keeps: connectors ask for a little less than all.
@@ -39,6 +42,12 @@ pub struct StreamLedger {
     pub complete_until: DateTime<Utc>,
     /// When the whole retention was last listed again.
     pub relisted: DateTime<Utc>,
+    /// When it had content.
+    #[serde(default)]
+    pub habit: Habit,
+    /// Findings about it that are not over, by a name of their own.
+    #[serde(default)]
+    pub raised: BTreeMap<String, Raised>,
 }
 
 impl StreamLedger {
@@ -50,6 +59,8 @@ impl StreamLedger {
             complete_until: since,
             // Its first listing is a listing of all there is.
             relisted: now,
+            habit: Habit::default(),
+            raised: BTreeMap::new(),
         }
     }
 

@@ -26,6 +26,11 @@ impl Session<'_> {
             return;
         };
         let products = vec![connector.records().product(); page.records.len()];
+        if !page.records.is_empty()
+            && let Some(listed_at) = self.work.item(&item).map(|item| item.from)
+        {
+            self.heard(&page.stream, listed_at);
+        }
         let with = if page.last {
             self.done(&item)
         } else {

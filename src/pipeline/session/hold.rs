@@ -47,6 +47,9 @@ impl Session<'_> {
             tracing::warn!(%stream, %error, "will be tried again");
             return;
         };
+        if matches!(error, FetchError::AuditingDisabled { .. }) {
+            self.switched_off(stream, self.shared.clock.now(), what);
+        }
         let hold = Hold {
             until: self.shared.clock.now() + HOLD,
             by_fetch,
@@ -58,6 +61,7 @@ impl Session<'_> {
     pub(super) fn stands(&mut self, stream: &StreamId, standing: Standing) {
         let waiting = match standing {
             Standing::Held { what, help } => {
+                self.switched_off(stream, self.shared.clock.now(), &what);
                 // Nothing new is published; what was listed before can be fetched all the same.
                 let hold = Hold {
                     until: self.shared.clock.now(),
@@ -72,6 +76,7 @@ impl Session<'_> {
             .watch
             .stream(stream, |health| health.waiting = waiting);
         if !self.held.get(stream).is_some_and(|hold| hold.by_fetch) {
+            self.switched_on(stream);
             self.works_again(stream);
         }
     }

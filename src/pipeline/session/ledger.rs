@@ -68,11 +68,7 @@ impl Session<'_> {
             known.relisted = began;
         }
         if *known != before {
-            let jobs = vec![ledger::stored(stream, known)];
-            self.ingest.stage_commit(Commit {
-                jobs,
-                ..Commit::default()
-            });
+            self.store_ledger(stream);
         }
         Ok(())
     }
@@ -92,11 +88,7 @@ impl Session<'_> {
         let Some(hole) = known.lapsed(covered_until, now, kept) else {
             return Ok(());
         };
-        let jobs = vec![ledger::stored(stream, known)];
-        self.ingest.stage_commit(Commit {
-            jobs,
-            ..Commit::default()
-        });
+        self.store_ledger(stream);
         let found = (GapState::Open, GapCause::NotListedAgain);
         self.note_gap(Gap::new(stream.clone(), hole, found, NOT_AGAIN, now))
     }
@@ -107,18 +99,16 @@ impl Session<'_> {
         marks: &std::collections::BTreeMap<StreamId, DateTime<Utc>>,
     ) -> Result<(), StateError> {
         let now = self.shared.clock.now();
-        let mut with = Commit::default();
         for (stream, low_water) in marks {
             self.lapse(stream)?;
             if let Some(known) = self.ledgers.get_mut(stream) {
-                let before = known.clone();
+                let before = known.complete_until;
                 known.proceeded(*low_water);
-                if *known != before {
-                    with.jobs.push(ledger::stored(stream, known));
+                if known.complete_until != before {
+                    self.store_ledger(stream);
                 }
             }
         }
-        self.ingest.stage_commit(with);
         for gap in self.own_gaps()? {
             let read_again = gap.cause == GapCause::StoreLost
                 && marks
@@ -146,6 +136,7 @@ impl Session<'_> {
             };
             self.note_gap(closed)?;
         }
+        self.look_for_alarms(marks, &self.own_gaps()?);
         self.show_ledger(now)?;
         // What a job or an operator changes meanwhile is read at the next tick.
         self.gaps = None;
@@ -165,6 +156,9 @@ impl Session<'_> {
             gap: None,
             ..Notice::gap(gap.clone())
         });
+        if gap.cause == GapCause::SwitchedOff && gap.state == GapState::Open {
+            self.switched_off(&gap.stream, gap.window.from(), &gap.reason);
+        }
         let mut known = self.own_gaps()?;
         let changes = ledger::note(&mut known, gap);
         self.gaps = Some(known);

@@ -5,6 +5,7 @@
 //! is held (`hold`); every half minute time is let pass (`tick`). What all that means for completeness
 //! stands in `ledger`.
 
+mod alarms;
 mod fetched;
 mod hold;
 mod ledger;
