@@ -448,6 +448,13 @@ mod tests {
                 Endpoint::ContentList,
             ),
             ("/api/v1.0/t/activity/feed/audit/1", Endpoint::Blob),
+            ("/v1.0/security/auditLog/queries", Endpoint::AuditSearch),
+            ("/beta/security/auditLog/queries/1", Endpoint::AuditSearch),
+            (
+                "/v1.0/security/auditLog/queries/1/records",
+                Endpoint::AuditRecords,
+            ),
+            ("/v1.0/domains", Endpoint::Graph),
             ("/token", Endpoint::GoogleToken),
             ("/o/oauth2/v2/auth", Endpoint::GoogleConsent),
             ("/revoke", Endpoint::GoogleConsent),

@@ -385,25 +385,53 @@ pub(crate) fn digest(key: Raw<'_>, raw: Raw<'_>) -> u64 {
     hasher.finish()
 }
 
-/// As [`digest`], whichever characters are escaped and how: one service of a vendor writes `\/` and
-/// `\u003c` where another writes `/` and `<`.
-pub(crate) fn digest_unescaped(key: Raw<'_>, raw: Raw<'_>) -> u64 {
-    digest(&unescaped(key), &unescaped(raw))
+/// Digests of the members of one record that do not depend on its spelling: of annotations, which are
+/// nothing of the record's own (nought), and of which characters are escaped and how. One service of
+/// a vendor writes `\/` and `\u003c` where another writes `/` and `<`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digester {
+    escaped: bool,
+    annotated: bool,
 }
+
+impl Digester {
+    /// For the members of this record. Most have nothing to look through, which one look tells.
+    pub(crate) fn of(record: Raw<'_>) -> Self {
+        Self {
+            escaped: memchr::memchr(b'\\', record).is_some(),
+            annotated: memchr::memmem::find(record, ANNOTATION).is_some(),
+        }
+    }
+
+    /// The digest of a member.
+    pub(crate) fn member(self, key: Raw<'_>, raw: Raw<'_>) -> u64 {
+        if self.annotated && is_annotation(&name(key)) {
+            return 0;
+        }
+        if self.escaped {
+            digest(&unescaped(key), &unescaped(raw))
+        } else {
+            digest(key, raw)
+        }
+    }
+}
+
+/// In the name of a member that tells of others.
+const ANNOTATION: &[u8] = b"@odata.";
 
 /// Whether a member tells of others, and is nothing of the record's own (`@odata.type`).
 pub(crate) fn is_annotation(name: &[u8]) -> bool {
-    memchr::memchr(b'@', name).is_some() && memchr::memmem::find(name, b"@odata.").is_some()
+    name.len() > ANNOTATION.len() && memchr::memmem::find(name, ANNOTATION).is_some()
 }
 
 /// The checked text with nothing escaped but what must be, and that always in the same way.
 fn unescaped(raw: Raw<'_>) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'\\', raw).is_none() {
+    let Some(mut at) = memchr::memchr(b'\\', raw) else {
         return Cow::Borrowed(raw);
-    }
+    };
     let mut out = Vec::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
+    loop {
         let (plain, escape) = rest.split_at(at);
         out.extend_from_slice(plain);
         let (character, length) = escaped_character(escape);
@@ -423,6 +451,10 @@ fn unescaped(raw: Raw<'_>) -> Cow<'_, [u8]> {
             }
         }
         rest = escape.get(length..).unwrap_or_default();
+        match memchr::memchr(b'\\', rest) {
+            Some(next) => at = next,
+            None => break,
+        }
     }
     out.extend_from_slice(rest);
     Cow::Owned(out)
@@ -506,7 +538,7 @@ mod tests {
 
     #[test]
     fn a_digest_looks_through_escapes_and_not_through_what_they_mean() {
-        let sum = |raw: &[u8]| digest_unescaped(b"\"k\"", raw);
+        let sum = |raw: &[u8]| Digester::of(raw).member(b"\"k\"", raw);
         let same: [&[&[u8]]; 4] = [
             &[br#""a/<b""#, br#""a\/\u003cb""#, br#""a/\u003Cb""#],
             &[br#""x\ny""#, br#""x\u000ay""#, br#""x\u000Ay""#],

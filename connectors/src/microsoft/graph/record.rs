@@ -78,13 +78,14 @@ fn record(page: &Bytes, data: &RawValue, id: Option<&RawValue>) -> Option<(Eleme
         b'"' => Bytes::from(json::text(text.as_bytes())?.into_owned()),
         _ => return None,
     };
+    let digester = json::Digester::of(&bytes);
     let mut digest = 0_u64;
     let mut named = false;
     let mut members = 0_usize;
     for part in json::members(&bytes) {
         // Not an object after all: the reader says so, and it is quarantined.
         let (key, raw) = part.ok()?;
-        digest = digest.wrapping_add(json::digest_unescaped(key, raw));
+        digest = digest.wrapping_add(digester.member(key, raw));
         let name = json::name(key);
         members += usize::from(!json::is_annotation(&name));
         named |= *name == *b"Id" && json::scalar(raw).is_some_and(|id| !id.is_empty());

@@ -86,17 +86,16 @@ impl RecordReader for Microsoft365Records {
             actor: None,
             digest: 0,
         };
+        // The audit-log search adds annotations and escapes otherwise than the feed: the record is the
+        // same.
+        let digester = json::Digester::of(bytes);
         for part in json::members(bytes) {
             let (key, raw) = part.map_err(no_object)?;
             let name = json::name(key);
             if self.identity == RecordIdentity::Content && *name == *b"Id" {
                 continue;
             }
-            // The audit-log search adds annotations and escapes otherwise than the feed: the record
-            // is the same.
-            if !json::is_annotation(&name) {
-                head.digest = head.digest.wrapping_add(json::digest_unescaped(key, raw));
-            }
+            head.digest = head.digest.wrapping_add(digester.member(key, raw));
             match &*name {
                 b"Id" => head.id = json::scalar(raw).filter(|id| !id.is_empty()),
                 b"CreationTime" => {
