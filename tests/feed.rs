@@ -299,8 +299,7 @@ async fn crash_mid_blob() {
     let ids: Vec<String> = (0..2_500).map(|number| format!("r{number:06}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     // The connection breaks when more than a page has come, and again at each try.
-    const BYTES: usize = 60_000;
-    let rule = FaultRule::new(Endpoint::Blob, Fault::Truncate { bytes: BYTES });
+    let rule = FaultRule::new(Endpoint::Blob, Fault::Truncate { bytes: 60_000 });
     script(&service, vec![rule]);
     publish(&service, "1$a", &ids);
     let process = Process::start(&service, folder.path(), &receiver);

@@ -52,7 +52,7 @@ async fn blob_refused(code: &str, decision: &str) {
 }
 
 macro_rules! codes {
-    ($call:ident: $($name:ident = $($argument:literal),+;)*) => {$(
+    ($call:ident: $(fn $name:ident() = $($argument:literal),+;)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
             $call($($argument),+).await;
@@ -61,29 +61,29 @@ macro_rules! codes {
 }
 
 codes! { listing_refused:
-    af10001 = "AF10001", "permission", "ActivityFeed.Read";
-    af20001 = "AF20001", "hold", "report it";
-    af20002 = "AF20002", "hold", "report it";
-    af20010 = "AF20010", "auth", "tenant_id";
-    af20011 = "AF20011", "auditing", "tenant_id";
-    af20012 = "AF20012", "auditing", "auditing on";
-    af20013 = "AF20013", "auth", "GUID";
-    af20020 = "AF20020", "hold", "content_types";
-    af20030 = "AF20030", "retry", "";
-    af20031 = "AF20031", "retry", "nextPage";
-    af20055 = "AF20055", "retry", "";
-    af50000 = "AF50000", "retry", "";
-    af50005 = "AF50005", "retry", "";
-    af50006 = "AF50006", "retry", "";
-    tenant_does_not_exist = "DataServiceException", "auditing", "UnifiedAuditLogIngestionEnabled";
+    fn af10001() = "AF10001", "permission", "ActivityFeed.Read";
+    fn af20001() = "AF20001", "hold", "report it";
+    fn af20002() = "AF20002", "hold", "report it";
+    fn af20010() = "AF20010", "auth", "tenant_id";
+    fn af20011() = "AF20011", "auditing", "tenant_id";
+    fn af20012() = "AF20012", "auditing", "auditing on";
+    fn af20013() = "AF20013", "auth", "GUID";
+    fn af20020() = "AF20020", "hold", "content_types";
+    fn af20030() = "AF20030", "retry", "";
+    fn af20031() = "AF20031", "retry", "nextPage";
+    fn af20055() = "AF20055", "retry", "";
+    fn af50000() = "AF50000", "retry", "";
+    fn af50005() = "AF50005", "retry", "";
+    fn af50006() = "AF50006", "retry", "";
+    fn tenant_does_not_exist() = "DataServiceException", "auditing", "UnifiedAuditLogIngestionEnabled";
 }
 
 codes! { blob_refused:
-    af20050 = "AF20050", "retry";
-    af20051 = "AF20051", "gone";
-    af20052 = "AF20052", "poison";
-    a_blob_refused_as_malformed_waits_alone = "AF20001", "retry";
-    a_blob_with_an_inner_error_is_tried_again = "AF50000", "retry";
+    fn af20050() = "AF20050", "retry";
+    fn af20051() = "AF20051", "gone";
+    fn af20052() = "AF20052", "poison";
+    fn a_blob_refused_as_malformed_waits_alone() = "AF20001", "retry";
+    fn a_blob_with_an_inner_error_is_tried_again() = "AF50000", "retry";
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,10 +121,10 @@ async fn refused_with_401(body: &str) {
 }
 
 codes! { refused_with_401:
-    status_401_message_shape =
+    fn status_401_message_shape() =
         r#"{"Message":"Authorization has been denied for this request."}"#;
-    status_401_html = "<html><body>Unauthorized</body></html>";
-    status_401_empty = "";
+    fn status_401_html() = "<html><body>Unauthorized</body></html>";
+    fn status_401_empty() = "";
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ async fn token_error(aadsts: u32, decision: &str, word: &str) {
 }
 
 macro_rules! token_errors {
-    ($($name:ident = $number:literal, $decision:literal, $word:literal;)*) => {$(
+    ($(fn $name:ident() = $number:literal, $decision:literal, $word:literal;)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
             token_error($number, $decision, $word).await;
@@ -59,17 +59,17 @@ macro_rules! token_errors {
 }
 
 token_errors! {
-    token_error_7000215 = 7_000_215, "auth", "not its id";
-    token_error_7000222 = 7_000_222, "auth", "expired";
-    token_error_700016 = 700_016, "auth", "client_id";
-    token_error_90002 = 90_002, "auth", "tenant_id";
-    token_error_700027 = 700_027, "auth", "upload the certificate";
-    token_error_700024 = 700_024, "auth", "NTP";
-    token_error_65001 = 65_001, "auth", "consent";
-    token_error_900382 = 900_382, "auth", "set cloud";
-    token_error_50196 = 50_196, "retry", "";
-    token_error_90033 = 90_033, "retry", "";
-    token_error_of_an_unknown_number = 123_456, "auth", "registration";
+    fn token_error_7000215() = 7_000_215, "auth", "not its id";
+    fn token_error_7000222() = 7_000_222, "auth", "expired";
+    fn token_error_700016() = 700_016, "auth", "client_id";
+    fn token_error_90002() = 90_002, "auth", "tenant_id";
+    fn token_error_700027() = 700_027, "auth", "upload the certificate";
+    fn token_error_700024() = 700_024, "auth", "NTP";
+    fn token_error_65001() = 65_001, "auth", "consent";
+    fn token_error_900382() = 900_382, "auth", "set cloud";
+    fn token_error_50196() = 50_196, "retry", "";
+    fn token_error_90033() = 90_033, "retry", "";
+    fn token_error_of_an_unknown_number() = 123_456, "auth", "registration";
 }
 
 #[tokio::test(start_paused = true)]
