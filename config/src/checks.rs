@@ -95,6 +95,15 @@ fn google_workspace(
         }
         _ => {}
     }
+    let asks = |name: &str| {
+        let names = options.applications.as_deref().unwrap_or_default();
+        names.iter().any(|known| known == name)
+    };
+    if options.service_account.is_none() && asks("alertcenter") {
+        let what = "`alertcenter` is read by a service account with delegation only";
+        let help = "leave it out, or give service_account in place of refresh_token";
+        problems.push(Problem::new(item.place_of("applications"), what).help(help));
+    }
     problems
 }
 

@@ -357,7 +357,10 @@ fn grant(
                 error,
             };
             client_secret.read().map_err(secret)?;
-            token.read().map_err(secret)?;
+            token.read().map_err(|error| {
+                let why = format!("{error}; exfilwatch auth login makes it");
+                invalid("refresh_token.token", &format!("{token:?}"), why)
+            })?;
             let who = options.subject.as_deref().unwrap_or("me");
             let quota_key = format!("{KIND}/{}/{who}", refresh.client_id);
             let grant = Grant::RefreshToken {

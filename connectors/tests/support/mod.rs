@@ -2,6 +2,8 @@
 //! connector can have: a work list in memory that keeps what a store would keep.
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub(crate) mod quiet;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

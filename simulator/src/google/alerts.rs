@@ -191,7 +191,11 @@ fn position(token: &str, parameters: u64) -> Option<usize> {
 fn sort(alerts: &mut [Alert], order: &str) -> Result<(), Response> {
     match order.replace("_t", "T").as_str() {
         // "May be returned in arbitrary order": neither of the orders there are.
-        "" => alerts.sort_by_key(|alert| alert.id.chars().rev().collect::<String>()),
+        "" => alerts.sort_by_key(|alert| {
+            let mut hasher = DefaultHasher::new();
+            alert.id.hash(&mut hasher);
+            hasher.finish()
+        }),
         "createTime asc" => alerts.sort_by_key(|alert| alert.created),
         "createTime desc" => alerts.sort_by_key(|alert| std::cmp::Reverse(alert.created)),
         "updateTime desc" => alerts.sort_by_key(|alert| std::cmp::Reverse(alert.updated)),
