@@ -14,7 +14,7 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
-use exfilwatch_model::{Clock, Domains, JobId, StreamId, TenantId};
+use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, StreamId, TenantId};
 use exfilwatch_state::{Commit, JobState, Opened, Options, State, StateError};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -26,6 +26,7 @@ use crate::pipeline::job::{self, JobEnd, JobRequest, Progress};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
+use crate::pipeline::own_domains::TenantDomains;
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::{Pipeline, Route, Undelivered};
@@ -88,9 +89,9 @@ pub fn readers<S: AsRef<str>>(internal: &[S], partners: &[S]) -> Readers {
     readers_of(Domains::new(internal, partners))
 }
 
-/// See [`readers`].
-pub fn readers_of(domains: Domains) -> Readers {
-    let domains = Arc::new(domains);
+/// See [`readers`]; with [`LiveDomains`], readers that know those known at the time.
+pub fn readers_of(domains: impl Into<LiveDomains>) -> Readers {
+    let domains = domains.into();
     Readers {
         m365: Arc::new(Microsoft365Records::new(domains.clone())),
         google: Arc::new(GoogleRecords::new(domains)),
@@ -98,7 +99,7 @@ pub fn readers_of(domains: Domains) -> Readers {
 }
 
 /// Readers of a tenant that is polled: its connectors say by what records are told apart.
-fn readers_of_tenant(config: &Config, tenant: &TenantId, domains: Domains) -> Readers {
+fn readers_of_tenant(config: &Config, tenant: &TenantId, domains: LiveDomains) -> Readers {
     let by_content = config.connectors.iter().any(|connector| {
         let ConnectorOptions::Office365(options) = &connector.options else {
             return false;
@@ -109,7 +110,7 @@ fn readers_of_tenant(config: &Config, tenant: &TenantId, domains: Domains) -> Re
     if !by_content {
         return readers;
     }
-    let m365 = Microsoft365Records::new(Arc::new(domains)).identified_by(RecordIdentity::Content);
+    let m365 = Microsoft365Records::new(domains).identified_by(RecordIdentity::Content);
     Readers {
         m365: Arc::new(m365),
         ..readers
@@ -215,47 +216,6 @@ pub fn undelivered(lanes: &[Undelivered], folder: &Path) -> Failure {
     ))
 }
 
-/// With detectors on, every tenant needs to know what is inside and what outside.
-pub fn demand_domains(config: &Config) -> Result<(), Failure> {
-    if !config.detectors.enabled {
-        return Ok(());
-    }
-    let without: Vec<&str> = config
-        .tenants
-        .iter()
-        .filter(|(_, tenant)| tenant.domains().is_empty())
-        .map(|(alias, _)| alias.as_str())
-        .collect();
-    if without.is_empty() {
-        return Ok(());
-    }
-    let seen = domains_seen(config);
-    let hint = if seen.is_empty() {
-        "the domains are those of your users' addresses, with every alias and onmicrosoft.com domain".to_owned()
-    } else {
-        format!("domains named in this configuration: {}", seen.join(", "))
-    };
-    let what = format!("no internal domains are known for: {}", without.join(", "));
-    Err(Failure::new(Code::Usage, what).help(format!(
-        "set internal_domains = [\"…\"] in [tenants.{}]; {hint}",
-        without.first().copied().unwrap_or("…")
-    )))
-}
-
-/// Domains that the configuration itself names (subjects of Google connectors).
-fn domains_seen(config: &Config) -> Vec<String> {
-    let subjects = config
-        .connectors
-        .iter()
-        .filter_map(|connector| match &connector.options {
-            ConnectorOptions::GoogleWorkspace(options) => options.subject.clone(),
-            ConnectorOptions::Office365(_) => None,
-        });
-    let domains = subjects.filter_map(|subject| Some(subject.rsplit_once('@')?.1.to_owned()));
-    let unique: BTreeSet<String> = domains.collect();
-    unique.into_iter().collect()
-}
-
 /// Builds the emitters and what each is sent.
 pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Failure> {
     let environment = exfilwatch_emitters::Environment::new(environment::variable);
@@ -284,6 +244,8 @@ pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Fai
 pub struct Tenants {
     /// Tenants with their connectors.
     pub workers: Vec<WorkerConfig>,
+    /// Their own domains, in the same order.
+    pub domains: Vec<TenantDomains>,
 }
 
 /// Builds the connectors of all tenants. One that cannot be built disables its tenant only; when none
@@ -299,11 +261,12 @@ pub fn tenants(
     let mut built: BTreeMap<TenantId, Vec<Arc<dyn Connector>>> = BTreeMap::new();
     let mut broken: Vec<String> = Vec::new();
     let mut disabled = BTreeSet::new();
+    let mut domains = own_domains(config, &surroundings, shared)?;
     for connector in &config.connectors {
-        let Some(tenant) = config.tenants.get(&connector.tenant) else {
+        let Some(own) = domains.get(&connector.tenant) else {
             continue;
         };
-        let readers = readers_of_tenant(config, &connector.tenant, tenant.domains());
+        let readers = readers_of_tenant(config, &connector.tenant, own.live());
         match build(connector, &readers, &surroundings) {
             Ok(one) => built.entry(connector.tenant.clone()).or_default().push(one),
             Err(error) => {
@@ -321,12 +284,15 @@ pub fn tenants(
     if built.is_empty() {
         return Err(nothing_to_poll(&broken));
     }
-    let mut workers = Vec::new();
+    let mut tenants = Tenants {
+        workers: Vec::new(),
+        domains: Vec::new(),
+    };
     for (tenant, connectors) in built {
-        let Some(options) = config.tenants.get(&tenant) else {
+        let Some(own) = domains.remove(&tenant) else {
             continue;
         };
-        let readers = readers_of_tenant(config, &tenant, options.domains());
+        let readers = readers_of_tenant(config, &tenant, own.live());
         let step = StepConfig {
             live_since: live_since(&tenant, shared).map_err(|error| state_failure(&error))?,
             memory: memory(tenant, shared)?,
@@ -335,7 +301,8 @@ pub fn tenants(
             rules: rules.clone(),
             forwards_events,
         };
-        workers.push(WorkerConfig {
+        tenants.domains.push(own);
+        tenants.workers.push(WorkerConfig {
             connectors,
             step,
             heartbeat: seconds(config.run.heartbeat_interval_seconds),
@@ -343,7 +310,7 @@ pub fn tenants(
             first_run: TimeDelta::days(i64::from(config.run.first_read_days)),
         });
     }
-    Ok(Tenants { workers })
+    Ok(tenants)
 }
 
 /// When `x.audit.gap` fires.
@@ -381,6 +348,38 @@ fn nothing_to_poll(broken: &[String]) -> Failure {
         format!("no tenant can be polled\n{}", broken.join("\n")),
     )
     .help("mend the connectors named above; exfilwatch config show lists the effective values")
+}
+
+/// What each tenant knows of its domains, and who can be asked.
+fn own_domains(
+    config: &Config,
+    surroundings: &Surroundings,
+    shared: &Shared,
+) -> Result<BTreeMap<TenantId, TenantDomains>, Failure> {
+    let mut all = BTreeMap::new();
+    for (tenant, options) in &config.tenants {
+        let mut sources = Vec::new();
+        let connectors = config.connectors.iter().filter(|c| c.tenant == *tenant);
+        for connector in connectors.filter(|_| options.asks_for_domains()) {
+            match options_of(connector).own_domains(surroundings) {
+                Ok(source) => sources.push(source),
+                // What is wrong with its credential is told when the connector is built.
+                Err(error) => {
+                    tracing::debug!(connector = %connector.name, %error, "not asked for domains");
+                }
+            }
+        }
+        let listed = options.listed_domains().into_iter().map(str::to_owned);
+        let own = TenantDomains::restore(
+            tenant.clone(),
+            listed.collect(),
+            options.partners.clone(),
+            sources,
+            &*shared.store,
+        );
+        all.insert(tenant.clone(), own.map_err(|error| state_failure(&error))?);
+    }
+    Ok(all)
 }
 
 /// The options of a connector, as its crate has them.

@@ -10,14 +10,14 @@ use exfilwatch_model::domains::registrable;
 use exfilwatch_model::{Domains, PartyClass};
 
 use crate::kinds::ConnectorOptions;
-use crate::options::{InternalDomains, Tenant};
+use crate::options::{AUTO, Tenant};
 use crate::origin::Problem;
 use crate::tables::Item;
 use crate::tree::{Node, Value};
 
 /// How domains are given, for messages.
-const DOMAINS_HELP: &str =
-    "list the organisation's domains: internal_domains = [\"contoso.example\"]";
+const DOMAINS_HELP: &str = "list the organisation's domains: internal_domains = \
+                            [\"contoso.example\"], or ask the vendors for them: \"auto\"";
 
 /// What a connector lacks, or has in a form that no vendor takes.
 pub(crate) fn connector(item: &Item<ConnectorOptions>) -> Vec<Problem> {
@@ -150,11 +150,16 @@ fn is_address(text: &str) -> bool {
 pub(crate) fn domains(item: &Item<Tenant>) -> Vec<Problem> {
     ["internal_domains", "partners"]
         .into_iter()
-        .filter_map(|key| item.table.get(key))
-        .flat_map(|entry| match entry.node.expanded().into_owned().value {
-            Value::Array(items) => items,
-            _ => Vec::new(),
-        })
+        .filter_map(|key| Some((key, item.table.get(key)?)))
+        .flat_map(
+            |(key, entry)| match entry.node.expanded().into_owned().value {
+                Value::Array(mut items) => {
+                    items.retain(|node| key == "partners" || node.text() != Some(AUTO));
+                    items
+                }
+                _ => Vec::new(),
+            },
+        )
         .filter_map(|node| domain(&node))
         .collect()
 }
@@ -190,20 +195,13 @@ fn domain(node: &Node) -> Option<Problem> {
 
 /// Tenants of which inside and outside cannot be told, or surely not as meant.
 pub(crate) fn domain_warnings(item: &Item<Tenant>) -> Vec<Problem> {
-    let list = match &item.options.internal_domains {
-        InternalDomains::Auto => {
-            let what = "internal_domains = \"auto\" is not read from Microsoft Graph or Google by \
-                        this version, so that nothing counts as internal";
-            let place = item.place_of("internal_domains");
-            return vec![Problem::new(place, what).help(DOMAINS_HELP)];
-        }
-        InternalDomains::List(list) => list,
-    };
-    if list.is_empty() {
+    let listed = item.options.listed_domains();
+    if listed.is_empty() && !item.options.asks_for_domains() {
         let what = format!("no internal domain is known in [{}]", item.path);
         return vec![Problem::new(&item.origin, what).help(DOMAINS_HELP)];
     }
-    list.iter()
+    listed
+        .iter()
         .filter(|domain| {
             let party = Domains::default().party(&format!("x@{}", domain.trim_start_matches('@')));
             party.class == PartyClass::FreeMail

@@ -15,22 +15,47 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tenant {
-    /// The organisation's own domains; what is below one belongs to it. `"auto"` is understood,
-    /// but not read from Microsoft Graph or Google yet.
+    /// The organisation's own domains; what is below one belongs to it. `"auto"` asks Microsoft Graph
+    /// and Google for them; in a list it adds what they say to the others.
     pub internal_domains: InternalDomains,
     /// Domains of partners: outside, but marked as known.
     pub partners: Vec<String>,
 }
 
 impl Tenant {
-    /// Inside and outside, as far as configured. Empty with `"auto"`.
-    pub fn domains(&self) -> Domains {
+    /// Inside and outside: the domains that are listed, and with `"auto"` those that are `known`
+    /// otherwise.
+    pub fn domains(&self, known: &[String]) -> Domains {
+        let mut internal = self.listed_domains();
+        if self.asks_for_domains() {
+            internal.extend(known.iter().map(String::as_str));
+        }
+        let partners: Vec<&str> = self.partners.iter().map(String::as_str).collect();
+        Domains::new(&internal, &partners)
+    }
+
+    /// The domains the operator has listed.
+    pub fn listed_domains(&self) -> Vec<&str> {
         match &self.internal_domains {
-            InternalDomains::Auto => Domains::new(&[], &self.partners),
-            InternalDomains::List(list) => Domains::new(list, &self.partners),
+            InternalDomains::Auto => Vec::new(),
+            InternalDomains::List(list) => {
+                let listed = list.iter().map(String::as_str);
+                listed.filter(|domain| *domain != AUTO).collect()
+            }
+        }
+    }
+
+    /// Whether the vendors are to be asked.
+    pub fn asks_for_domains(&self) -> bool {
+        match &self.internal_domains {
+            InternalDomains::Auto => true,
+            InternalDomains::List(list) => list.iter().any(|domain| domain == AUTO),
         }
     }
 }
+
+/// Stands for the domains that the vendors tell.
+pub(crate) const AUTO: &str = "auto";
 
 /// Where a tenant's own domains come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -38,7 +63,7 @@ impl Tenant {
 pub enum InternalDomains {
     /// To be asked of the vendor.
     Auto,
-    /// Listed by the operator.
+    /// Listed by the operator; `"auto"` among them asks the vendor, too.
     #[serde(untagged)]
     List(Vec<String>),
 }
@@ -61,7 +86,7 @@ impl<'de> Deserialize<'de> for InternalDomains {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<InternalDomains, E> {
-                if text == "auto" {
+                if text == AUTO {
                     return Ok(InternalDomains::Auto);
                 }
                 Err(E::custom("expected a list of domains, or \"auto\""))

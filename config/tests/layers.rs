@@ -139,6 +139,8 @@ fn defaults_of_a_kind_lie_below_each_connector_and_its_own_way_of_signing_in_dis
         .collect();
     assert_eq!(intervals, [Duration::from_mins(2), Duration::from_secs(30)]);
     insta::assert_snapshot!(plain(folder.path(), config.show()), @r#"
+    connectors.office365.a.audit_search = "v1.0"  # default
+    connectors.office365.a.blob_bytes_max = 268435456  # default
     connectors.office365.a.certificate.assertion = "ps256"  # default
     connectors.office365.a.certificate.file = "app.pem"  # main.toml:5
     connectors.office365.a.client_id = "01234567-89ab-cdef-0123-456789abcdef"  # main.toml:4
@@ -148,6 +150,8 @@ fn defaults_of_a_kind_lie_below_each_connector_and_its_own_way_of_signing_in_dis
     connectors.office365.a.requests_per_minute = 1000  # default
     connectors.office365.a.tenant = "a"  # tenants.d/a.toml:4
     connectors.office365.a.tenant_id = "01234567-89ab-cdef-0123-456789abcdef"  # tenants.d/a.toml:5
+    connectors.office365.b.audit_search = "v1.0"  # default
+    connectors.office365.b.blob_bytes_max = 268435456  # default
     connectors.office365.b.client_id = "01234567-89ab-cdef-0123-456789abcdef"  # main.toml:4
     connectors.office365.b.client_secret.env = "B_SECRET"  # tenants.d/b.toml:6
     connectors.office365.b.cloud = "commercial"  # default
@@ -310,7 +314,7 @@ fn flags_and_environment_reach_into_tenants_with_dots_and_into_secrets() {
         tenant.internal_domains,
         InternalDomains::List(vec!["ab.example".into()])
     );
-    assert!(tenant.domains().is_internal_domain("x.ab.example"));
+    assert!(tenant.domains(&[]).is_internal_domain("x.ab.example"));
     let EmitterOptions::SplunkHec(hec) = &config.emitters.first().unwrap().options else {
         panic!("{:?}", config.emitters)
     };
@@ -341,14 +345,47 @@ internal_domains = ["gmail.com"]
     insta::assert_snapshot!(plain(folder.path(), &config.warnings), @r#"
     main.toml:1:1: no emitter is configured, so that nothing is delivered (add a table such as [emitters.splunk_hec.main] or [emitters.stdout.main])
     main.toml:1:10: no connector reads [tenants.auto]
-    main.toml:2:20: internal_domains = "auto" is not read from Microsoft Graph or Google by this version, so that nothing counts as internal (list the organisation's domains: internal_domains = ["contoso.example"])
     main.toml:3:10: no connector reads [tenants.none]
-    main.toml:3:10: no internal domain is known in [tenants.none] (list the organisation's domains: internal_domains = ["contoso.example"])
+    main.toml:3:10: no internal domain is known in [tenants.none] (list the organisation's domains: internal_domains = ["contoso.example"], or ask the vendors for them: "auto")
     main.toml:4:10: no connector reads [tenants.free]
     main.toml:5:20: everyone with a mailbox at gmail.com counts as internal
     "#);
     let off = load_with(folder.path(), &[], &[("detectors.enabled", "false")]).unwrap();
     assert_eq!(off.warnings.len(), 4, "{:?}", off.warnings);
+}
+
+#[test]
+fn domains_are_listed_or_asked_for_or_both() {
+    let known = ["told.example".to_owned()];
+    for (written, asks, listed, told) in [
+        ("[\"listed.example\"]", false, true, false),
+        ("\"auto\"", true, false, true),
+        ("[\"auto\", \"listed.example\"]", true, true, true),
+    ] {
+        let text = format!("[tenants.contoso]\ninternal_domains = {written}\n");
+        let folder = folder(&[("main.toml", &text)]);
+        let config = load_with(folder.path(), &[], &[]).unwrap();
+        let tenant = config.tenants.values().next().unwrap();
+        assert_eq!(tenant.asks_for_domains(), asks, "{written}");
+        let domains = tenant.domains(&known);
+        assert_eq!(
+            domains.is_internal_domain("listed.example"),
+            listed,
+            "{written}"
+        );
+        assert_eq!(
+            domains.is_internal_domain("told.example"),
+            told,
+            "{written}"
+        );
+        assert!(!domains.is_internal_domain("auto"), "{written}");
+    }
+    let text = "[tenants.contoso]\npartners = [\"auto\"]\n";
+    let folder = folder(&[("main.toml", text)]);
+    assert!(
+        load_with(folder.path(), &[], &[]).is_err(),
+        "partners are never asked for"
+    );
 }
 
 #[test]

@@ -130,6 +130,23 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// What the operator can do, where that is known.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Auth { help, .. }
+            | Self::Permission { help, .. }
+            | Self::AuditingDisabled { help, .. }
+            | Self::Hold { help, .. } => Some(help),
+            Self::Retry { .. }
+            | Self::Throttled { .. }
+            | Self::Gone { .. }
+            | Self::Poison { .. }
+            | Self::Truncated { .. } => None,
+        }
+    }
+}
+
 /// A record that could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]

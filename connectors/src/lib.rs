@@ -12,6 +12,7 @@ pub mod google;
 pub mod kernel;
 pub mod microsoft;
 pub mod options;
+pub mod own_domains;
 pub mod records;
 pub mod registry;
 
@@ -22,3 +23,4 @@ pub use contract::{
 };
 pub use kernel::secret::Environment;
 pub use kernel::surroundings::{BuildError, Surroundings};
+pub use own_domains::OwnDomains;

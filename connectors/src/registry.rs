@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::google::directory::Directory;
 use crate::google::{self, GoogleWorkspace};
 use crate::kernel::surroundings::{BuildError, Surroundings};
+use crate::microsoft::graph::Graph;
 use crate::microsoft::{self, Office365};
 use crate::options::{GoogleWorkspaceOptions, Office365Options};
-use crate::{Connector, RecordReader};
+use crate::{Connector, OwnDomains, RecordReader};
 use exfilwatch_model::Product;
 
 /// The kinds of connectors, as they stand in the configuration.
@@ -39,6 +41,17 @@ impl AnyOptions {
             Self::Office365(_) => Product::M365,
             Self::GoogleWorkspace(_) => Product::GoogleWorkspace,
         }
+    }
+
+    /// What tells the tenant's own domains. Reads the credential; sends nothing.
+    pub fn own_domains(
+        &self,
+        surroundings: &Surroundings,
+    ) -> Result<Arc<dyn OwnDomains>, BuildError> {
+        Ok(match self {
+            Self::Office365(options) => Arc::new(Graph::new(options, surroundings)?),
+            Self::GoogleWorkspace(options) => Arc::new(Directory::new(options, surroundings)?),
+        })
     }
 
     /// Builds the connector. `records` must read records of [`AnyOptions::product`].

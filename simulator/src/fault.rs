@@ -56,6 +56,8 @@ pub enum Endpoint {
     Activities,
     /// `alerts.list` of the Alert Center.
     Alerts,
+    /// Domains and aliases in the Directory API.
+    Directory,
     /// Everything of the HTTP event collector.
     Hec,
     /// The event and raw endpoints of the collector.
@@ -76,9 +78,11 @@ impl Endpoint {
             | Self::AuditSearch
             | Self::AuditRecords
             | Self::Graph => Self::Microsoft,
-            Self::GoogleToken | Self::GoogleConsent | Self::Activities | Self::Alerts => {
-                Self::Google
-            }
+            Self::GoogleToken
+            | Self::GoogleConsent
+            | Self::Activities
+            | Self::Alerts
+            | Self::Directory => Self::Google,
             Self::HecEvent | Self::HecAck | Self::HecHealth => Self::Hec,
             Self::Any | Self::Microsoft | Self::Google | Self::Hec => call,
         };
@@ -104,6 +108,7 @@ impl Endpoint {
             _ if path.contains("/activity/feed/") => Self::Subscriptions,
             _ if path.contains("/admin/reports/") => Self::Activities,
             _ if path.starts_with("/v1beta1/alerts") => Self::Alerts,
+            _ if path.starts_with("/admin/directory/") => Self::Directory,
             _ if path == "/token" => Self::GoogleToken,
             _ if path == "/revoke" || path.starts_with("/o/oauth2/v2/") => Self::GoogleConsent,
             _ => Self::MicrosoftToken,
@@ -459,6 +464,10 @@ mod tests {
             ("/o/oauth2/v2/auth", Endpoint::GoogleConsent),
             ("/revoke", Endpoint::GoogleConsent),
             ("/v1beta1/alerts", Endpoint::Alerts),
+            (
+                "/admin/directory/v1/customer/my_customer/domains",
+                Endpoint::Directory,
+            ),
             (
                 "/admin/reports/v1/activity/users/all/applications/drive",
                 Endpoint::Activities,

@@ -116,6 +116,7 @@ pub(crate) fn throttled(endpoint: Endpoint, retry_after_seconds: Option<u32>) ->
     let mut response = match endpoint {
         Endpoint::Activities
         | Endpoint::Alerts
+        | Endpoint::Directory
         | Endpoint::Google
         | Endpoint::GoogleConsent
         | Endpoint::GoogleToken => google_quota(403),

@@ -15,7 +15,7 @@ use crate::app;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::print;
-use crate::cli::{Common, signals};
+use crate::cli::{Common, domains, signals};
 use crate::pipeline::job::{JobEnd, JobRequest, Progress};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{Caller, Request};
@@ -129,7 +129,6 @@ async fn by_ourselves(
     clock: Arc<dyn Clock>,
     request: &JobRequest,
 ) -> Result<Progress, Failure> {
-    app::demand_domains(config)?;
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
     let state = app::open_state(config, clock.now())?;
@@ -145,6 +144,10 @@ async fn by_ourselves(
     let rules = app::rules(&config.detectors)?;
     let forwards_events = pipeline.takes(Kind::Events);
     let tenants = app::tenants(config, &rules, &clock, forwards_events, pipeline.shared())?;
+    if let Err(failure) = domains::demand(config, &tenants, pipeline.shared()).await {
+        pipeline.stop().await;
+        return Err(failure);
+    }
     let (progress, mut reports) = mpsc::channel(16);
     let shared = pipeline.shared().clone();
     let job = async {

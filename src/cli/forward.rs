@@ -22,7 +22,9 @@ use crate::cli::output::print;
 use crate::cli::{Common, signals, sources};
 use crate::files::{ContentDigest, FileBatch, Input};
 use crate::pipeline::ingest::Ingest;
+use crate::pipeline::own_domains;
 use crate::pipeline::step::{Readers, StepConfig};
+use crate::pipeline::worker::Shared;
 use crate::pipeline::{Parts, Pipeline};
 
 /// Name of the stream of records that come from files.
@@ -123,7 +125,7 @@ async fn forward(
     let step = StepConfig {
         memory: app::memory(args.tenant.clone(), shared)?,
         job: job.clone(),
-        readers: readers(args, config),
+        readers: readers(args, config, shared)?,
         rules: app::rules(&config.detectors)?,
         forwards_events: pipeline.takes(Kind::Events),
         live_since: DateTime::UNIX_EPOCH,
@@ -180,16 +182,18 @@ fn job_of(files: &[(&Input, Option<String>)]) -> JobId {
     JobId::new(&format!("forward-{id}")).unwrap_or_else(|_| JobId::live())
 }
 
-fn readers(args: &ForwardArgs, config: &Config) -> Readers {
-    let configured = config
-        .tenants
-        .get(&args.tenant)
-        .map(exfilwatch_config::Tenant::domains);
-    let mut domains = configured.unwrap_or_default();
+fn readers(args: &ForwardArgs, config: &Config, shared: &Shared) -> Result<Readers, Failure> {
+    // Files are read without asking anybody: with "auto", what `run` was told last counts.
+    let known = own_domains::remembered(&*shared.store, &args.tenant)
+        .map_err(|error| app::state_failure(&error))?;
+    let configured = config.tenants.get(&args.tenant);
+    let mut domains = configured
+        .map(|tenant| tenant.domains(&known))
+        .unwrap_or_default();
     for domain in &args.internal_domain {
         domains = domains.with_internal(domain).into_owned();
     }
-    app::readers_of(domains)
+    Ok(app::readers_of(domains))
 }
 
 struct Line<'a> {

@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod demo;
 mod doctor;
+mod domains;
 pub mod environment;
 pub mod failure;
 mod forward;

@@ -15,8 +15,9 @@ use crate::app::{self, Tenants};
 use crate::cli::Common;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
-use crate::cli::signals;
+use crate::cli::{domains, signals};
 use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::own_domains::TenantDomains;
 use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{self, Answers, Request};
@@ -48,7 +49,6 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
     let clock = clock::from_args(&args.clock);
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
-    app::demand_domains(&config)?;
     let state = open_when_free(&config, &clock).await?;
     let pipeline = Pipeline::start(Parts {
         state,
@@ -99,6 +99,10 @@ async fn prepare_and_poll(
     let rules = app::rules(&config.detectors)?;
     let forwards_events = pipeline.takes(Kind::Events);
     let tenants = app::tenants(config, &rules, &shared.clock, forwards_events, shared)?;
+    tokio::select! {
+        known = domains::demand(config, &tenants, shared) => known?,
+        () = shared.shutdown.cancelled() => return Ok(()),
+    }
     poll(config, &tenants, pipeline, listen).await
 }
 
@@ -142,9 +146,13 @@ async fn poll(
     };
     tasks.spawn(control::serve(socket, answers, shared.shutdown.clone()));
     tasks.spawn(serve_jobs(requests, tenants.clone(), shared.clone()));
-    for worker in &tenants.workers {
-        tracing::info!(tenant = %worker.step.memory.tenant(), connectors = worker.connectors.len(), "polling");
-        tasks.spawn(keep_running(worker.clone(), shared.clone()));
+    for domains in tenants.domains.iter().filter(|domains| domains.asks()) {
+        tasks.spawn(domains.clone().keep_current(shared.clone()));
+    }
+    for (worker, domains) in tenants.workers.iter().zip(&tenants.domains) {
+        let waits = config.detectors.enabled && domains.unknown();
+        let first = waits.then(|| domains.clone());
+        tasks.spawn(keep_running(worker.clone(), first, shared.clone()));
     }
     shared.shutdown.cancelled().await;
     tracing::info!("shutting down: what is committed stays, what is in flight is given a moment");
@@ -153,8 +161,16 @@ async fn poll(
     Ok(())
 }
 
-/// Runs a tenant, and again when it panicked: one tenant's trouble stays its own.
-async fn keep_running(worker: WorkerConfig, shared: Shared) {
+/// Runs a tenant, as soon as its domains are known, and again when it panicked: one tenant's trouble
+/// stays its own.
+async fn keep_running(worker: WorkerConfig, first: Option<TenantDomains>, shared: Shared) {
+    if let Some(domains) = first {
+        tokio::select! {
+            () = domains.known() => {}
+            () = shared.shutdown.cancelled() => return,
+        }
+    }
+    tracing::info!(tenant = %worker.step.memory.tenant(), connectors = worker.connectors.len(), "polling");
     while !shared.shutdown.is_cancelled() {
         let running = tokio::spawn(run_tenant(worker.clone(), shared.clone()));
         let Err(error) = running.await else { return };

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 pub struct Notice {
     /// What it is about.
     pub stream: StreamId,
-    /// `collector.heartbeat`, `.gap`, `.loss`, `.degraded`, `.recovered`, `.malformed`, `.rebuilt`.
+    /// `collector.heartbeat`, `.gap`, `.loss`, `.degraded`, `.recovered`, `.malformed`, `.rebuilt`,
+    /// `.domains`.
     pub name: &'static str,
     /// When.
     pub at: DateTime<Utc>,

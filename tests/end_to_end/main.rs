@@ -7,6 +7,7 @@
     clippy::print_stdout
 )]
 
+mod domains;
 mod equality;
 mod login;
 mod readme;

@@ -102,7 +102,7 @@ impl Scene {
             text.push_str(&format!(
                 "\n[connectors.office365.{alias}]\ntenant = \"{alias}\"\ntenant_id = \"{tenant_id}\"\n\
                  client_id = \"{client_id}\"\nclient_secret = {{ file = \"{folder}/entra.secret\" }}\n\
-                 api_root = \"{0}\"\nlogin_root = \"{0}\"\n",
+                 api_root = \"{0}\"\nlogin_root = \"{0}\"\ngraph_root = \"{0}\"\n",
                 self.services.microsoft_url
             ));
         }

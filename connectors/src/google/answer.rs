@@ -40,6 +40,12 @@ const ALERTS: Grants = Grants {
     privilege: "Alert Center",
 };
 
+const DIRECTORY: Grants = Grants {
+    api: "Admin SDK API",
+    scope: super::directory::SCOPE,
+    privilege: "Domain management",
+};
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -71,6 +77,11 @@ pub(super) fn reports(answer: &Answer<'_>) -> Refusal {
 /// Reads a refusal of the Alert Center API.
 pub(super) fn alerts(answer: &Answer<'_>) -> Refusal {
     classify(answer, &ALERTS)
+}
+
+/// Reads a refusal of the Directory API.
+pub(super) fn directory(answer: &Answer<'_>) -> Refusal {
+    classify(answer, &DIRECTORY)
 }
 
 fn classify(answer: &Answer<'_>, grants: &Grants) -> Refusal {

@@ -8,6 +8,7 @@ mod alerts;
 mod answer;
 pub mod applications;
 mod diagnosis;
+pub mod directory;
 mod listing;
 pub mod login;
 mod pace;

@@ -23,7 +23,8 @@ use crate::kernel::url_guard::on_loopback;
 use crate::kernel::wire::Wire;
 use crate::kernel::words::shown;
 
-/// The one scope asked for: one that was not delegated would fail all.
+/// The scope of the audit logs. A token is asked for with one scope only: one that was not delegated
+/// would fail all.
 pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/admin.reports.audit.readonly";
 /// The scope of the Alert Center, in a token of its own for the same reason.
 pub(super) const SCOPE_ALERTS: &str = "https://www.googleapis.com/auth/apps.alerts";

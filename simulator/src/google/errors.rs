@@ -93,6 +93,12 @@ pub(super) fn modern(status: u16, name: &str, reason: Option<&str>, message: &st
     reply::json(status, json!({ "error": error }).to_string())
 }
 
+/// 403, the caller may not see this resource.
+pub(super) fn forbidden() -> Response {
+    let message = "Not Authorized to access this resource/api";
+    api(403, ("global", "forbidden", "PERMISSION_DENIED"), message)
+}
+
 /// The token endpoint's shape.
 pub(super) fn token(error: &str, description: &str) -> Response {
     let body = json!({ "error": error, "error_description": description });

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod consent;
+mod directory;
 mod errors;
 mod reports;
 mod token;
@@ -19,6 +20,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 pub use self::consent::Person;
+pub use self::directory::SCOPE_DOMAINS;
 use crate::clock::VirtualClock;
 use crate::credentials::GoogleApp;
 use crate::sheet::Record;
@@ -155,6 +157,14 @@ impl Google {
             .route(
                 "/admin/reports/v1/activity/users/{user}/applications/{application}",
                 get(reports::list),
+            )
+            .route(
+                "/admin/directory/v1/customer/{customer}/domains",
+                get(directory::domains),
+            )
+            .route(
+                "/admin/directory/v1/customer/{customer}/domainaliases",
+                get(directory::aliases),
             )
             .with_state(self.clone())
     }

@@ -6,13 +6,14 @@ use exfilwatch_config::{Config, ConnectorConfig};
 use exfilwatch_connectors::kernel::surroundings::{BuildError, Surroundings};
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_connectors::{Connector, Depth};
-use exfilwatch_model::Clock;
 use exfilwatch_model::diagnosis::{Cause, Check};
+use exfilwatch_model::{Clock, TenantId};
 
 use super::network::{self, Side};
 use super::secrets::{self, Hidden};
 use crate::app;
 use crate::cli::environment;
+use crate::pipeline::own_domains;
 
 /// What all connectors are looked at with.
 pub(crate) struct Looking<'a> {
@@ -102,9 +103,25 @@ impl<'a> Looking<'a> {
         named(connector, checks.collect())
     }
 
+    /// The domains that a tenant's vendors name, and why others do not.
+    pub(super) async fn own_domains(&self, tenant: &TenantId) -> (Vec<String>, Vec<String>) {
+        let connectors = self.config.connectors.iter();
+        let (mut told, mut refused) = (Vec::new(), Vec::new());
+        for connector in connectors.filter(|connector| connector.tenant == *tenant) {
+            match app::options_of(connector).own_domains(&self.surroundings) {
+                Ok(source) => match own_domains::ask_one(&*source).await {
+                    (_, Ok(domains)) => told.extend(domains),
+                    (kind, Err(why)) => refused.push(format!("{kind}: {why}")),
+                },
+                Err(error) => refused.push(format!("{}: {error}", connector.name)),
+            }
+        }
+        (told, refused)
+    }
+
     fn build(&self, connector: &ConnectorConfig) -> Result<Arc<dyn Connector>, BuildError> {
         let tenant = self.config.tenants.get(&connector.tenant);
-        let domains = tenant.map(exfilwatch_config::Tenant::domains);
+        let domains = tenant.map(|tenant| tenant.domains(&[]));
         let readers = app::readers_of(domains.unwrap_or_default());
         app::build(connector, &readers, &self.surroundings)
     }

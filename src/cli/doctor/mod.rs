@@ -97,7 +97,9 @@ async fn look(
         .into_iter()
         .map(|connector| looking.all_of(connector, Depth::Service));
     checks.extend(together(looks).await);
-    checks.extend(domains(config, is_meant));
+    let tenants = config.tenants.keys().filter(|tenant| is_meant(tenant));
+    let looks = tenants.map(|tenant| domains(config, tenant, looking));
+    checks.extend(together(looks).await);
     let looks = config
         .emitters
         .iter()
@@ -141,25 +143,41 @@ fn configuration(config: &Config) -> Vec<Check> {
     checks.into_iter().map(about).collect()
 }
 
-fn domains(config: &Config, is_meant: impl Fn(&TenantId) -> bool) -> Vec<Check> {
-    let tenants = config.tenants.iter().filter(|(alias, _)| is_meant(alias));
-    tenants
-        .map(|(alias, tenant)| {
-            let domains = tenant.domains();
-            let check = if !config.detectors.enabled {
-                Check::ok("internal_domains", "detectors are off")
-            } else if domains.is_empty() {
-                Check::failed(
-                    "internal_domains",
-                    Cause::InternalDomainsUnknown,
-                    "no internal domain is configured",
-                )
-            } else {
-                Check::ok("internal_domains", "configured")
-            };
-            check.about(format!("tenants.{alias}"))
-        })
-        .collect()
+/// Whether inside can be told from outside. With `"auto"` the vendors are asked.
+async fn domains(config: &Config, tenant: &TenantId, looking: &access::Looking<'_>) -> Vec<Check> {
+    let name = "internal_domains";
+    let Some(options) = config.tenants.get(tenant) else {
+        return Vec::new();
+    };
+    let check = if !config.detectors.enabled {
+        Check::ok(name, "detectors are off")
+    } else if !options.asks_for_domains() {
+        match options.listed_domains().len() {
+            0 => Check::failed(
+                name,
+                Cause::InternalDomainsUnknown,
+                "no internal domain is configured",
+            ),
+            _ => Check::ok(name, "configured"),
+        }
+    } else {
+        let (told, refused) = looking.own_domains(tenant).await;
+        let known = told.len() + options.listed_domains().len();
+        let seen = match refused.as_slice() {
+            [] => format!("the vendors name {}", told.join(", ")),
+            refused => format!(
+                "the vendors name {} domains; not all say: {}",
+                told.len(),
+                refused.join("; ")
+            ),
+        };
+        match (known, refused.is_empty()) {
+            (0, _) => Check::failed(name, Cause::InternalDomainsUnknown, seen),
+            (_, false) => Check::warning(name, Cause::InternalDomainsUnknown, seen),
+            (_, true) => Check::ok(name, seen),
+        }
+    };
+    vec![check.about(format!("tenants.{tenant}"))]
 }
 
 async fn state(config: &Config) -> Vec<Check> {

@@ -4,6 +4,7 @@
 //! The token goes to Graph's origin only; of a link to the next page, path and query are taken.
 
 mod answer;
+mod domains;
 mod reading;
 mod record;
 pub mod search;

@@ -17,7 +17,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Domains, Event, Product, RawRecord, RecordHead, field};
+use exfilwatch_model::{Domains, Event, LiveDomains, Product, RawRecord, RecordHead, field};
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
@@ -36,13 +36,15 @@ const ANONYMOUS_PROFILE: &str = "105250506097979753968";
 /// Reader of google_workspace records.
 #[derive(Debug, Clone)]
 pub struct GoogleRecords {
-    domains: Arc<Domains>,
+    domains: LiveDomains,
 }
 
 impl GoogleRecords {
     /// `domains` are the tenant's. Where they are empty, the actor's own domain counts as internal.
-    pub fn new(domains: Arc<Domains>) -> Self {
-        Self { domains }
+    pub fn new(domains: impl Into<LiveDomains>) -> Self {
+        Self {
+            domains: domains.into(),
+        }
     }
 }
 
@@ -116,11 +118,12 @@ impl RecordReader for GoogleRecords {
         let body = json::object(record.bytes()).map_err(no_object)?;
         let id: Arc<str> = head.id_text().into();
         let time = head.time.unwrap_or(fetched_at);
+        let known = self.domains.get();
         if alerts::is_alert(&body) {
-            let domains = own_domains::<&str>(&self.domains, head.actor.as_deref(), &[]);
+            let domains = own_domains::<&str>(&known, head.actor.as_deref(), &[]);
             let reading = Reading {
                 domains: &domains,
-                domains_are_known: !self.domains.is_empty(),
+                domains_are_known: !known.is_empty(),
                 application: String::new(),
             };
             return Ok(vec![alerts::event(record, (id, time), &body, &reading)]);
@@ -134,10 +137,10 @@ impl RecordReader for GoogleRecords {
         );
 
         let actor = body.get("actor").and_then(Value::as_object).and_then(actor);
-        let domains = own_domains::<&str>(&self.domains, actor.as_deref(), &[]);
+        let domains = own_domains::<&str>(&known, actor.as_deref(), &[]);
         let reading = Reading {
             domains: &domains,
-            domains_are_known: !self.domains.is_empty(),
+            domains_are_known: !known.is_empty(),
             application: application(&body),
         };
         let mut flattener = Flattener::new();

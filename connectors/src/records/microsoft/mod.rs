@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Domains, Event, Product, RawRecord, RecordHead, field};
+use exfilwatch_model::{Domains, Event, LiveDomains, Product, RawRecord, RecordHead, field};
 use serde_json::{Map, Value};
 
 use super::flatten::{Flattener, member_text};
@@ -33,16 +33,16 @@ const EVENTS_MAX: usize = 1_000;
 /// Reader of office365 records.
 #[derive(Debug, Clone)]
 pub struct Microsoft365Records {
-    domains: Arc<Domains>,
+    domains: LiveDomains,
     identity: RecordIdentity,
 }
 
 impl Microsoft365Records {
     /// `domains` are the tenant's. Where they are empty, the actor's own domain and the record's
     /// `OrganizationName` count as internal.
-    pub fn new(domains: Arc<Domains>) -> Self {
+    pub fn new(domains: impl Into<LiveDomains>) -> Self {
         Self {
-            domains,
+            domains: domains.into(),
             identity: RecordIdentity::Id,
         }
     }
@@ -123,7 +123,8 @@ impl RecordReader for Microsoft365Records {
 
         let organisations: Vec<String> = members::organisations(&body);
         let actor = member_text(&body, "UserId");
-        let domains = outside::own_domains(&self.domains, actor.as_deref(), &organisations);
+        let known = self.domains.get();
+        let domains = outside::own_domains(&known, actor.as_deref(), &organisations);
         let record = Body {
             members: &body,
             domains: &domains,

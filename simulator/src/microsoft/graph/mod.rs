@@ -26,6 +26,8 @@ pub(super) use self::queries::Query;
 
 /// Role that opens the audit log of every workload.
 pub const ROLE_AUDIT_ALL: &str = "AuditLogsQuery.Read.All";
+/// A domain that is entered in every tenant, and whose owner never proved to be it.
+const UNVERIFIED: &str = "not-proven.example";
 /// Role that opens the list of domains.
 pub const ROLE_DOMAINS: &str = "Domain.Read.All";
 
@@ -219,7 +221,10 @@ async fn domains(State(service): Service, headers: HeaderMap) -> Response {
         );
     }
     let tenant = service.inner.world.tenants().get(call.tenant);
-    let names = tenant.map(|tenant| [tenant.domain.clone(), tenant.onmicrosoft.clone()]);
+    let names = tenant.map(|tenant| {
+        let (domain, initial) = (tenant.domain.clone(), tenant.onmicrosoft.clone());
+        [domain, initial, UNVERIFIED.to_owned()]
+    });
     let domain = |(number, name): (usize, String)| {
         json!({
             "id": name,
@@ -228,7 +233,7 @@ async fn domains(State(service): Service, headers: HeaderMap) -> Response {
             "isDefault": number == 0,
             "isInitial": number == 1,
             "isRoot": true,
-            "isVerified": true,
+            "isVerified": name != UNVERIFIED,
             "supportedServices": ["Email", "OfficeCommunicationsOnline"],
         })
     };
