@@ -135,6 +135,21 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "key `alert`",
     ),
     (
+        "alert: { external_class: free_mail }",
+        "alert: yess",
+        "key `alert`: a selection is fields and values",
+    ),
+    (
+        "alert: { external_class: free_mail }",
+        "alert: [free_mail, { external_class: partner }]",
+        "key `alert`: a selection is fields and values",
+    ),
+    (
+        "when: { external_class: free_mail }",
+        "when: 3",
+        "key `raise`: a selection is fields and values",
+    ),
+    (
         "condition: alert",
         "condition: alert and nothing",
         "key `detection.condition`: no selection is named \"nothing\"",

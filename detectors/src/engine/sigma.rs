@@ -23,8 +23,20 @@ impl Matcher {
             .map_err(|error| error.to_string())
     }
 
-    /// Compiles a selection: a map, or a list of maps of which any may match.
+    /// Compiles a selection: a map, or a list of maps of which any may match. Sigma takes a bare word
+    /// for a search through all fields, which nobody means here.
     pub(crate) fn of_selection(selection: &yaml_serde::Value) -> Result<Self, String> {
+        let is_map = |value: &yaml_serde::Value| value.is_mapping();
+        let maps = selection
+            .as_sequence()
+            .map_or_else(|| is_map(selection), |list| list.iter().all(is_map));
+        if !maps {
+            return Err(
+                "a selection is fields and values, as in { is_external: true }, or a list of such; \
+                 single words are not searched for"
+                    .to_owned(),
+            );
+        }
         let detection = serde_json::json!({
             "title": "selection",
             "logsource": { "product": "any" },
