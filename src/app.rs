@@ -432,6 +432,14 @@ fn live_since(tenant: &TenantId, shared: &Shared) -> Result<DateTime<Utc>, State
 }
 
 impl Tenants {
+    /// All their streams.
+    pub fn streams(&self) -> Vec<StreamId> {
+        let connectors = self.workers.iter().flat_map(|worker| &worker.connectors);
+        connectors
+            .flat_map(|connector| connector.streams())
+            .collect()
+    }
+
     /// Runs a job over all tenants it is for, and reports; the last report has `end`.
     pub async fn run_job(
         &self,

@@ -14,6 +14,7 @@ mod gaps;
 mod init;
 mod logs;
 pub mod output;
+mod reconcile;
 mod replay;
 mod rules;
 mod run;
@@ -93,6 +94,9 @@ enum Command {
     Run(run::RunArgs),
     /// Reads a past range once: detects, and delivers what was not delivered before.
     Backfill(backfill::BackfillArgs),
+    /// Lists everything the vendors still have once more, fetches what is missing, and says what it
+    /// found.
+    Reconcile(reconcile::ReconcileArgs),
     /// Forwards records from files: detects and delivers. A file seen before is skipped.
     Forward(forward::ForwardArgs),
     /// Runs the detectors over files and prints what they find. Keeps and sends nothing.
@@ -138,6 +142,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Doctor(args) => asynchronous(doctor::run(args, common)),
         Command::Run(args) => asynchronous(run::run(args, common)),
         Command::Backfill(args) => asynchronous(backfill::run(args, common)),
+        Command::Reconcile(args) => asynchronous(reconcile::run(args, common)),
         Command::Forward(args) => asynchronous(forward::run(args, common)),
         Command::Replay(args) => replay::run(&args, &common),
         Command::Auth(command) => asynchronous(auth::run(command, common)),

@@ -140,6 +140,8 @@ async fn poll(
     let answers = Answers {
         watch: shared.watch.clone(),
         committer: shared.committer.clone(),
+        reconciler: shared.reconciler.clone(),
+        streams: tenants.streams(),
         store: shared.store.clone(),
         clock: shared.clock.clone(),
         jobs,

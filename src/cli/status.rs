@@ -78,6 +78,7 @@ fn show(report: &Report, output: Output) -> Outcome {
             line.held
                 .clone()
                 .or_else(|| line.waiting.clone())
+                .or_else(|| line.hint.clone())
                 .unwrap_or_else(|| "ok".into()),
         ]);
     }

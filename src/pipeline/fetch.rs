@@ -19,6 +19,8 @@ pub(crate) enum Pass {
     Again,
     /// The whole retention.
     Whole,
+    /// A span that was asked for by hand.
+    Asked,
 }
 
 /// The answer to a listing.
@@ -44,6 +46,8 @@ pub(crate) enum Message {
         span: Option<Window>,
         /// When it was asked for.
         began: DateTime<Utc>,
+        /// Number of the order by which it is reconciled by hand.
+        order: Option<u64>,
         reply: oneshot::Sender<Listed>,
     },
     /// A page of an item; answered when it is committed.

@@ -29,6 +29,7 @@ pub fn of(shown: &Shown, tenant: &TenantId, now: DateTime<Utc>) -> Vec<Notice> {
             "records": health.records,
             "duplicates": health.duplicates,
             "malformed": health.malformed,
+            "records_late": health.records_late,
             "items_listed": health.items_listed,
             "items_fetched": health.items_fetched,
             "items_lost": health.items_lost,

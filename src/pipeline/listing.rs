@@ -10,10 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::{Connector, FetchError, Listing, Schedule, Standing};
 use exfilwatch_model::{Clock, Cursor, StreamId, Window, WorkItem};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::fetch::{Message, Pass};
+use crate::pipeline::reconcile::Order;
 
 /// First wait after a listing failed; doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
@@ -35,6 +36,10 @@ pub(crate) struct ListingTask {
     /// Everything before it was listed again after it had settled.
     pub(crate) checked_until: DateTime<Utc>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Reconciliations by hand.
+    pub(crate) orders: watch::Receiver<Order>,
+    /// Number of the last order that was carried out.
+    pub(crate) order_done: u64,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -60,6 +65,7 @@ impl ListingTask {
             };
             tokio::select! {
                 () = tokio::time::sleep(self.clock.real(wait)) => {}
+                changed = self.orders.changed() => if changed.is_err() { return },
                 () = self.shutdown.cancelled() => return,
             }
         }
@@ -68,13 +74,18 @@ impl ListingTask {
     /// Lists once, and again where that is due. Whether to go on at once.
     async fn poll_once(&mut self, schedule: &Schedule, again: &mut Again) -> Result<bool, Stop> {
         let began = self.clock.now();
+        let order = self.orders.borrow_and_update().clone();
+        let order = Some(order).filter(|order| order.is_for(&self.stream, self.order_done));
+        let number = order.as_ref().map(|order| order.number);
         let listing = self.connector.list(&self.stream, &self.cursor).await;
         let more = listing.as_ref().is_ok_and(|listing| listing.more);
         let standing = listing
             .as_ref()
             .map_or_else(|_| Standing::default(), |listing| listing.standing.clone());
         let held = matches!(standing, Standing::Held { .. });
-        let taken = self.hand_over(listing, Pass::New, None, began).await?;
+        let taken = self
+            .hand_over(listing, (Pass::New, None, began), number)
+            .await?;
         if !taken || held {
             return Ok(false);
         }
@@ -82,11 +93,17 @@ impl ListingTask {
             return Ok(true);
         }
         let now = self.clock.now();
-        let span = again.due(schedule, now);
         let until = self.cursor.covered_until;
-        let whole = span >= schedule.retention;
+        let (span, pass) = match order.map(|order| order.request.since) {
+            None => match again.due(schedule, now) {
+                span if span >= schedule.retention => (span, Pass::Whole),
+                span => (span, Pass::Again),
+            },
+            Some(None) => (schedule.retention, Pass::Whole),
+            Some(Some(since)) => (until - since, Pass::Asked),
+        };
         let mut from = until - span;
-        if whole {
+        if pass == Pass::Whole {
             // From where it was last listed after it had settled: no hole may stay between.
             from = from.min(self.checked_until);
         }
@@ -101,10 +118,11 @@ impl ListingTask {
             more: false,
             standing,
         });
-        let pass = if whole { Pass::Whole } else { Pass::Again };
         // A pass that failed or was not taken is due again.
-        if self.hand_over(listing, pass, Some(window), now).await? {
+        let what = (pass, Some(window), now);
+        if self.hand_over(listing, what, number).await? {
             again.done(schedule, now, span);
+            self.order_done = number.unwrap_or(self.order_done);
         }
         Ok(false)
     }
@@ -113,9 +131,8 @@ impl ListingTask {
     async fn hand_over(
         &mut self,
         outcome: Result<Listing, FetchError>,
-        pass: Pass,
-        span: Option<Window>,
-        began: DateTime<Utc>,
+        (pass, span, began): (Pass, Option<Window>, DateTime<Utc>),
+        order: Option<u64>,
     ) -> Result<bool, Stop> {
         let failed = outcome.as_ref().err().cloned();
         let (reply, answer) = oneshot::channel();
@@ -125,6 +142,7 @@ impl ListingTask {
             pass,
             span,
             began,
+            order,
             reply,
         };
         self.messages.send(message).await.map_err(|_| Stop::Gone)?;

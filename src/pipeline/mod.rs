@@ -21,6 +21,7 @@ mod listing;
 pub mod memory;
 pub mod notice;
 pub mod own_domains;
+pub mod reconcile;
 pub mod report;
 pub mod sample;
 mod session;
@@ -42,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 use committer::Committer;
 use deliver::LaneEnd;
+use reconcile::Reconciler;
 use watch::Watch;
 use worker::Shared;
 
@@ -115,6 +117,7 @@ impl Pipeline {
             parts.shutdown.clone(),
         )?;
         let shared = Shared {
+            reconciler: Reconciler::new(watch.clone()),
             committer,
             store,
             seen_budget: SeenBudget::new(SEEN_ENTRIES_MAX),

@@ -7,7 +7,7 @@ use exfilwatch_state::{StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::ledger::IntervalState::{Filled, Lost, Open};
-use crate::pipeline::ledger::{self, Interval};
+use crate::pipeline::ledger::{self, Account, Interval};
 use crate::pipeline::watch::Shown;
 
 /// Most intervals that a report names.
@@ -42,6 +42,15 @@ pub struct StreamLine {
     /// Given up by this process; the ledger says why.
     #[serde(default)]
     pub items_lost: u64,
+    /// Share of the records of this process that only a reconciliation found.
+    #[serde(default)]
+    pub late_share: Option<f64>,
+    /// What to do about it, where it is large.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// What the last reconciliation found.
+    #[serde(default)]
+    pub reconciled: Option<Account>,
     /// What it waits for where nothing is wrong.
     #[serde(default)]
     pub waiting: Option<String>,
@@ -117,6 +126,9 @@ impl Report {
             items_listed: health.items_listed,
             items_fetched: health.items_fetched,
             items_lost: health.items_lost,
+            late_share: health.late_share(),
+            hint: health.late_hint(),
+            reconciled: health.reconciled.clone(),
             waiting: health.waiting.clone(),
             held: health.held.clone(),
         });
@@ -153,6 +165,11 @@ impl Report {
                 items_listed: 0,
                 items_fetched: 0,
                 items_lost: 0,
+                late_share: None,
+                hint: None,
+                reconciled: ledgers
+                    .get(&mark.stream)
+                    .and_then(|known| known.reconciled.clone()),
                 waiting: None,
                 held: None,
             });

@@ -11,7 +11,11 @@ use exfilwatch_state::LaneId;
 use serde::Serialize;
 
 use crate::pipeline::deliver::LaneHealth;
+use crate::pipeline::ledger::Account;
 use crate::pipeline::step::Counts;
+
+/// Share of late records above which a longer lag or overlap is suggested.
+pub const LATE_SHARE_MAX: f64 = 0.001;
 
 /// How a stream is doing.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -32,6 +36,10 @@ pub struct StreamHealth {
     pub gap_open_seconds: i64,
     /// Seconds of gaps that cannot be filled and that nobody has acknowledged.
     pub gap_lost_seconds: i64,
+    /// Records that only a reconciliation found since the process began.
+    pub records_late: u64,
+    /// The last reconciliation, as it stands.
+    pub reconciled: Option<Account>,
     /// Items that were listed for the first time since the process began.
     pub items_listed: u64,
     /// Items that were fetched to their last page since the process began.
@@ -73,6 +81,26 @@ pub struct Shown {
     pub seen_not_remembered: usize,
     /// Why the process had to stop by itself.
     pub fatal: Option<String>,
+}
+
+impl StreamHealth {
+    /// Share of the records delivered that only a reconciliation found. Above
+    /// [`LATE_SHARE_MAX`] the ordinary second readings reach back too little.
+    pub fn late_share(&self) -> Option<f64> {
+        let new = self.records.saturating_sub(self.duplicates);
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        (new > 0).then(|| self.records_late as f64 / new as f64)
+    }
+
+    /// What to do about too many late records.
+    pub fn late_hint(&self) -> Option<String> {
+        let share = self.late_share().filter(|share| *share > LATE_SHARE_MAX)?;
+        Some(format!(
+            "{:.2} % of the records were found by the daily reconciliation only: let the stream be \
+             read again over a longer time (google: overlap_seconds, lag_seconds)",
+            share * 100.0
+        ))
+    }
 }
 
 impl Watch {

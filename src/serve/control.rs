@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exfilwatch_model::Clock;
+use exfilwatch_model::{Clock, StreamId};
 use exfilwatch_state::StateStore;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::committer::{Committer, chain};
 use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
+use crate::pipeline::reconcile::{ReconcileRequest, Reconciler};
 use crate::pipeline::report::Report;
 use crate::pipeline::watch::Watch;
 
@@ -49,6 +50,8 @@ pub enum Request {
         /// What is said of it.
         reason: String,
     },
+    /// Lists everything again and fetches what is missing; answers with the accounts.
+    Reconcile(ReconcileRequest),
     /// Runs a job and reports its progress.
     Backfill(JobRequest),
 }
@@ -64,6 +67,10 @@ pub struct Answers {
     pub store: Arc<dyn StateStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Reconciliations by hand.
+    pub reconciler: Reconciler,
+    /// The streams that are polled.
+    pub streams: Vec<StreamId>,
     /// Where jobs are handed in, with where their progress is to go.
     pub jobs: mpsc::Sender<(JobRequest, mpsc::Sender<Progress>)>,
 }
@@ -139,6 +146,10 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
         Ok(Request::Acknowledge { id, reason }) => {
             let answer = acknowledge(answers, &id, &reason).await;
             write_line(&mut write, &answer).await
+        }
+        Ok(Request::Reconcile(request)) => {
+            let reconciling = answers.reconciler.reconcile(request, &answers.streams);
+            write_line(&mut write, &json!({ "ok": reconciling.await })).await
         }
         Ok(Request::Backfill(request)) => run_job(&mut write, answers, request).await,
         Err(error) => write_line(&mut write, &json!({ "error": error.to_string() })).await,

@@ -160,6 +160,12 @@ fn streams(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
         "Records put into quarantine",
         malformed,
     );
+    let late = labelled().map(|(l, h)| (l, h.records_late));
+    page.counters(
+        "records_late",
+        "Records that only a reconciliation found",
+        late,
+    );
     let failures = labelled().map(|(l, h)| (l, h.failures));
     page.counters(
         "stream_failures",

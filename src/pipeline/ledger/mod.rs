@@ -9,6 +9,7 @@
 //! Each stream has one [`StreamLedger`] in the store; gaps are kept beside it, each by its id. The
 //! intervals are worked out from both ([`intervals`]): disjoint, and without a hole.
 
+mod account;
 mod gaps;
 mod habit;
 mod intervals;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use crate::pipeline::alarm::Raised;
 use crate::pipeline::step::LATENESS;
 
+pub use account::{Account, Open, TRIES_WAITED_FOR};
 pub use gaps::{Changes, acknowledge, acknowledged, fill, lose, note, worth_filling};
 pub use habit::{Habit, SilenceOptions};
 pub use intervals::{Interval, IntervalState, intervals, seconds_due};
@@ -42,6 +44,9 @@ pub struct StreamLedger {
     pub complete_until: DateTime<Utc>,
     /// When the whole retention was last listed again.
     pub relisted: DateTime<Utc>,
+    /// What the last reconciliation that came to its end found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconciled: Option<Account>,
     /// When it had content.
     #[serde(default)]
     pub habit: Habit,
@@ -59,6 +64,7 @@ impl StreamLedger {
             complete_until: since,
             // Its first listing is a listing of all there is.
             relisted: now,
+            reconciled: None,
             habit: Habit::default(),
             raised: BTreeMap::new(),
         }

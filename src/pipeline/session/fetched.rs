@@ -36,7 +36,8 @@ impl Session<'_> {
         } else {
             Commit::default()
         };
-        self.ingest.stage_page(page, &products, with);
+        let counts = self.ingest.stage_page(page, &products, with);
+        self.reconciled_page(&item, counts);
         // A page says nothing of a listing that is refused.
         if self
             .held

@@ -1,7 +1,7 @@
 //! What a listing means for the store: new items with the cursor that covers them, and gaps.
 
 use chrono::{DateTime, Utc};
-use exfilwatch_connectors::Listing;
+use exfilwatch_connectors::{Listing, Standing};
 use exfilwatch_model::{StreamId, Window};
 use exfilwatch_state::{Commit, StateError};
 use tokio::sync::oneshot;
@@ -24,11 +24,18 @@ impl Session<'_> {
         stream: StreamId,
         listing: Listing,
         (pass, span, began): (Pass, Option<Window>, DateTime<Utc>),
+        order: Option<u64>,
         reply: oneshot::Sender<Listed>,
     ) -> Result<(), End> {
-        if self.has_work_enough(&stream, pass) {
+        if self.has_work_enough(&stream, pass, order) {
             answer(reply, self.not_taken(&stream));
             return Ok(());
+        }
+        if let (Pass::Whole | Pass::Asked, Some(window)) = (pass, span) {
+            self.open_account((&stream, order), (window, began), &listing.items)?;
+        }
+        if let Standing::Held { what, .. } = &listing.standing {
+            self.not_reconciled(&stream, order, what);
         }
         let store = &self.shared.store;
         let work = &self.work;
@@ -73,8 +80,13 @@ impl Session<'_> {
 
     /// Whether a listing is put off: fetching is paused or refused, or many items wait. A span that is
     /// listed again waits for a short list: what is still to be fetched will see what came late.
-    pub(super) fn has_work_enough(&self, stream: &StreamId, pass: Pass) -> bool {
-        let open_max = if pass == Pass::New {
+    pub(super) fn has_work_enough(
+        &self,
+        stream: &StreamId,
+        pass: Pass,
+        order: Option<u64>,
+    ) -> bool {
+        let open_max = if pass == Pass::New || order.is_some() {
             OPEN_ITEMS_MAX
         } else {
             OPEN_ITEMS_AGAIN_MAX

@@ -10,6 +10,7 @@ mod fetched;
 mod hold;
 mod ledger;
 mod listed;
+mod reconcile;
 mod take;
 mod tick;
 
@@ -28,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::committer::CommitError;
 use crate::pipeline::fetch::{Message, fetch};
 use crate::pipeline::ingest::{Ingest, IngestError};
-use crate::pipeline::ledger::StreamLedger;
+use crate::pipeline::ledger::{Open, StreamLedger};
 use crate::pipeline::listing::ListingTask;
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::worklist::WorkList;
@@ -74,6 +75,8 @@ pub(crate) struct Session<'a> {
     ledgers: BTreeMap<StreamId, StreamLedger>,
     /// Gaps as they are when what is staged is written; `None` when the store says it.
     gaps: Option<Vec<Gap>>,
+    /// Reconciliations that are not at their end.
+    accounts: BTreeMap<StreamId, Open>,
     /// Streams that are read again since the store was lost, and from where.
     restarted: Vec<(StreamId, DateTime<Utc>)>,
     messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
@@ -134,6 +137,7 @@ impl<'a> Session<'a> {
             ledgers,
             gaps: None,
             restarted,
+            accounts: BTreeMap::new(),
             messages: mpsc::channel(MESSAGES_MAX),
             tasks: TaskTracker::new(),
             cancel: shared.shutdown.child_token(),
@@ -181,6 +185,8 @@ impl<'a> Session<'a> {
                 relisted: ledger.relisted,
                 checked_until: ledger.checked_until,
                 clock: self.shared.clock.clone(),
+                order_done: self.order_done(stream),
+                orders: self.shared.reconciler.orders(),
                 messages: self.messages.0.clone(),
                 shutdown: self.cancel.clone(),
             };
