@@ -128,6 +128,7 @@ struct ServiceState {
     assertion_ids: HashSet<String>,
     tokens_issued: u64,
     without_publisher: u64,
+    throttled: u64,
     graph: graph::GraphState,
 }
 
@@ -151,6 +152,7 @@ impl Microsoft {
             assertion_ids: HashSet::new(),
             tokens_issued: 0,
             without_publisher: 0,
+            throttled: 0,
             graph: graph::GraphState::new(options.graph.clone()),
         };
         if options.subscribed {
@@ -282,6 +284,11 @@ impl Microsoft {
     /// How many calls forgot the PublisherIdentifier.
     pub fn calls_without_publisher(&self) -> u64 {
         self.state().without_publisher
+    }
+
+    /// How many calls were over the quota.
+    pub fn calls_throttled(&self) -> u64 {
+        self.state().throttled
     }
 
     /// How many tokens were issued.
@@ -430,6 +437,7 @@ impl Microsoft {
         }
         *count += 1;
         if *count > limit {
+            state.throttled += 1;
             let publisher = query
                 .get("PublisherIdentifier")
                 .map_or(NIL_GUID, String::as_str);

@@ -4,6 +4,7 @@
 //! that a busy machine is unfair to all steps alike. That the program found what was planted is
 //! checked too: a step that does not do its work would be a fast one.
 
+mod catchup;
 mod floors;
 mod records;
 mod table;
@@ -31,7 +32,10 @@ const FLAT_SHARE: usize = 5;
 
 /// Arguments of the benchmark.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Records in the file.
     #[arg(long, default_value_t = 500_000)]
     records: usize,
@@ -41,6 +45,14 @@ pub(crate) struct Arguments {
     /// Puts the table into docs/PERFORMANCE.md.
     #[arg(long)]
     write: bool,
+}
+
+/// Another benchmark.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+enum Other {
+    /// Measures how fast `run` reads what has been waiting at the vendor, against the permitted rate
+    /// and against the vendor's latency.
+    Catchup(catchup::Arguments),
 }
 
 /// A step of the benchmark.
@@ -88,6 +100,9 @@ struct Bench {
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(Other::Catchup(arguments)) = arguments.other {
+        return catchup::run(arguments);
+    }
     ensure!(arguments.rounds > 0, "at least one round is needed");
     ensure!(
         arguments.records >= records::SET,
@@ -150,10 +165,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let markdown = report.markdown();
     println!("\n{markdown}");
     if arguments.write {
-        let path = workspace::root().join("docs/PERFORMANCE.md");
-        let document = std::fs::read_to_string(&path)
-            .with_context(|| format!("reading {}", path.display()))?;
-        std::fs::write(&path, table::placed(&document, &markdown)?)?;
+        table::write("cargo xtask bench", &markdown)?;
     }
     Ok(())
 }
@@ -266,7 +278,7 @@ impl Bench {
     }
 }
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
         text.lines()
@@ -282,7 +294,7 @@ fn machine() -> String {
 }
 
 /// The load average of the last minute.
-fn load() -> String {
+pub(crate) fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("unknown").to_owned()
 }

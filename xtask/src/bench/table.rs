@@ -6,10 +6,13 @@ use anyhow::{Context, Result};
 
 use super::floors::Floor;
 use crate::measure::Cost;
+use crate::workspace;
 
-/// Between these two lines of docs/PERFORMANCE.md stands the table.
-const BEGIN: &str = "<!-- cargo xtask bench: begin -->";
-const END: &str = "<!-- cargo xtask bench: end -->";
+/// The table of a command stands between two lines of docs/PERFORMANCE.md that name it.
+fn marks(command: &str) -> (String, String) {
+    let mark = |which: &str| format!("<!-- {command}: {which} -->");
+    (mark("begin"), mark("end"))
+}
 
 /// One measured step.
 #[derive(Debug)]
@@ -106,13 +109,23 @@ impl Report {
     }
 }
 
+/// Puts the table of a command into docs/PERFORMANCE.md.
+pub(crate) fn write(command: &str, table: &str) -> Result<()> {
+    let path = workspace::root().join("docs/PERFORMANCE.md");
+    let document =
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    std::fs::write(&path, placed(&document, command, table)?)
+        .with_context(|| format!("writing {}", path.display()))
+}
+
 /// The document with the table in its place.
-pub(crate) fn placed(document: &str, table: &str) -> Result<String> {
-    let missing = || format!("the lines {BEGIN:?} and {END:?} do not stand in the document");
-    let (before, rest) = document.split_once(BEGIN).with_context(missing)?;
-    let (_, after) = rest.split_once(END).with_context(missing)?;
+fn placed(document: &str, command: &str, table: &str) -> Result<String> {
+    let (begin, end) = marks(command);
+    let missing = || format!("the lines {begin:?} and {end:?} do not stand in the document");
+    let (before, rest) = document.split_once(&begin).with_context(missing)?;
+    let (_, after) = rest.split_once(&end).with_context(missing)?;
     Ok(format!(
-        "{before}{BEGIN}\n{}\n{END}{after}",
+        "{before}{begin}\n{}\n{end}{after}",
         table.trim_end()
     ))
 }
@@ -169,9 +182,10 @@ mod tests {
 
     #[test]
     fn the_table_takes_its_place_and_only_that() {
-        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let want = format!("before\n{BEGIN}\nnew\n{END}\nafter\n");
-        assert_eq!(placed(&document, "new\n").unwrap(), want);
-        assert!(placed("no lines", "new").is_err());
+        let document =
+            |text: &str| format!("before\n<!-- a b: begin -->\n{text}\n<!-- a b: end -->\nafter\n");
+        let placed_now = placed(&document("old"), "a b", "new\n").unwrap();
+        assert_eq!(placed_now, document("new"));
+        assert!(placed(&document("old"), "a", "new").is_err());
     }
 }
