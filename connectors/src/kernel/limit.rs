@@ -80,9 +80,11 @@ struct Pause {
 
 impl Quota {
     fn new(clock: Arc<dyn Clock>, requests_per_minute: NonZeroU32) -> Self {
-        let per_request = Duration::from_mins(1) / requests_per_minute.get();
-        // A burst of three seconds' worth keeps a poll of five streams from waiting in line.
+        // A burst of three seconds' worth keeps a poll of five streams from waiting in line. It is taken
+        // off the steady rate: no minute may have more than the quota, else the vendor refuses.
         let burst = NonZeroU32::new(requests_per_minute.get() / 20).unwrap_or(NonZeroU32::MIN);
+        let steady = requests_per_minute.get().saturating_sub(burst.get());
+        let per_request = Duration::from_mins(1) / steady.max(1);
         let rate = Rate::with_period(clock.real(per_request).max(Duration::from_nanos(1)))
             .unwrap_or(Rate::per_second(NonZeroU32::MIN))
             .allow_burst(burst);
@@ -155,6 +157,8 @@ mod tests {
     use super::*;
     use exfilwatch_model::{RatedClock, SystemClock};
 
+    const MINUTE: Duration = Duration::from_mins(1);
+
     fn rpm(n: u32) -> NonZeroU32 {
         NonZeroU32::new(n).unwrap()
     }
@@ -179,6 +183,28 @@ mod tests {
         let spent = time_for(&a, 20).await + time_for(&same, 20).await;
         assert!(spent >= Duration::from_secs(36), "{spent:?}");
         assert!(time_for(&other, 3).await < Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_has_more_than_the_quota_and_nine_tenths_of_it_are_used() {
+        let quota = Quotas::new(Arc::new(SystemClock)).quota("t", rpm(600));
+        let started = Instant::now();
+        let mut made = Vec::new();
+        for _ in 0..3_000 {
+            quota.ready().await;
+            made.push(started.elapsed());
+        }
+        for (index, at) in made.iter().enumerate() {
+            let minute = made[index..]
+                .iter()
+                .take_while(|later| **later < *at + MINUTE);
+            assert!(minute.count() <= 600, "in the minute from {at:?}");
+        }
+        assert!(
+            started.elapsed().as_secs_f64() < 300.0 / 0.9,
+            "{:?}",
+            started.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::Connector;
 use exfilwatch_model::{Cursor, Gap, StreamId, Window};
 use exfilwatch_state::StateError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -40,6 +40,10 @@ use take::{After, MESSAGES_MAX};
 const TICK: Duration = Duration::from_secs(30);
 /// Shortest real time between ticks, for runs whose clock is fast.
 const MIN_TICK: Duration = Duration::from_millis(500);
+
+/// For each item that is being fetched so many may wait for their commit, or for a slot of those: the
+/// network is not idle while the store writes, and memory holds a page of each.
+const WAITING_PER_FETCH: usize = 2;
 
 pub(crate) enum End {
     Shutdown,
@@ -70,6 +74,8 @@ pub(crate) struct Session<'a> {
     work: WorkList,
     cursors: BTreeMap<StreamId, Cursor>,
     by_stream: BTreeMap<StreamId, Arc<dyn Connector>>,
+    /// What bounds the fetches of each connector, in the order of the configuration's.
+    slots: Vec<Arc<Semaphore>>,
     held: BTreeMap<StreamId, Hold>,
     /// How complete each stream is.
     ledgers: BTreeMap<StreamId, StreamLedger>,
@@ -126,7 +132,11 @@ impl<'a> Session<'a> {
             shared.committer.clone(),
             shared.watch.clone(),
         )?;
+        let slots_of = |connector: &Arc<dyn Connector>| {
+            Arc::new(Semaphore::new(connector.fetch_concurrency().max(1)))
+        };
         Ok(Self {
+            slots: config.connectors.iter().map(slots_of).collect(),
             config,
             shared,
             ingest,
@@ -217,9 +227,10 @@ impl<'a> Session<'a> {
         if *self.shared.paused.borrow() {
             return;
         }
-        for connector in &self.config.connectors {
+        for (connector, slots) in self.config.connectors.iter().zip(&self.slots) {
             let streams = connector.streams();
-            while self.work.busy_of(&streams) < connector.fetch_concurrency() {
+            let most = connector.fetch_concurrency() * (1 + WAITING_PER_FETCH);
+            while self.work.busy_of(&streams) < most {
                 let may = |stream: &StreamId| {
                     streams.contains(stream)
                         && self.held.get(stream).is_none_or(|hold| hold.until <= now)
@@ -227,7 +238,8 @@ impl<'a> Session<'a> {
                 let Some(item) = self.work.take(now, may) else {
                     break;
                 };
-                let fetch = fetch(connector.clone(), item, self.messages.0.clone());
+                let messages = self.messages.0.clone();
+                let fetch = fetch(connector.clone(), item, messages, slots.clone());
                 self.watched(fetch);
             }
         }
