@@ -279,6 +279,7 @@ impl Process {
                 live_since: self.now(),
             },
             heartbeat: TimeDelta::minutes(5),
+            alarms: None,
             first_run: TimeDelta::hours(1),
         }
     }
