@@ -36,7 +36,7 @@ async fn google_clock_skew_10min_in_either_direction_costs_one_refused_assertion
         ids.push(write(
             &stage,
             "drive",
-            start + TimeDelta::minutes(2),
+            start + TimeDelta::seconds(30),
             TimeDelta::zero(),
             2,
         ));
