@@ -164,6 +164,9 @@ causes! {
     RolesTooMany "roles_too_many" Access
         "the credential may do more than is needed"
         "take the surplus permissions away: whoever steals the credential has them";
+    ArchiveNotPermitted "archive_not_permitted" Access
+        "the audit log cannot be searched through Microsoft Graph: gaps and what is older than 7 days stay out of reach"
+        "grant AuditLogsQuery.Read.All on Microsoft Graph with admin consent, or set audit_search = \"off\"";
     DelegationMissing "delegation_missing" Access
         "the service account is not delegated the scopes asked for"
         "in the Admin console (Security, API controls, Domain-wide delegation) add the service account's numeric client id with the scope; it may take 24 hours";

@@ -122,6 +122,29 @@ async fn roles_that_are_not_needed_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_in_graph_are_looked_at_too() {
+    let patient = Patient::well().await;
+    let microsoft = patient.services().microsoft();
+    microsoft.set_graph_roles(&[
+        "AuditLogsQuery.Read.All",
+        "Domain.Read.All",
+        "Files.Read.All",
+    ]);
+    let seen = patient.doctor(&[]).await;
+    says(seen.warned("roles_too_many"), "seen", "Files.Read.All");
+    microsoft.set_graph_roles(&[]);
+    let seen = patient.doctor(&[]).await;
+    says(
+        seen.warned("archive_not_permitted"),
+        "seen",
+        "AuditLogsQuery.Read.All",
+    );
+    let off = "connectors.office365.contoso.audit_search=off";
+    let seen = patient.doctor(&[off]).await;
+    assert!(seen.causes("warning").is_empty(), "{}", seen.shown());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_file_that_others_may_read() {
     let patient = Patient::well().await;
     let path = patient.scene.path("entra.secret");

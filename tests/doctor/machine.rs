@@ -25,6 +25,23 @@ async fn internal_domains_that_nobody_named() {
     assert_eq!(off.code, Some(0), "{}", off.shown());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_tenant_is_looked_at_where_only_one_is_meant() {
+    let patient = Patient::well().await;
+    patient.add("\n[tenants.other]\ninternal_domains = [\"other.example\"]\n");
+    let command = ["doctor", "--tenant", "other", "--output", "json"];
+    let seen = patient.run(&command, &[]).await;
+    assert_eq!(seen.code, Some(0), "{}", seen.shown());
+    seen.check("tenants.other", "internal_domains");
+    let of = |c: &&serde_json::Value| c["subject"].as_str().unwrap().ends_with("contoso");
+    assert_eq!(seen.checks.iter().filter(of).count(), 0);
+    let unknown = patient
+        .scene
+        .output(&["doctor", "--tenant", "nobody"])
+        .await;
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
 /// Not even root can write there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_folder_that_cannot_be_written() {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Office365;
 use super::feed::read_page;
+use super::graph::missing_permission;
 use crate::diagnosis::{refused, token_refused};
 use crate::kernel::client::Refusal;
 use crate::kernel::jwt::claims;
@@ -17,6 +18,9 @@ use crate::{Depth, FetchError};
 
 const ROLE_READ: &str = "ActivityFeed.Read";
 const ROLE_READ_DLP: &str = "ActivityFeed.ReadDlp";
+/// Roles of Graph: the search, whole or per workload, and the domains of the tenant.
+const SEARCH: &str = "AuditLogsQuery";
+const DOMAINS: &str = "Domain.Read.All";
 const DLP: &str = "DLP.All";
 /// Content of so long is looked for.
 const LOOKED_BACK: TimeDelta = TimeDelta::hours(24);
@@ -55,6 +59,7 @@ impl Office365 {
         ];
         let roles = claims.as_ref().map(roles);
         checks.extend(self.roles(roles.as_deref()));
+        checks.extend(self.archive_roles().await);
         if depth == Depth::Service {
             let may_read_dlp = roles.is_none_or(|roles| roles.iter().any(|r| r == ROLE_READ_DLP));
             checks.extend(self.service(may_read_dlp).await);
@@ -96,6 +101,51 @@ impl Office365 {
             Check::warning("surplus_roles", Cause::RolesTooMany, seen).fact("surplus", surplus)
         };
         vec![needed, surplus_check]
+    }
+
+    /// The token of Graph is another one. Without it the feed goes on, so nothing here fails; but
+    /// what an application may do to mail and files stands in this token.
+    async fn archive_roles(&self) -> Vec<Check> {
+        let Ok(archive) = &self.archive else {
+            return vec![Check::ok(
+                "archive",
+                "no search of the audit log is configured",
+            )];
+        };
+        let roles = match archive.roles().await {
+            Ok(Some(roles)) => roles,
+            Ok(None) => {
+                let seen = "the token of Graph cannot be looked into";
+                return vec![Check::ok("archive", seen)];
+            }
+            Err(error) => {
+                let what = error.to_string();
+                return vec![Check::warning("archive", Cause::ArchiveNotPermitted, what)];
+            }
+        };
+        let lacking: Vec<String> = self
+            .streams
+            .iter()
+            .filter_map(|stream| missing_permission(stream.name(), &roles))
+            .collect();
+        let mut checks = vec![
+            match lacking.first() {
+                None => Check::ok("archive", "the audit log may be searched through Graph"),
+                Some(first) => {
+                    let seen = format!("the token of Graph lacks {first}");
+                    Check::warning("archive", Cause::ArchiveNotPermitted, seen)
+                }
+            }
+            .fact("graph_roles", roles.clone()),
+        ];
+        let needed = |role: &str| role.starts_with(SEARCH) || role == DOMAINS;
+        let surplus: Vec<String> = roles.into_iter().filter(|role| !needed(role)).collect();
+        if !surplus.is_empty() {
+            let seen = format!("not needed in Graph: {}", surplus.join(", "));
+            let check = Check::warning("surplus_roles", Cause::RolesTooMany, seen);
+            checks.push(check.fact("surplus", surplus));
+        }
+        checks
     }
 
     async fn service(&self, may_read_dlp: bool) -> Vec<Check> {

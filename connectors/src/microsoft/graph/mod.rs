@@ -18,6 +18,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub(super) use self::streams::missing_permission;
 use super::application::{Api, client, tenant_id};
 use super::cloud;
 use crate::FetchError;

@@ -109,6 +109,11 @@ impl AuditLogSearch {
         }))
     }
 
+    /// What its application may do in Graph; `None` where the token does not tell.
+    pub(in crate::microsoft) async fn roles(&self) -> Result<Option<Vec<String>>, FetchError> {
+        self.graph.roles().await
+    }
+
     fn now(&self) -> DateTime<Utc> {
         self.graph.client().wire().now()
     }

@@ -87,7 +87,7 @@ pub(super) fn workload_permissions(stream: &str) -> &'static [&'static str] {
 }
 
 /// What is missing for reading all records of the stream; `None` where nothing is.
-pub(super) fn missing_permission(stream: &str, roles: &[String]) -> Option<String> {
+pub(in crate::microsoft) fn missing_permission(stream: &str, roles: &[String]) -> Option<String> {
     let has = |wanted: &str| roles.iter().any(|role| role == wanted);
     let enough = workload_permissions(stream);
     if has(READ_ALL) || (!enough.is_empty() && enough.iter().all(|role| has(role))) {
