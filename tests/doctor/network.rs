@@ -61,11 +61,38 @@ async fn a_proxy_that_breaks_tls_open_is_named_by_its_issuer() {
     let patient = Patient::well().await;
     let authority = Authority::new("Corp Inspection CA");
     let server = authority.serve("localhost", false).await;
-    let sets = moved(&format!("https://localhost:{}", server.port()));
+    let sets = moved(&format!("https://localhost:{}", server.port));
     let seen = doctor_at(&patient, &sets).await;
     let check = seen.failed("tls_intercepted", 4);
     says(check, "seen", "CN=Corp Inspection CA");
     assert_eq!(check["facts"]["issuer"], "CN=Corp Inspection CA");
+    assert_eq!(server.heard(), "", "nothing goes to who is not trusted");
+}
+
+/// The same proxy, allowed by `ca_file`: named, and asked for the time without any credential.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_trusted_is_named_and_the_time_is_asked_behind_it() {
+    let patient = Patient::well().await;
+    let authority = Authority::new("Corp Inspection CA");
+    patient.scene.write("ca.pem", &authority.pem());
+    let server = authority.serve("localhost", false).await;
+    let mut sets = moved(&format!("https://localhost:{}", server.port));
+    let ca = patient.scene.path("ca.pem");
+    sets.push(format!(
+        "connectors.office365.contoso.ca_file={}",
+        ca.display()
+    ));
+    let seen = doctor_at(&patient, &sets).await;
+    let tls = seen.check("office365.contoso", "tls");
+    assert_eq!(tls["verdict"], "ok");
+    assert_eq!(tls["facts"]["issuer"], "CN=Corp Inspection CA");
+    let clock = seen.check("office365.contoso", "clock");
+    assert_eq!(clock["cause"], "clock_skew");
+    assert_eq!(seen.code, Some(3));
+    let heard = server.heard();
+    assert!(heard.starts_with("HEAD / HTTP/1.1\r\n"), "{heard}");
+    let (head, _) = heard.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_lowercase().contains("authorization"), "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +101,7 @@ async fn a_certificate_that_has_expired() {
     let authority = Authority::new("Known CA");
     patient.scene.write("ca.pem", &authority.pem());
     let server = authority.serve("localhost", true).await;
-    let mut sets = moved(&format!("https://localhost:{}", server.port()));
+    let mut sets = moved(&format!("https://localhost:{}", server.port));
     let ca = patient.scene.path("ca.pem");
     sets.push(format!(
         "connectors.office365.contoso.ca_file={}",
@@ -89,7 +116,7 @@ async fn a_certificate_for_another_host() {
     let authority = Authority::new("Known CA");
     patient.scene.write("ca.pem", &authority.pem());
     let server = authority.serve("other.example", false).await;
-    let mut sets = moved(&format!("https://localhost:{}", server.port()));
+    let mut sets = moved(&format!("https://localhost:{}", server.port));
     let ca = patient.scene.path("ca.pem");
     sets.push(format!(
         "connectors.office365.contoso.ca_file={}",

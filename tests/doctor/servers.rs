@@ -1,7 +1,7 @@
 //! Small bad servers on loopback, and certificates for them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -28,9 +28,9 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A TLS server with a certificate of this authority for `name`; it says nothing but the
-    /// handshake. Ends with the test's runtime.
-    pub async fn serve(&self, name: &str, expired: bool) -> SocketAddr {
+    /// A TLS server with a certificate of this authority for `name`; it dates every answer 2020.
+    /// Ends with the test's runtime.
+    pub async fn serve(&self, name: &str, expired: bool) -> TlsServer {
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if expired {
             parameters.not_before = date_time_ymd(2020, 1, 1);
@@ -49,18 +49,41 @@ impl Authority {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hearing = heard.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                let (acceptor, heard) = (acceptor.clone(), hearing.clone());
                 tokio::spawn(async move {
-                    if let Ok(mut stream) = acceptor.accept(stream).await {
-                        let mut said = Vec::new();
-                        stream.read_to_end(&mut said).await.ok();
-                    }
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut request = vec![0; 4_096];
+                    let read = stream.read(&mut request).await.unwrap_or(0);
+                    heard.lock().unwrap().extend_from_slice(&request[..read]);
+                    let answer = "HTTP/1.1 404 Not Found\r\nDate: Wed, 01 Jan 2020 00:00:00 GMT\r\n\
+                                  Content-Length: 0\r\nConnection: close\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await.ok();
+                    stream.shutdown().await.ok();
                 });
             }
         });
-        address
+        TlsServer {
+            port: address.port(),
+            heard,
+        }
+    }
+}
+
+/// A TLS server, and what came to it behind the handshake.
+pub struct TlsServer {
+    pub port: u16,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl TlsServer {
+    pub fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
     }
 }
 
