@@ -2,6 +2,7 @@
 
 use exfilwatch_simulator::microsoft::ROLE_READ;
 use exfilwatch_simulator::{Endpoint, Fault};
+use futures::StreamExt;
 
 use crate::scene::{
     caller, calls, fault, held, help, kind, minutes, no_fault, now, publish, seen, stage, status,
@@ -219,5 +220,27 @@ async fn error_object_instead_of_array() {
             caller.poll().await;
             assert_eq!(seen(&caller, &["a"]), [1], "{endpoint:?} {body}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_an_error_object_is_what_the_object_says() {
+    let object = |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"words"}}}}"#);
+    for (body, decision) in [
+        (object("AF20051"), "gone"),
+        (object("AF20050"), "retry"),
+        (object("AF429"), "throttled"),
+        ("<html>AF20051</html>".to_owned(), "retry"),
+    ] {
+        let stage = stage(|_| ());
+        publish(&stage, "1$a", now() - minutes(20), &["a"]);
+        let mut caller = caller(&stage);
+        caller.list(&crate::scene::stream()).await;
+        let item = caller.open.values().find(|item| item.key == "1$a");
+        let item = item.unwrap().clone();
+        fault(&stage, Endpoint::Blob, status(200, &body));
+        let mut pages = caller.connector.fetch(&item).await.unwrap();
+        let error = pages.next().await.unwrap().unwrap_err();
+        assert_eq!(kind(&error), decision, "{body}: {error}");
     }
 }
