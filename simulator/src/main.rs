@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use chrono::TimeDelta;
 use exfilwatch_simulator::clock::real_now;
-use exfilwatch_simulator::microsoft::MicrosoftOptions;
+use exfilwatch_simulator::google::{SCOPE_ALERTS, SCOPE_AUDIT};
+use exfilwatch_simulator::microsoft::{MicrosoftOptions, ROLE_AUDIT_ALL, ROLE_DOMAINS};
 use exfilwatch_simulator::{Record, Running, Simulator, SimulatorOptions, World, WorldOptions};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -28,6 +29,9 @@ const ENDED: TimeDelta = TimeDelta::days(3);
 const SEED: u64 = 5;
 /// Few, so that a day has several pages.
 const LISTING_PAGE_ITEMS: usize = 20;
+
+/// Alerts in the Alert Center.
+const ALERTS: usize = 7;
 
 type Failure = Box<dyn Error>;
 
@@ -65,17 +69,48 @@ async fn serve(folder: &Path) -> Result<(), Failure> {
         https: true,
         ..SimulatorOptions::default()
     };
-    let running = Simulator::new(world, options)?.start().await?;
+    let simulator = Simulator::new(world, options)?;
+    let alerts = prepare(&simulator)?;
+    let running = simulator.start().await?;
     std::fs::create_dir_all(folder)
         .map_err(|error| format!("creating {}: {error}", folder.display()))?;
-    println!("{}", description(&running, folder)?);
+    println!("{}", description(&running, folder, &alerts)?);
     tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await?;
     running.shutdown().await;
     Ok(())
 }
 
+/// What an administrator would do before, and some alerts; gives their ids.
+fn prepare(simulator: &Simulator) -> Result<Vec<String>, Failure> {
+    simulator
+        .google()
+        .set_delegated_scopes(&[SCOPE_AUDIT, SCOPE_ALERTS]);
+    simulator
+        .microsoft()
+        .set_graph_roles(&[ROLE_AUDIT_ALL, ROLE_DOMAINS]);
+    simulator.microsoft().change_graph(|habits| {
+        (habits.queued_seconds, habits.running_seconds) = (1, 1);
+    });
+    let tenants = simulator.world().tenants();
+    let tenant = tenants.first().ok_or("the world has no tenant")?;
+    let warned = tenant.people.iter().cycle().take(ALERTS);
+    let alerts = warned.map(|person| {
+        let data = json!({
+            "@type": "type.googleapis.com/google.apps.alertcenter.type.AccountWarning",
+            "email": person.email,
+            "loginDetails": { "ipAddress": "203.0.113.7" },
+        });
+        let (kind, source) = ("Suspicious login", "Google identity");
+        let google = simulator.google();
+        google
+            .raise_alert(&tenant.alias, kind, source, data)
+            .ok_or_else(|| Failure::from("an alert could not be raised"))
+    });
+    alerts.collect()
+}
+
 /// Writes the files, and says where they and the services are.
-fn description(running: &Running, folder: &Path) -> Result<Value, Failure> {
+fn description(running: &Running, folder: &Path, alerts: &[String]) -> Result<Value, Failure> {
     let credentials = running.simulator.credentials();
     let (microsoft, google) = (&credentials.microsoft, &credentials.google);
     let tenant = running
@@ -106,6 +141,7 @@ fn description(running: &Running, folder: &Path) -> Result<Value, Failure> {
         },
         "google": {
             "url": running.google_url,
+            "alerts": alerts,
             "service_account_file": file("service-account.json", &running.service_account_json())?,
             "installed_client_id": google.installed_client_id,
             "installed_client_secret_file":

@@ -132,10 +132,13 @@ class Activities(TestCase):
         client = reports(self.services, delegated(self.services))
         names = REPORTS.method("activities", "list")["parameters"]["applicationName"]["enum"]
         self.assertGreater(len(names), 30)
+        # gmail wants both ends of the window.
+        start = self.services.sheet["google_workspace/drive"][0][2]["id"]["time"]
+        end = self.services.sheet["google_workspace/drive"][-1][2]["id"]["time"]
         for name in names:
             with self.subTest(name):
                 request = client.activities().list(
-                    userKey="all", applicationName=name, maxResults=1
+                    userKey="all", applicationName=name, startTime=start, endTime=end
                 )
                 self.assertIn("kind", request.execute())
 
