@@ -39,8 +39,8 @@ use output::Output;
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 findings (only with --fail-on-findings), 2 usage or \
-configuration, 3 authentication or permission, 4 vendor API, 5 receiver, 6 state or disk, 7 done \
-but a gap is left, 130 interrupted."
+configuration, 3 authentication or permission (auth, doctor, backfill; run stays up and tries \
+again), 4 vendor API, 5 receiver, 6 state or disk, 7 done but a gap is left, 130 interrupted."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -90,7 +90,8 @@ enum Command {
     /// Looks at everything that could be wrong, from the configuration to the receivers, and says what
     /// to do about what is.
     Doctor(doctor::DoctorArgs),
-    /// Polls, detects and delivers until it is told to stop.
+    /// Polls, detects and delivers until it is told to stop. What a vendor refuses is held and tried
+    /// again: it does not end for that.
     Run(run::RunArgs),
     /// Reads a past range once: detects, and delivers what was not delivered before.
     Backfill(backfill::BackfillArgs),

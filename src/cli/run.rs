@@ -1,4 +1,5 @@
-//! `run`: the long-running poller.
+//! `run`: the long-running poller. It stays up whatever a vendor refuses: what is held is tried again,
+//! and a supervisor that starts it anew would only lose what is in memory.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

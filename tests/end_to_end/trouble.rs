@@ -121,6 +121,33 @@ async fn a_wrong_secret_holds_its_streams_and_the_other_cloud_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_stays_up_while_every_connector_is_refused() {
+    let scene = scene().await;
+    scene.write("entra.secret", "not-the-secret-of-this-app");
+    scene.services.simulator.google().set_delegated_scopes(&[]);
+    let mut process = scene.start();
+    let both = || {
+        scene.log().contains("AADSTS7000215")
+            && scene.log().contains("admin.reports.audit.readonly")
+    };
+    until("both refusals", both, || scene.log()).await;
+    assert!(process.0.try_wait().unwrap().is_none(), "{}", scene.log());
+    let scope = exfilwatch_simulator::google::SCOPE_AUDIT;
+    let google = scene.services.simulator.google().clone();
+    google.set_delegated_scopes(&[scope]);
+    let records = || {
+        let hec = scene.services.simulator.hec();
+        hec.look(|r| {
+            r.by_sourcetype
+                .keys()
+                .any(|name| name.starts_with("gws:reports:"))
+        })
+    };
+    until("google's records", records, || scene.log()).await;
+    assert_eq!(process.terminate().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_permission_holds_its_stream_only() {
     let scene = scene().await;
     scene

@@ -320,6 +320,11 @@ fn installed(client_id: &str, answers: &Answers) -> Section {
                 secret.unwrap_or_default()
             ),
             administrator("the administrator who will sign in"),
+            format!(
+                "exfilwatch auth login {}\n\
+                 A login opens the audit logs only: list internal_domains, unless Office 365 tells them.",
+                answers.tenant
+            ),
         ],
     }
 }

@@ -31,15 +31,15 @@ fn vendor(kind: &'static str, answer: Answer) -> Arc<Vendor> {
     Arc::new(Vendor(kind, Mutex::new(answer)))
 }
 
-fn names(names: &[&str]) -> Answer {
-    Ok(names.iter().map(|name| (*name).to_owned()).collect())
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn refused() -> Answer {
-    Err(FetchError::Permission {
+fn refused() -> FetchError {
+    FetchError::Permission {
         what: "list of the tenant's domains: status 403".into(),
         help: "grant Domain.Read.All".into(),
-    })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ async fn what_was_told_last_is_kept_over_a_restart_while_the_vendor_refuses() {
     let shared = house.pipeline.shared().clone();
     let graph = vendor(
         "office365",
-        names(&["contoso.example", "contoso.onmicrosoft.com"]),
+        Ok(names(&["contoso.example", "contoso.onmicrosoft.com"])),
     );
     let own = domains(&house, &[], vec![graph.clone()]);
     assert!(own.unknown() && own.asks());
@@ -123,7 +123,7 @@ async fn what_was_told_last_is_kept_over_a_restart_while_the_vendor_refuses() {
     );
 
     // As a process that starts again, and is refused.
-    *graph.1.lock().unwrap() = refused();
+    *graph.1.lock().unwrap() = Err(refused());
     let again = domains(&house, &[], vec![graph.clone()]);
     assert!(again.live().get().is_internal_domain("contoso.example"));
     let unsaid = again.ask(&shared).await;
@@ -134,7 +134,7 @@ async fn what_was_told_last_is_kept_over_a_restart_while_the_vendor_refuses() {
     );
     assert!(again.live().get().is_internal_domain("contoso.example"));
     // An empty list is no answer either.
-    *graph.1.lock().unwrap() = names(&[]);
+    *graph.1.lock().unwrap() = Ok(names(&[]));
     assert_eq!(again.ask(&shared).await.len(), 1);
     assert!(!again.unknown());
     house.pipeline.stop().await;
@@ -145,14 +145,14 @@ async fn what_is_listed_stands_and_each_vendor_adds_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let house = house(folder.path());
     let shared = house.pipeline.shared().clone();
-    let graph = vendor("office365", names(&["contoso.onmicrosoft.com"]));
-    let google = vendor("google_workspace", refused());
+    let graph = vendor("office365", Ok(names(&["contoso.onmicrosoft.com"])));
+    let google = vendor("google_workspace", Err(refused()));
     let own = domains(&house, &["listed.example"], vec![graph, google.clone()]);
     assert!(!own.unknown());
     own.ask(&shared).await;
     let told = |name: &str| own.live().get().is_internal_domain(name);
     assert!(told("listed.example") && told("contoso.onmicrosoft.com"));
-    *google.1.lock().unwrap() = names(&["contoso.example"]);
+    *google.1.lock().unwrap() = Ok(names(&["contoso.example"]));
     own.ask(&shared).await;
     assert!(told("listed.example") && told("contoso.onmicrosoft.com") && told("contoso.example"));
     house.pipeline.stop().await;
@@ -163,11 +163,11 @@ async fn a_change_is_told_to_the_receivers_once() {
     let folder = tempfile::tempdir().unwrap();
     let house = house(folder.path());
     let shared = house.pipeline.shared().clone();
-    let graph = vendor("office365", names(&["a.example", "b.example"]));
+    let graph = vendor("office365", Ok(names(&["a.example", "b.example"])));
     let own = domains(&house, &[], vec![graph.clone()]);
     own.ask(&shared).await;
     own.ask(&shared).await;
-    *graph.1.lock().unwrap() = names(&["b.example", "c.example"]);
+    *graph.1.lock().unwrap() = Ok(names(&["b.example", "c.example"]));
     own.ask(&shared).await;
     assert!(!own.live().get().is_internal_domain("a.example"));
     let receiver = house.receiver.clone();
@@ -214,13 +214,13 @@ async fn who_waits_for_a_domain_goes_on_when_one_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let house = house(folder.path());
     let shared = house.pipeline.shared().clone();
-    let graph = vendor("office365", refused());
+    let graph = vendor("office365", Err(refused()));
     let own = domains(&house, &[], vec![graph.clone()]);
     let waiting = own.clone();
     let waits = tokio::spawn(async move { waiting.known().await });
     own.ask(&shared).await;
     assert!(!waits.is_finished());
-    *graph.1.lock().unwrap() = names(&["contoso.example"]);
+    *graph.1.lock().unwrap() = Ok(names(&["contoso.example"]));
     own.ask(&shared).await;
     tokio::time::timeout(Duration::from_secs(10), waits)
         .await
