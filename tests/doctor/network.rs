@@ -32,6 +32,9 @@ async fn a_host_name_that_does_not_resolve() {
     }
     let other = seen.check("google_workspace.contoso", "token");
     assert_eq!(other["verdict"], "ok");
+    // Neither are the files that are looked at without the network.
+    let credential = seen.check("office365.contoso", "credential");
+    assert_eq!(credential["verdict"], "ok");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

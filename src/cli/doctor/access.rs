@@ -50,9 +50,8 @@ impl<'a> Looking<'a> {
         // vendor's.
         if let Some(why) = broken.filter(|_| !only_the_clock(&checks)) {
             checks.push(options.quota());
-            for check in ["credential", "token"] {
-                checks.push(Check::skipped(check, why.clone()));
-            }
+            checks.extend(self.credential(connector).1);
+            checks.push(Check::skipped("token", why));
             return named(connector, checks);
         }
         let mut checks = named(connector, checks);
@@ -67,23 +66,9 @@ impl<'a> Looking<'a> {
         depth: Depth,
     ) -> Vec<Check> {
         let options = app::options_of(connector);
-        let mut checks = Vec::new();
-        let mut hidden = Hidden::default();
-        for (key, source) in options.secrets() {
-            let read = secrets::of_connector(key, &source);
-            match read {
-                Ok(secret) => hidden.add(&secret),
-                Err(check) => checks.push(check),
-            }
-        }
-        if checks.is_empty() {
-            match self.build(connector) {
-                Ok(built) => {
-                    checks.push(Check::ok("credential", options.credential()));
-                    checks.extend(built.diagnose(depth).await);
-                }
-                Err(error) => checks.push(unbuildable(&error)),
-            }
+        let (built, mut checks, hidden) = self.credential(connector);
+        if let Some(built) = built {
+            checks.extend(built.diagnose(depth).await);
         }
         if checks.iter().all(|check| check.check != "token") {
             checks.push(Check::skipped(
@@ -117,6 +102,32 @@ impl<'a> Looking<'a> {
             }
         }
         (told, refused)
+    }
+
+    /// Whether its secrets are there and fit for building the connector. Sends nothing.
+    fn credential(
+        &self,
+        connector: &ConnectorConfig,
+    ) -> (Option<Arc<dyn Connector>>, Vec<Check>, Hidden) {
+        let options = app::options_of(connector);
+        let mut checks = Vec::new();
+        let mut hidden = Hidden::default();
+        for (key, source) in options.secrets() {
+            match secrets::of_connector(key, &source) {
+                Ok(secret) => hidden.add(&secret),
+                Err(check) => checks.push(check),
+            }
+        }
+        if !checks.is_empty() {
+            return (None, checks, hidden);
+        }
+        match self.build(connector) {
+            Ok(built) => {
+                checks.push(Check::ok("credential", options.credential()));
+                (Some(built), checks, hidden)
+            }
+            Err(error) => (None, vec![unbuildable(&error)], hidden),
+        }
     }
 
     fn build(&self, connector: &ConnectorConfig) -> Result<Arc<dyn Connector>, BuildError> {
