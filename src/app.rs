@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
 use crate::pipeline::alarm::{self, AlarmOptions};
-use crate::pipeline::job::{self, JobEnd, JobRequest, Progress};
+use crate::pipeline::job::plan::{self, Basis, Plan};
+use crate::pipeline::job::{self, JobEnd, JobRequest, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
@@ -246,28 +247,37 @@ pub struct Tenants {
     pub workers: Vec<WorkerConfig>,
     /// Their own domains, in the same order.
     pub domains: Vec<TenantDomains>,
+    /// Where the rules come from, for jobs that want only some.
+    pub detectors: DetectorsOptions,
+}
+
+/// Connectors by tenant.
+pub type Connectors = BTreeMap<TenantId, Vec<Arc<dyn Connector>>>;
+
+/// The connectors of all tenants, for what needs no records read: their readers know the configured
+/// domains only.
+pub fn connectors(config: &Config, clock: &Arc<dyn Clock>) -> Result<Connectors, Failure> {
+    let surroundings = Surroundings::new(clock.clone(), Arc::new(environment::variable));
+    let domains = |tenant: &TenantId| Some(config.tenants.get(tenant)?.domains(&[]).into());
+    built(config, &surroundings, domains)
 }
 
 /// Builds the connectors of all tenants. One that cannot be built disables its tenant only; when none
 /// is left that is an error.
-pub fn tenants(
+fn built(
     config: &Config,
-    rules: &Arc<RuleSet>,
-    clock: &Arc<dyn Clock>,
-    forwards_events: bool,
-    shared: &Shared,
-) -> Result<Tenants, Failure> {
-    let surroundings = Surroundings::new(clock.clone(), Arc::new(environment::variable));
-    let mut built: BTreeMap<TenantId, Vec<Arc<dyn Connector>>> = BTreeMap::new();
+    surroundings: &Surroundings,
+    domains_of: impl Fn(&TenantId) -> Option<LiveDomains>,
+) -> Result<Connectors, Failure> {
+    let mut built = Connectors::new();
     let mut broken: Vec<String> = Vec::new();
     let mut disabled = BTreeSet::new();
-    let mut domains = own_domains(config, &surroundings, shared)?;
     for connector in &config.connectors {
-        let Some(own) = domains.get(&connector.tenant) else {
+        let Some(domains) = domains_of(&connector.tenant) else {
             continue;
         };
-        let readers = readers_of_tenant(config, &connector.tenant, own.live());
-        match build(connector, &readers, &surroundings) {
+        let readers = readers_of_tenant(config, &connector.tenant, domains);
+        match build(connector, &readers, surroundings) {
             Ok(one) => built.entry(connector.tenant.clone()).or_default().push(one),
             Err(error) => {
                 let what = format!(
@@ -284,9 +294,25 @@ pub fn tenants(
     if built.is_empty() {
         return Err(nothing_to_poll(&broken));
     }
+    Ok(built)
+}
+
+/// Builds all tenants with what they remember.
+pub fn tenants(
+    config: &Config,
+    rules: &Arc<RuleSet>,
+    clock: &Arc<dyn Clock>,
+    forwards_events: bool,
+    shared: &Shared,
+) -> Result<Tenants, Failure> {
+    let surroundings = Surroundings::new(clock.clone(), Arc::new(environment::variable));
+    let mut domains = own_domains(config, &surroundings, shared)?;
+    let live = |tenant: &TenantId| Some(domains.get(tenant)?.live());
+    let built = built(config, &surroundings, live)?;
     let mut tenants = Tenants {
         workers: Vec::new(),
         domains: Vec::new(),
+        detectors: config.detectors.clone(),
     };
     for (tenant, connectors) in built {
         let Some(own) = domains.remove(&tenant) else {
@@ -300,6 +326,7 @@ pub fn tenants(
             readers,
             rules: rules.clone(),
             forwards_events,
+            detects_only: false,
         };
         tenants.domains.push(own);
         tenants.workers.push(WorkerConfig {
@@ -431,6 +458,23 @@ fn live_since(tenant: &TenantId, shared: &Shared) -> Result<DateTime<Utc>, State
     Ok(now)
 }
 
+/// The rules of a job: all, or those it names.
+pub fn rules_of_job(
+    options: &DetectorsOptions,
+    names: &[String],
+) -> Result<Option<Arc<RuleSet>>, Failure> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let all = RuleSet::load(options)
+        .map_err(|error| Failure::caused(Code::Usage, "the rules cannot be loaded", &error))?;
+    let only = all.only(names).map_err(|name| {
+        Failure::new(Code::Usage, format!("no rule is called {name:?}"))
+            .help("exfilwatch rules list names them all; --rule takes an id, a name or a pattern")
+    })?;
+    Ok(Some(Arc::new(only)))
+}
+
 impl Tenants {
     /// All their streams.
     pub fn streams(&self) -> Vec<StreamId> {
@@ -440,6 +484,27 @@ impl Tenants {
             .collect()
     }
 
+    /// Plans a job for all tenants it is for.
+    pub async fn plan(
+        &self,
+        request: &JobRequest,
+        clock: &dyn Clock,
+        beside_live: bool,
+    ) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        for worker in &self.workers {
+            if request.is_for_tenant(worker.step.memory.tenant()) {
+                let basis = Basis {
+                    connectors: &worker.connectors,
+                    longest: worker.step.rules.longest_window(),
+                    beside_live,
+                };
+                plans.push(plan::plan(request, basis, clock).await);
+            }
+        }
+        plans
+    }
+
     /// Runs a job over all tenants it is for, and reports; the last report has `end`.
     pub async fn run_job(
         &self,
@@ -447,31 +512,37 @@ impl Tenants {
         shared: &Shared,
         progress: &mpsc::Sender<Progress>,
     ) {
-        let mut totals = Progress::default();
+        let mut reports = Reports::to(progress.clone());
+        let end = match rules_of_job(&self.detectors, &request.rules) {
+            Ok(rules) => self.run_with(request, rules, shared, &mut reports).await,
+            Err(failure) => JobEnd::Usage(failure.message.clone()),
+        };
+        reports.end(end).await;
+    }
+
+    async fn run_with(
+        &self,
+        request: &JobRequest,
+        rules: Option<Arc<RuleSet>>,
+        shared: &Shared,
+        reports: &mut Reports,
+    ) -> JobEnd {
         let mut end = None;
         for worker in &self.workers {
             let tenant = worker.step.memory.tenant();
-            if request
-                .tenant
-                .as_ref()
-                .is_some_and(|wanted| wanted != tenant)
-            {
+            if !request.is_for_tenant(tenant) {
                 continue;
             }
             let step = StepConfig {
                 live_since: DateTime::<Utc>::MAX_UTC,
+                rules: rules.clone().unwrap_or_else(|| worker.step.rules.clone()),
                 ..worker.step.clone()
             };
-            let done = job::run(
-                request,
+            let worker = WorkerConfig {
                 step,
-                &worker.connectors,
-                shared,
-                progress,
-                &mut totals,
-            )
-            .await;
-            let this = match done {
+                ..worker.clone()
+            };
+            let this = match job::run(request, &worker, shared, reports).await {
                 Ok(()) => JobEnd::Done,
                 Err(error) => {
                     tracing::error!(%tenant, %error, "the job stopped");
@@ -483,9 +554,6 @@ impl Tenants {
                 end = Some(this);
             }
         }
-        totals.end = Some(end.unwrap_or(JobEnd::NoTenant));
-        if progress.send(totals).await.is_err() {
-            tracing::debug!("nobody waited for the job's end");
-        }
+        end.unwrap_or(JobEnd::NoTenant)
     }
 }

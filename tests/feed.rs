@@ -227,6 +227,7 @@ fn worker_config(service: &Running, pipeline: &Pipeline, clock: &Arc<dyn Clock>)
             readers: app::readers(&["contoso.example"], &[]),
             rules: app::rules(&DetectorsOptions::default()).unwrap(),
             forwards_events: true,
+            detects_only: false,
             live_since: now() - TimeDelta::days(1),
         },
         alarms: None,

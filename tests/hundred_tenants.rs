@@ -276,6 +276,7 @@ impl Process {
                 readers: app::readers(&[&tenant.domain], &[]),
                 rules: rules.clone(),
                 forwards_events: true,
+                detects_only: false,
                 live_since: self.now(),
             },
             heartbeat: TimeDelta::minutes(5),

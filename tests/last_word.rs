@@ -137,6 +137,7 @@ fn a_live_line_ends_where_a_replay_ends_whatever_the_order_and_the_restarts() {
         readers: case.readers.clone(),
         rules: case.rules.clone(),
         forwards_events: true,
+        detects_only: false,
         live_since: start(),
     };
     let stream: StreamId = "contoso/office365/Audit.Exchange".parse().unwrap();

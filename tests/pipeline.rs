@@ -60,6 +60,7 @@ fn ingest(pipeline: &Pipeline, tenant: &str) -> Ingest {
         readers: app::readers(&["corp.example"], &[]),
         rules: app::rules(&DetectorsOptions::default()).unwrap(),
         forwards_events: true,
+        detects_only: false,
         live_since: at() - TimeDelta::days(1),
     };
     let (store, committer) = (shared.store.clone(), shared.committer.clone());

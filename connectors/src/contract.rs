@@ -220,6 +220,19 @@ impl Schedule {
     };
 }
 
+/// What reading a past range of a stream takes, for plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Requests a minute that the quota key allows.
+    pub requests_per_minute: u32,
+    /// How far back the vendor gives records.
+    pub reach: TimeDelta,
+    /// Span that one listing request covers; `None` where listing asks the vendor nothing.
+    pub listing_span: Option<TimeDelta>,
+    /// Most records that one request brings; `None` where an item is one request.
+    pub page_records: Option<u64>,
+}
+
 /// A vendor's audit log. Implementations keep no durable state and may be called again after any
 /// failure: the store decides what is done.
 #[async_trait]
@@ -236,6 +249,11 @@ pub trait Connector: Send + Sync + Debug {
     /// How often what is listed again. Google's connector gives its applications' overlaps.
     fn schedule(&self, _stream: &StreamId) -> Schedule {
         Schedule::OFFICE365
+    }
+
+    /// What reading a past range of a stream takes; `None` where that is not known.
+    fn cost(&self, _stream: &StreamId) -> Option<Cost> {
+        None
     }
 
     /// How long the vendor keeps what it lists.

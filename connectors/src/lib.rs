@@ -18,8 +18,8 @@ pub mod registry;
 
 pub use archive::{Archive, ArchiveLimits, NoArchive, Searchable};
 pub use contract::{
-    Connector, Depth, FetchError, Listing, NormaliseError, PageStream, RecordReader, Schedule,
-    Standing,
+    Connector, Cost, Depth, FetchError, Listing, NormaliseError, PageStream, RecordReader,
+    Schedule, Standing,
 };
 pub use kernel::secret::Environment;
 pub use kernel::surroundings::{BuildError, Surroundings};

@@ -112,6 +112,11 @@ pub trait Detector: Send + Debug {
     /// also from what another line has learned: it is merged with what is known.
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState>;
 
+    /// Takes in a value that the same detector of another job stored, as if it had observed that
+    /// event itself: marks what it touches. What another knows only of itself (how far it had
+    /// forgotten) is left out.
+    fn absorb(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState>;
+
     /// What it remembers and which bounds were hit.
     fn counters(&self) -> Counters;
 }

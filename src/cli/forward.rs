@@ -14,11 +14,12 @@ use exfilwatch_model::{
     Clock, JobId, Kind, Page, Product, RawRecord, StreamId, SystemClock, TenantId,
 };
 use exfilwatch_state::{Commit, FileMark};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::cli::failure::{Code, Failure, Outcome};
-use crate::cli::output::print;
+use crate::cli::output::{Output, Table, print, print_items};
 use crate::cli::{Common, signals, sources};
 use crate::files::{ContentDigest, FileBatch, Input};
 use crate::pipeline::ingest::Ingest;
@@ -51,13 +52,21 @@ pub(crate) struct ForwardArgs {
     patience: u64,
 }
 
-/// What was forwarded.
-#[derive(Debug, Default)]
-struct Totals {
+/// What was forwarded of a file.
+#[derive(Debug, Default, Serialize)]
+struct Account {
+    /// As given.
+    file: String,
+    /// Records read.
     records: u64,
-    duplicates: u64,
+    /// Of them, delivered before.
+    seen_before: u64,
+    /// What was no record; in quarantine.
     malformed: u64,
-    files_skipped: u64,
+    /// Forwarded before, so not read.
+    skipped: bool,
+    /// Read to its end, now or before.
+    finished: bool,
 }
 
 /// Runs the command.
@@ -83,8 +92,8 @@ pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
         drain: Duration::from_secs(config.run.shutdown_timeout_seconds),
     })
     .map_err(|error| app::state_failure(&error))?;
-    let totals = match forward(&args, &config, &pipeline).await {
-        Ok(totals) => totals,
+    let accounts = match forward(&args, &config, &pipeline).await {
+        Ok(accounts) => accounts,
         Err(failure) => {
             pipeline.stop().await;
             return Err(failure);
@@ -94,15 +103,22 @@ pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
     let finished = pipeline
         .finish(Duration::from_secs(args.patience), shutdown.clone())
         .await;
-    tell(&totals)?;
+    tell(&accounts, common.output)?;
     signals::interrupted(&shutdown)?;
     finished.map_err(|lanes| app::undelivered(&lanes, &config.state.folder))
 }
 
-fn tell(totals: &Totals) -> Outcome {
+fn tell(accounts: &[Account], output: Output) -> Outcome {
+    if output != Output::Table {
+        return print_items(output, accounts, &Table::default());
+    }
+    let sum = |of: fn(&Account) -> u64| accounts.iter().map(of).sum::<u64>();
     print(&format!(
         "{} records, {} delivered before, {} malformed (in quarantine), {} files skipped (forwarded before)\n",
-        totals.records, totals.duplicates, totals.malformed, totals.files_skipped
+        sum(|file| file.records),
+        sum(|file| file.seen_before),
+        sum(|file| file.malformed),
+        sum(|file| file.skipped.into()),
     ))
 }
 
@@ -110,7 +126,7 @@ async fn forward(
     args: &ForwardArgs,
     config: &Config,
     pipeline: &Pipeline,
-) -> Result<Totals, Failure> {
+) -> Result<Vec<Account>, Failure> {
     let inputs: Vec<Input> = args
         .files
         .iter()
@@ -128,6 +144,7 @@ async fn forward(
         readers: readers(args, config, shared)?,
         rules: app::rules(&config.detectors)?,
         forwards_events: pipeline.takes(Kind::Events),
+        detects_only: false,
         live_since: DateTime::UNIX_EPOCH,
     };
     let ingest = Ingest::restore(
@@ -140,21 +157,22 @@ async fn forward(
     let mut line = Line {
         ingest,
         tenant: args.tenant.clone(),
-        totals: Totals::default(),
+        accounts: Vec::new(),
         pipeline,
     };
     for (input, digest) in &files {
         if shared.shutdown.is_cancelled() {
-            return Ok(line.totals);
+            return Ok(line.accounts);
         }
-        line.file(input, digest.as_deref(), args.again).await?;
+        let account = line.file(input, digest.as_deref(), args.again).await?;
+        line.accounts.push(account);
     }
     line.end().await?;
     shared
         .store
         .forget_job_windows(&job)
         .map_err(|error| app::state_failure(&error))?;
-    Ok(line.totals)
+    Ok(line.accounts)
 }
 
 /// Digest of a file's content; standard input can be read only once and has none.
@@ -199,17 +217,27 @@ fn readers(args: &ForwardArgs, config: &Config, shared: &Shared) -> Result<Reade
 struct Line<'a> {
     ingest: Ingest,
     tenant: TenantId,
-    totals: Totals,
+    accounts: Vec<Account>,
     pipeline: &'a Pipeline,
 }
 
 impl Line<'_> {
-    async fn file(&mut self, input: &Input, digest: Option<&str>, again: bool) -> Outcome {
+    async fn file(
+        &mut self,
+        input: &Input,
+        digest: Option<&str>,
+        again: bool,
+    ) -> Result<Account, Failure> {
+        let mut account = Account {
+            file: input.to_string(),
+            ..Account::default()
+        };
         let known = self.mark(digest)?;
         if known.as_ref().is_some_and(|mark| mark.finished) && !again {
-            self.totals.files_skipped += 1;
+            account.skipped = true;
+            account.finished = true;
             tracing::info!(file = %input, "forwarded before; skipped");
-            return Ok(());
+            return Ok(account);
         }
         let done = known
             .filter(|mark| !mark.finished)
@@ -218,8 +246,9 @@ impl Line<'_> {
         for batch in reader {
             let batch = batch.map_err(|error| sources::broken(&error))?;
             if self.pipeline.shared().shutdown.is_cancelled() {
-                return Ok(());
+                return Ok(account);
             }
+            account.finished = batch.last;
             if batch.offset <= done && !batch.last {
                 continue;
             }
@@ -230,9 +259,9 @@ impl Line<'_> {
                 finished: batch.last,
             });
             self.wait_while_paused().await;
-            self.batch(batch, mark).await?;
+            self.batch(batch, mark, &mut account).await?;
         }
-        Ok(())
+        Ok(account)
     }
 
     async fn end(&mut self) -> Outcome {
@@ -254,7 +283,12 @@ impl Line<'_> {
     }
 
     /// Commits a batch: a page for each product in it, the file's mark with the last.
-    async fn batch(&mut self, batch: FileBatch, mark: Option<FileMark>) -> Outcome {
+    async fn batch(
+        &mut self,
+        batch: FileBatch,
+        mark: Option<FileMark>,
+        account: &mut Account,
+    ) -> Outcome {
         let (m365, google): (Vec<_>, Vec<_>) = batch
             .records
             .into_iter()
@@ -291,9 +325,9 @@ impl Line<'_> {
                     Failure::caused(Code::State, "writing what was read", &error)
                         .help("nothing is lost: run the command again, it goes on where it was")
                 })?;
-            self.totals.records += counts.records;
-            self.totals.duplicates += counts.duplicates;
-            self.totals.malformed += counts.malformed;
+            account.records += counts.records;
+            account.seen_before += counts.duplicates;
+            account.malformed += counts.malformed;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, Kind};
 use exfilwatch_state::State;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,11 +17,11 @@ use crate::cli::Common;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::{domains, signals};
-use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::job::keeper;
 use crate::pipeline::own_domains::TenantDomains;
 use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
-use crate::serve::control::{self, Answers, Request};
+use crate::serve::control::{self, AboutJob, Answers, Request};
 use crate::serve::http;
 
 /// Jobs waiting to be run; callers wait above it.
@@ -152,10 +152,17 @@ async fn poll(
     for domains in tenants.domains.iter().filter(|domains| domains.asks()) {
         tasks.spawn(domains.clone().keep_current(shared.clone()));
     }
+    let noted = keeper::note_first_runs(&tenants.workers, shared).await;
+    noted.map_err(|error| {
+        let what = "noting what new streams are to be read";
+        Failure::caused(Code::State, what, &error)
+    })?;
+    let places = Arc::new(Semaphore::new(keeper::AT_ONCE));
     for (worker, domains) in tenants.workers.iter().zip(&tenants.domains) {
         let waits = config.detectors.enabled && domains.unknown();
         let first = waits.then(|| domains.clone());
-        tasks.spawn(keep_running(worker.clone(), first, shared.clone()));
+        let jobs = keeper::keep(worker.clone(), shared.clone(), places.clone());
+        tasks.spawn(keep_running(worker.clone(), first, shared.clone(), jobs));
     }
     shared.shutdown.cancelled().await;
     tracing::info!("shutting down: what is committed stays, what is in flight is given a moment");
@@ -166,7 +173,12 @@ async fn poll(
 
 /// Runs a tenant, as soon as its domains are known, and again when it panicked: one tenant's trouble
 /// stays its own.
-async fn keep_running(worker: WorkerConfig, first: Option<TenantDomains>, shared: Shared) {
+async fn keep_running(
+    worker: WorkerConfig,
+    first: Option<TenantDomains>,
+    shared: Shared,
+    jobs: impl Future<Output = ()> + Send + 'static,
+) {
     if let Some(domains) = first {
         tokio::select! {
             () = domains.known() => {}
@@ -174,31 +186,48 @@ async fn keep_running(worker: WorkerConfig, first: Option<TenantDomains>, shared
         }
     }
     tracing::info!(tenant = %worker.step.memory.tenant(), connectors = worker.connectors.len(), "polling");
+    let jobs = tokio::spawn(jobs);
     while !shared.shutdown.is_cancelled() {
         let running = tokio::spawn(run_tenant(worker.clone(), shared.clone()));
-        let Err(error) = running.await else { return };
+        let Err(error) = running.await else { break };
         tracing::error!(tenant = %worker.step.memory.tenant(), %error, "the tenant starts again");
         tokio::select! {
             () = tokio::time::sleep(AFTER_PANIC) => {}
             () = shared.shutdown.cancelled() => {}
         }
     }
+    if let Err(error) = jobs.await {
+        tracing::error!(tenant = %worker.step.memory.tenant(), %error, "the tenant's own jobs ended");
+    }
 }
 
-/// Runs jobs that come over the control socket, one at a time, beside the poller.
-async fn serve_jobs(
-    mut requests: mpsc::Receiver<(JobRequest, mpsc::Sender<Progress>)>,
-    tenants: Tenants,
-    shared: Shared,
-) {
+/// Runs jobs that come over the control socket, one at a time, beside the poller. Plans are made at
+/// once: they change nothing.
+async fn serve_jobs(mut requests: mpsc::Receiver<AboutJob>, tenants: Tenants, shared: Shared) {
+    let one_at_a_time = Arc::new(Mutex::new(()));
+    let running = TaskTracker::new();
     loop {
         let next = tokio::select! {
             next = requests.recv() => next,
-            () = shared.shutdown.cancelled() => return,
+            () = shared.shutdown.cancelled() => None,
         };
-        let Some((request, progress)) = next else {
-            return;
-        };
-        tenants.run_job(&request, &shared, &progress).await;
+        let Some(about) = next else { break };
+        let (tenants, shared, turn) = (tenants.clone(), shared.clone(), one_at_a_time.clone());
+        running.spawn(async move {
+            match about {
+                AboutJob::Plan(request, reply) => {
+                    let plans = tenants.plan(&request, &*shared.clock, true).await;
+                    if reply.send(plans).is_err() {
+                        tracing::debug!("nobody waited for the plan");
+                    }
+                }
+                AboutJob::Run(request, progress) => {
+                    let _turn = turn.lock().await;
+                    tenants.run_job(&request, &shared, &progress).await;
+                }
+            }
+        });
     }
+    running.close();
+    running.wait().await;
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_connectors::{Connector, FetchError, Listing};
+use exfilwatch_connectors::{Connector, FetchError, Listing, PageStream};
 use exfilwatch_model::{Cursor, Page, StreamId, Window, WorkItem};
 use futures::StreamExt;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use crate::pipeline::worklist::{ItemKey, key_of};
 
@@ -74,7 +74,12 @@ pub(crate) async fn fetch(
     slots: Arc<Semaphore>,
 ) {
     let key = key_of(&item);
-    let outcome = fetch_pages(&*connector, &item, &messages, &slots).await;
+    // Slots are never closed; without one the fetch would go on unbounded.
+    let Ok(slot) = slots.acquire().await else {
+        return;
+    };
+    let opened = connector.fetch(&item).await;
+    let outcome = bring(opened, &item, &messages, Some(slot)).await;
     if messages
         .send(Message::Ended { item: key, outcome })
         .await
@@ -84,17 +89,15 @@ pub(crate) async fn fetch(
     }
 }
 
-async fn fetch_pages(
-    connector: &dyn Connector,
+/// Hands the pages of an item on, each answered when it is committed. Fine once the last was. The slot
+/// is given back when all pages are read.
+pub(crate) async fn bring(
+    opened: Result<PageStream, FetchError>,
     item: &WorkItem,
     messages: &mpsc::Sender<Message>,
-    slots: &Semaphore,
+    slot: Option<SemaphorePermit<'_>>,
 ) -> Result<(), FetchError> {
-    // Slots are never closed; without one the fetch would go on unbounded.
-    let Ok(slot) = slots.acquire().await else {
-        return Ok(());
-    };
-    let mut pages = connector.fetch(item).await?;
+    let mut pages = opened?;
     let mut complete = false;
     // The commit of the page before; the next page is read meanwhile, and not handed over before.
     let mut committed: Option<oneshot::Receiver<()>> = None;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use exfilwatch_detectors::Counters;
 use exfilwatch_model::{Finding, Page, Product, StreamId};
-use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore};
+use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore, WindowChange};
 
 use crate::pipeline::committer::{CommitError, Committer};
 use crate::pipeline::notice::Notice;
@@ -75,6 +75,11 @@ impl Ingest {
     /// Time has passed; see [`Input::Tick`].
     pub fn stage_tick(&mut self, now: DateTime<Utc>, low_water: Option<DateTime<Utc>>) {
         self.stage(&Input::Tick(now, low_water));
+    }
+
+    /// Takes in what another job remembers; see [`Input::Absorb`].
+    pub fn stage_absorbed(&mut self, windows: &[WindowChange], now: DateTime<Utc>) {
+        self.stage(&Input::Absorb(windows, now));
     }
 
     /// The collector has something to say for itself.

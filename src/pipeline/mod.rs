@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 use committer::Committer;
 use deliver::LaneEnd;
+use job::JobsShared;
 use reconcile::Reconciler;
 use watch::Watch;
 use worker::Shared;
@@ -124,6 +125,7 @@ impl Pipeline {
             clock: parts.clock,
             watch,
             paused,
+            jobs: JobsShared::default(),
             shutdown: parts.shutdown,
         };
         let pipeline = Self {

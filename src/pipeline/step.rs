@@ -71,6 +71,8 @@ pub enum Input<'a> {
     Notice(&'a Notice),
     /// A finding that no rule makes, about a stream itself; with `update_reason` its last word.
     Own(&'a StreamId, Box<Finding>),
+    /// What another job remembers, as if its events had been seen here; and when.
+    Absorb(&'a [WindowChange], DateTime<Utc>),
     /// A bounded input is over: what was not yet worth an update is said now.
     End(DateTime<Utc>),
 }
@@ -112,6 +114,7 @@ pub struct Step {
     memory: TenantMemory,
     hash_key: [u8; 16],
     forwards_events: bool,
+    detects_only: bool,
     /// Findings whose events lie before this are marked `backfill`, live or not.
     live_since: DateTime<Utc>,
     /// Fingerprints taken in since the last flush: not yet in the seen index.
@@ -133,6 +136,9 @@ pub struct StepConfig {
     pub rules: Arc<RuleSet>,
     /// Whether any lane takes raw records; they stay out of the outbox otherwise.
     pub forwards_events: bool,
+    /// Records are shown to the detectors and that is all: none is delivered, quarantined or counts
+    /// as seen.
+    pub detects_only: bool,
     /// See [`Step`].
     pub live_since: DateTime<Utc>,
 }
@@ -160,6 +166,7 @@ impl Step {
             memory: config.memory,
             hash_key: store.hash_key()?,
             forwards_events: config.forwards_events,
+            detects_only: config.detects_only,
             live_since: config.live_since,
             staged: HashSet::new(),
             last_stream: None,
@@ -196,6 +203,7 @@ impl Step {
                 self.forget(*now, *low_water - LATENESS, &mut effects);
             }
             Input::Tick(_, None) => {}
+            Input::Absorb(windows, now) => self.absorb(windows, *now, &mut effects),
             Input::End(now) => {
                 let end = DateTime::<Utc>::MAX_UTC;
                 self.settle(*now, end, &mut effects);
@@ -210,6 +218,19 @@ impl Step {
         }
         self.keep_detector_memory(&mut effects.commit);
         effects
+    }
+
+    fn absorb(&mut self, windows: &[WindowChange], now: DateTime<Utc>, out: &mut Effects) {
+        for change in windows {
+            let Some(value) = &change.value else { continue };
+            if let Err(error) = self.engine.absorb(&change.detector, &change.key, value) {
+                tracing::warn!(%error, tenant = %self.tenant, "memory of a job was left out");
+            }
+        }
+        let stream = self.last_stream.clone();
+        if let Some(stream) = stream.or_else(|| state_stream(&self.tenant)) {
+            self.collect(&stream, now, out);
+        }
     }
 
     fn page(&mut self, page: &Page, products: &[Product], out: &mut Effects) {
@@ -235,7 +256,7 @@ impl Step {
                 // Detected all the same: a job may have been the first to see it, and its windows
                 // are not ours. An event that is counted already is not counted again.
                 out.counts.duplicates += 1;
-            } else if self.forwards_events {
+            } else if self.forwards_events && !self.detects_only {
                 events.push(envelope(page, &head, record));
             }
             self.detect(&*reader, &head, record, page.fetched_at);
@@ -243,12 +264,9 @@ impl Step {
         for malformed in &page.malformed {
             self.malformed(page, malformed, &mut fresh, out);
         }
-        let mut new: Vec<u64> = fresh.into_iter().collect();
-        new.sort_unstable();
-        self.staged.extend(&new);
-        let plan = self.memory.seen().plan(page.fetched_at.date_naive(), &new);
-        plan.add_to(&mut out.commit);
-        out.seen = Some(plan);
+        if !self.detects_only {
+            self.remember(fresh, page.fetched_at, out);
+        }
         if !events.is_empty() {
             let tenant = self.tenant.clone();
             out.commit.frames.push(Frame {
@@ -258,6 +276,16 @@ impl Step {
             });
         }
         self.collect(&page.stream, page.fetched_at, out);
+    }
+
+    /// From now on these records were seen.
+    fn remember(&mut self, fresh: HashSet<u64>, at: DateTime<Utc>, out: &mut Effects) {
+        let mut new: Vec<u64> = fresh.into_iter().collect();
+        new.sort_unstable();
+        self.staged.extend(&new);
+        let plan = self.memory.seen().plan(at.date_naive(), &new);
+        plan.add_to(&mut out.commit);
+        out.seen = Some(plan);
     }
 
     fn detect(
@@ -372,7 +400,7 @@ impl Step {
     ) {
         out.counts.malformed += 1;
         let fingerprint = fingerprint_of_bytes(&self.hash_key, &malformed.bytes);
-        if self.is_known(fingerprint) || !fresh.insert(fingerprint) {
+        if self.detects_only || self.is_known(fingerprint) || !fresh.insert(fingerprint) {
             return;
         }
         let entry = Quarantined::new(

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::alarm::AlarmOptions;
 use crate::pipeline::committer::Committer;
+use crate::pipeline::job::JobsShared;
 use crate::pipeline::reconcile::Reconciler;
 use crate::pipeline::session::{End, Session};
 use crate::pipeline::step::StepConfig;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub watch: Watch,
     /// Whether fetching is paused by the outbox budget.
     pub paused: watch::Receiver<bool>,
+    /// What jobs share with each other and with the live line.
+    pub jobs: JobsShared,
     /// Ends everything.
     pub shutdown: CancellationToken,
 }

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::{Committer, chain};
+use crate::pipeline::job::plan::Plan;
 use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
 use crate::pipeline::reconcile::{ReconcileRequest, Reconciler};
@@ -32,6 +33,7 @@ const REQUEST_BYTES_MAX: u64 = 64 << 10;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Callers served at the same time.
 const CALLERS_MAX: usize = 16;
+const SHUTTING_DOWN: &str = "the process is shutting down";
 /// How long a caller waits for an answer to a question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -52,6 +54,8 @@ pub enum Request {
     },
     /// Lists everything again and fetches what is missing; answers with the accounts.
     Reconcile(ReconcileRequest),
+    /// Says what a job would take.
+    Plan(JobRequest),
     /// Runs a job and reports its progress.
     Backfill(JobRequest),
 }
@@ -71,8 +75,17 @@ pub struct Answers {
     pub reconciler: Reconciler,
     /// The streams that are polled.
     pub streams: Vec<StreamId>,
-    /// Where jobs are handed in, with where their progress is to go.
-    pub jobs: mpsc::Sender<(JobRequest, mpsc::Sender<Progress>)>,
+    /// Where jobs are handed in.
+    pub jobs: mpsc::Sender<AboutJob>,
+}
+
+/// What is asked about a job.
+#[derive(Debug)]
+pub enum AboutJob {
+    /// To plan it; where the plans are to go.
+    Plan(JobRequest, oneshot::Sender<Vec<Plan>>),
+    /// To run it; where its progress is to go.
+    Run(JobRequest, mpsc::Sender<Progress>),
 }
 
 /// The socket file, removed when dropped.
@@ -151,6 +164,7 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             let reconciling = answers.reconciler.reconcile(request, &answers.streams);
             write_line(&mut write, &json!({ "ok": reconciling.await })).await
         }
+        Ok(Request::Plan(request)) => plan_job(&mut write, answers, request).await,
         Ok(Request::Backfill(request)) => run_job(&mut write, answers, request).await,
         Err(error) => write_line(&mut write, &json!({ "error": error.to_string() })).await,
     }
@@ -177,14 +191,29 @@ async fn acknowledge(answers: &Answers, id: &str, reason: &str) -> Value {
     }
 }
 
+async fn plan_job(
+    write: &mut (impl AsyncWriteExt + Unpin),
+    answers: &Answers,
+    request: JobRequest,
+) -> io::Result<()> {
+    let (reply, plans) = oneshot::channel();
+    let asked = answers.jobs.send(AboutJob::Plan(request, reply)).await;
+    let answer = match (asked, plans.await) {
+        (Ok(()), Ok(plans)) => json!({ "ok": plans }),
+        _ => json!({ "error": SHUTTING_DOWN }),
+    };
+    write_line(write, &answer).await
+}
+
 async fn run_job(
     write: &mut (impl AsyncWriteExt + Unpin),
     answers: &Answers,
     request: JobRequest,
 ) -> io::Result<()> {
     let (progress, mut reports) = mpsc::channel(16);
-    if answers.jobs.send((request, progress)).await.is_err() {
-        return write_line(write, &json!({ "error": "the process is shutting down" })).await;
+    let run = AboutJob::Run(request, progress);
+    if answers.jobs.send(run).await.is_err() {
+        return write_line(write, &json!({ "error": SHUTTING_DOWN })).await;
     }
     while let Some(report) = reports.recv().await {
         write_line(write, &json!({ "ok": report })).await?;

@@ -131,6 +131,8 @@ pub trait StateStore: Send + Sync + Debug {
     fn quarantined(&self) -> Result<Vec<Quarantined>, StateError>;
     /// Last subscription start of a stream.
     fn subscription(&self, stream: &StreamId) -> Result<Option<Subscription>, StateError>;
+    /// Forgets what is stored of jobs.
+    fn forget_jobs(&self, jobs: &[JobId]) -> Result<(), StateError>;
     /// Jobs, finished ones too.
     fn jobs(&self) -> Result<Vec<JobState>, StateError>;
     /// A file by the digest of its content.

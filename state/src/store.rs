@@ -346,6 +346,14 @@ impl<T: Table> StateStore for Store<T> {
         self.read(&layout::subscription(stream))
     }
 
+    fn forget_jobs(&self, jobs: &[JobId]) -> Result<(), StateError> {
+        let keys: Vec<Vec<u8>> = jobs
+            .iter()
+            .map(|job| layout::job(job).bytes().to_vec())
+            .collect();
+        self.forget(&keys).map(drop)
+    }
+
     fn jobs(&self) -> Result<Vec<JobState>, StateError> {
         self.all(&Key::of(Family::Job))
     }

@@ -9,6 +9,7 @@
 
 mod domains;
 mod equality;
+mod jobs;
 mod login;
 mod readme;
 mod scene;

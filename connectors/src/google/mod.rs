@@ -46,7 +46,9 @@ use crate::kernel::surroundings::{
 use crate::kernel::url_guard::Origin;
 use crate::kernel::wire::Wire;
 use crate::options::GoogleWorkspaceOptions;
-use crate::{Connector, Depth, FetchError, Listing, PageStream, RecordReader, Schedule, Standing};
+use crate::{
+    Connector, Cost, Depth, FetchError, Listing, PageStream, RecordReader, Schedule, Standing,
+};
 
 /// The kind, as in the configuration.
 pub const KIND: &str = "google_workspace";
@@ -75,6 +77,7 @@ pub struct GoogleWorkspace {
     lags: BTreeMap<String, u32>,
     overlaps: BTreeMap<String, u32>,
     quota_key: String,
+    requests_per_minute: NonZeroU32,
     poll_interval: Duration,
     fetch_concurrency: usize,
     records: Arc<dyn RecordReader>,
@@ -143,6 +146,7 @@ impl GoogleWorkspace {
             lags: options.lag_seconds.clone().unwrap_or_default(),
             overlaps: options.overlap_seconds.clone().unwrap_or_default(),
             quota_key,
+            requests_per_minute: rpm,
             poll_interval: Duration::from_secs(
                 options
                     .poll_interval_seconds
@@ -237,6 +241,15 @@ impl Connector for GoogleWorkspace {
             retention: RECONCILED,
             retention_every: TimeDelta::days(1),
         }
+    }
+
+    fn cost(&self, _stream: &StreamId) -> Option<Cost> {
+        Some(Cost {
+            requests_per_minute: self.requests_per_minute.get(),
+            reach: span::REACH,
+            listing_span: None,
+            page_records: Some(PAGE_ITEMS.into()),
+        })
     }
 
     fn kept(&self, _stream: &StreamId) -> TimeDelta {

@@ -1,5 +1,8 @@
 //! Quotas: streams, jobs and connectors with the same quota key share one limiter and one pause.
 //!
+//! While the live line asks, the jobs beside it have at most half of the quota ([`as_job`]): the
+//! other half is the live line's alone, and it may use all of it.
+//!
 //! The limiter runs on tokio's time and follows the rate of our [`Clock`], so that a demo at a
 //! hundred times the speed is not held to the real minute, and paused time works in tests.
 
@@ -21,6 +24,19 @@ use super::retry::full_jitter;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const PAUSE_LONGEST: Duration = Duration::from_mins(5);
+/// The live line counts as asking so long after its last request.
+const LIVE_FOR: Duration = Duration::from_mins(10);
+
+tokio::task_local! {
+    /// Set while a job's calls are made.
+    static IN_A_JOB: ();
+}
+
+/// Runs calls as a job's: they leave half of each quota to the live line while it asks. Counts for
+/// what is awaited inside, not for tasks that are spawned inside.
+pub async fn as_job<F: Future>(calls: F) -> F::Output {
+    IN_A_JOB.scope((), calls).await
+}
 
 /// All quotas of a process, by key. Lives as long as the process: one entry per tenant.
 #[derive(Debug)]
@@ -69,7 +85,11 @@ pub struct Quota {
     clock: Arc<dyn Clock>,
     governor_clock: TokioClock,
     limiter: Limiter,
+    /// What all jobs together may take of it while the live line asks.
+    jobs: Limiter,
     pause: Mutex<Pause>,
+    /// When the live line last wanted to ask.
+    live: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,29 +102,51 @@ impl Quota {
     fn new(clock: Arc<dyn Clock>, requests_per_minute: NonZeroU32) -> Self {
         // A burst of three seconds' worth keeps a poll of five streams from waiting in line. It is taken
         // off the steady rate: no minute may have more than the quota, else the vendor refuses.
-        let burst = NonZeroU32::new(requests_per_minute.get() / 20).unwrap_or(NonZeroU32::MIN);
-        let steady = requests_per_minute.get().saturating_sub(burst.get());
+        let burst = (requests_per_minute.get() / 20).max(1);
+        let steady = requests_per_minute.get().saturating_sub(burst);
         let per_request = Duration::from_mins(1) / steady.max(1);
-        let rate = Rate::with_period(clock.real(per_request).max(Duration::from_nanos(1)))
-            .unwrap_or(Rate::per_second(NonZeroU32::MIN))
-            .allow_burst(burst);
         let governor_clock = TokioClock {
             origin: Instant::now(),
         };
+        let limiter = |per_request: Duration, burst: u32| {
+            let rate = Rate::with_period(clock.real(per_request).max(Duration::from_nanos(1)))
+                .unwrap_or(Rate::per_second(NonZeroU32::MIN))
+                .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
+            RateLimiter::direct_with_clock(rate, governor_clock.clone())
+        };
         Self {
-            limiter: RateLimiter::direct_with_clock(rate, governor_clock.clone()),
+            limiter: limiter(per_request, burst),
+            jobs: limiter(per_request * 2, burst / 2),
             clock,
             governor_clock,
             pause: Mutex::default(),
+            live: Mutex::default(),
         }
     }
 
-    /// Waits until a request may be made. Safe to cancel: nothing is taken before it returns.
+    /// Waits until a request may be made. Safe to cancel: of the quota nothing is taken before it
+    /// returns (a job that is cancelled may have taken from the jobs' share).
     pub async fn ready(&self) {
+        if IN_A_JOB.try_with(|()| ()).is_err() {
+            *locked(&self.live) = Some(Instant::now());
+        } else if self.live_asks() {
+            self.free(&self.jobs).await;
+        }
+        self.free(&self.limiter).await;
+    }
+
+    /// Whether the live line asked of late.
+    pub fn live_asks(&self) -> bool {
+        let live_for = self.clock.real(LIVE_FOR);
+        locked(&self.live).is_some_and(|last| last.elapsed() < live_for)
+    }
+
+    /// Takes one request from a limiter, outside of pauses.
+    async fn free(&self, limiter: &Limiter) {
         loop {
             let wake = match self.paused_until() {
                 Some(until) => until,
-                None => match self.limiter.check() {
+                None => match limiter.check() {
                     Ok(()) => return,
                     Err(not_yet) => {
                         Instant::now() + not_yet.wait_time_from(self.governor_clock.now())
@@ -183,6 +225,77 @@ mod tests {
         let spent = time_for(&a, 20).await + time_for(&same, 20).await;
         assert!(spent >= Duration::from_secs(36), "{spent:?}");
         assert!(time_for(&other, 3).await < Duration::from_secs(1));
+    }
+
+    /// How long each of so many requests of the live line waits, when one is due every `every`.
+    async fn waits_of_the_live_line(
+        quota: &Quota,
+        requests: u32,
+        every: Duration,
+    ) -> Vec<Duration> {
+        let mut waits = Vec::new();
+        let mut due = Instant::now();
+        for _ in 0..requests {
+            sleep_until(due).await;
+            quota.ready().await;
+            waits.push(due.elapsed());
+            due += every;
+        }
+        waits
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_leaves_the_live_line_its_half_and_has_all_of_it_alone() {
+        let quota = Quotas::new(Arc::new(SystemClock)).quota("t", rpm(600));
+        let alone = as_job(time_for(&quota, 300)).await;
+        assert!(alone < Duration::from_secs(31), "{alone:?}");
+        // Four greedy tasks of a job for ever; the live line asks at just its half.
+        let jobs: Vec<_> = (0..4)
+            .map(|_| {
+                let quota = quota.clone();
+                tokio::spawn(as_job(async move {
+                    let mut taken = 0_u32;
+                    let end = Instant::now() + Duration::from_mins(5);
+                    while Instant::now() < end {
+                        quota.ready().await;
+                        taken += 1;
+                    }
+                    taken
+                }))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let waits = waits_of_the_live_line(&quota, 1_100, Duration::from_millis(220)).await;
+        // What the job had in its hands when the live line came is over soon; after that nothing is
+        // waited for but a request that is just being made.
+        let slow: Vec<_> = waits
+            .iter()
+            .skip(50)
+            .filter(|w| **w > Duration::from_millis(100))
+            .collect();
+        assert!(
+            slow.is_empty(),
+            "{} of {} waited: {slow:?}",
+            slow.len(),
+            waits.len()
+        );
+        let mut by_jobs = 0;
+        for job in jobs {
+            by_jobs += job.await.unwrap();
+        }
+        // 20 s alone at 10 a second, 240 s at half of it, then alone for the last 40 s at half.
+        assert!((1_350..=1_800).contains(&by_jobs), "{by_jobs} by jobs");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_live_line_may_use_the_whole_quota_whatever_jobs_want() {
+        let quota = Quotas::new(Arc::new(SystemClock)).quota("t", rpm(600));
+        let other = quota.clone();
+        let job = tokio::spawn(as_job(async move { time_for(&other, 10_000).await }));
+        let spent = time_for(&quota, 600).await;
+        job.abort();
+        // At least half: 600 requests at 285 a minute.
+        assert!(spent <= Duration::from_secs(127), "{spent:?}");
     }
 
     #[tokio::test(start_paused = true)]

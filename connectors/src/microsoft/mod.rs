@@ -39,7 +39,8 @@ use crate::kernel::url_guard::{Origin, UrlGuard};
 use crate::kernel::words::shown;
 use crate::options::Office365Options;
 use crate::{
-    Archive, Connector, Depth, FetchError, Listing, NoArchive, PageStream, RecordReader, Schedule,
+    Archive, Connector, Cost, Depth, FetchError, Listing, NoArchive, PageStream, RecordReader,
+    Schedule,
 };
 
 /// The kind, as in the configuration.
@@ -81,6 +82,7 @@ pub struct Office365 {
     feed: Feed,
     streams: Vec<StreamId>,
     quota_key: String,
+    requests_per_minute: NonZeroU32,
     poll_interval: Duration,
     fetch_concurrency: usize,
     archive: Result<AuditLogSearch, NoArchive>,
@@ -125,6 +127,7 @@ impl Office365 {
                 care: Care::default(),
             },
             quota_key,
+            requests_per_minute: rpm,
             poll_interval: Duration::from_secs(
                 options
                     .poll_interval_seconds
@@ -250,6 +253,15 @@ impl Connector for Office365 {
 
     fn schedule(&self, _stream: &StreamId) -> Schedule {
         Schedule::OFFICE365
+    }
+
+    fn cost(&self, _stream: &StreamId) -> Option<Cost> {
+        Some(Cost {
+            requests_per_minute: self.requests_per_minute.get(),
+            reach: window::REACH,
+            listing_span: Some(window::WINDOW_LONGEST),
+            page_records: None,
+        })
     }
 
     fn poll_interval(&self) -> Duration {

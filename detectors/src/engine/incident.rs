@@ -512,6 +512,11 @@ impl Detector for Incidents {
         Ok(())
     }
 
+    /// It hears the findings that the other detectors' absorbed events give, and needs no more.
+    fn absorb(&mut self, _key: &[u8], _value: &[u8]) -> Result<(), BadState> {
+        Ok(())
+    }
+
     fn counters(&self) -> Counters {
         Counters {
             entries: self.facts as u64,

@@ -292,6 +292,26 @@ impl Ledger {
         }
     }
 
+    /// Reads an entry that another ledger stored, to be put in here as a new one. `None` where the
+    /// value is no entry, or one of another form of the rule.
+    pub(crate) fn foreign(
+        &self,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Option<(String, EntryId, Entry)>, String> {
+        let [KIND_ENTRY, id @ ..] = key else {
+            return Ok(None);
+        };
+        let id = entry_id(id).ok_or("a key of an entry has 21 bytes")?;
+        let stored = Stored::decode(value).ok_or("a value of an entry is cut or mixed up")?;
+        if stored.fingerprint != self.fingerprint {
+            return Ok(None);
+        }
+        let entry = Entry::from_parts(stored.packed, stored.value, stored.flags)
+            .ok_or("the fields of an entry are cut")?;
+        Ok(Some((stored.key.to_owned(), id, entry)))
+    }
+
     fn encoded(&self, number: u64, id: EntryId) -> Option<Vec<u8>> {
         let entry = self.entries.get(&(number, id))?;
         let stored = Stored {

@@ -201,6 +201,16 @@ impl Engine {
         past
     }
 
+    /// Takes in what a detector of another job remembers, as if its events had been observed here.
+    /// What belongs to no detector of ours is left out.
+    pub fn absorb(&mut self, detector: &str, key: &[u8], value: &[u8]) -> Result<(), BadState> {
+        let place = self.places.get(detector).copied();
+        match place.and_then(|place| self.detectors.get_mut(place)) {
+            Some(known) => known.absorb(key, value),
+            None => Ok(()),
+        }
+    }
+
     /// What all detectors remember, and which bounds were hit.
     pub fn counters(&self) -> Counters {
         let mut all = Counters {

@@ -157,7 +157,7 @@ impl Detector for Single {
                 return;
             }
         }
-        if is_late(rule, &self.ledger, event) {
+        if is_late(rule, &self.ledger, event.time.timestamp_millis()) {
             self.ledger.count_late();
             return;
         }
@@ -252,6 +252,22 @@ impl Detector for Single {
         })
     }
 
+    fn absorb(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
+        let bad = |reason| BadState {
+            detector: self.id.clone(),
+            reason,
+        };
+        let foreign = self.ledger.foreign(key, value).map_err(bad)?;
+        let (Some((key, id, entry)), Some(rule)) = (foreign, self.rules.rules().get(self.place))
+        else {
+            return Ok(());
+        };
+        if !is_late(rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, entry) {
+            self.dirty.insert(key);
+        }
+        Ok(())
+    }
+
     fn counters(&self) -> Counters {
         let mut counters = self.ledger.counters();
         counters.entries += self.novelty.len() as u64;
@@ -272,9 +288,9 @@ pub(crate) fn interests(rules: &RuleSet, place: usize) -> Vec<Interest> {
 }
 
 /// Whether all that an event could belong to is final.
-pub(crate) fn is_late(rule: &Rule, ledger: &Ledger, event: &Event) -> bool {
+pub(crate) fn is_late(rule: &Rule, ledger: &Ledger, time_ms: i64) -> bool {
     let keep_from_ms = ledger
         .watermark_ms()
         .map(|at| period::keep_from_ms(rule, at));
-    keep_from_ms.is_some_and(|keep_from_ms| event.time.timestamp_millis() < keep_from_ms)
+    keep_from_ms.is_some_and(|keep_from_ms| time_ms < keep_from_ms)
 }

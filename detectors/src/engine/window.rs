@@ -269,6 +269,13 @@ impl<'a> Further<'a> {
     }
 }
 
+/// Numbers of the periods in which windows end that hold an event of this time: they end between its
+/// time and one span later.
+fn touched(rule: &Rule, period_ms: i64, time_ms: i64) -> std::ops::RangeInclusive<i64> {
+    let until_ms = time_ms.saturating_add(period::longest_span_ms(rule) - 1);
+    period::number(time_ms, period_ms)..=period::number(until_ms, period_ms)
+}
+
 /// Texts of some fields in normal form; `None` where the event lacks one.
 fn texts(event: &Event, fields: &[String]) -> Option<Vec<String>> {
     let text = |name: &String| {
@@ -331,24 +338,21 @@ impl Detector for Windows {
         if counts.is_empty() {
             return;
         }
-        if is_late(rule, &self.ledger, event) {
+        let time_ms = event.time.timestamp_millis();
+        if is_late(rule, &self.ledger, time_ms) {
             self.ledger.count_late();
             return;
         }
         if days_kept(tiers).is_some() {
-            self.history.origin.note(event.time.timestamp_millis());
+            self.history.origin.note(time_ms);
         }
         self.quotes.put(&event.record_id, &event.raw);
         for (key, value) in counts {
             let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
             if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
-                // The windows that hold the event end between its time and one span later.
-                let time_ms = event.time.timestamp_millis();
-                let until_ms = time_ms.saturating_add(period::longest_span_ms(rule) - 1);
-                let first = period::number(time_ms, *period_ms);
-                let last = period::number(until_ms, *period_ms);
+                let touched = touched(rule, *period_ms, time_ms);
                 self.dirty
-                    .extend((first..=last).map(|number| (key.clone(), number)));
+                    .extend(touched.map(|number| (key.clone(), number)));
             }
         }
     }
@@ -463,6 +467,25 @@ impl Detector for Windows {
             detector: self.id.clone(),
             reason,
         })
+    }
+
+    fn absorb(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {
+        let bad = |reason| BadState {
+            detector: self.id.clone(),
+            reason,
+        };
+        let foreign = self.ledger.foreign(key, value).map_err(bad)?;
+        let rules = Arc::clone(&self.rules);
+        let parts = rules.rules().get(self.place).and_then(parts);
+        let (Some((key, id, entry)), Some(parts)) = (foreign, parts) else {
+            return Ok(());
+        };
+        if !is_late(parts.rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, entry) {
+            let touched = touched(parts.rule, parts.period_ms, id.time_ms);
+            self.dirty
+                .extend(touched.map(|number| (key.clone(), number)));
+        }
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

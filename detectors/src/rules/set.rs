@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{Finding, Product};
 use uuid::Uuid;
 
@@ -86,6 +86,10 @@ impl RuleSet {
             let name = rule.facts.detection.to_lowercase();
             !disabled.iter().any(|pattern| pattern.matches(&name))
         });
+        Ok(Self::of(rules, skipped))
+    }
+
+    fn of(mut rules: Vec<Rule>, skipped: Vec<Skipped>) -> Self {
         rules.sort_by(|a, b| {
             (&a.facts.detection, a.facts.id).cmp(&(&b.facts.detection, b.facts.id))
         });
@@ -93,12 +97,38 @@ impl RuleSet {
         let natives = native::REGISTRY.iter().map(|native| (native.interests)());
         let index = Index::new(interests.chain(natives));
         let places = rules.iter().map(|rule| rule.facts.id).zip(0..).collect();
-        Ok(Self {
+        Self {
             rules,
             skipped,
             index,
             places,
-        })
+        }
+    }
+
+    /// Only the rules that are named, by id, detection name or a pattern of names
+    /// (`o365.mail.*`). The first name that no rule has is the error.
+    pub fn only(self, names: &[String]) -> Result<Self, String> {
+        let named = |rule: &Rule, name: &str| {
+            rule.facts.id.to_string() == name.to_lowercase()
+                || Pattern::new(name).matches(&rule.facts.detection.to_lowercase())
+        };
+        for name in names {
+            if !self.rules.iter().any(|rule| named(rule, name)) {
+                return Err(name.clone());
+            }
+        }
+        let Self {
+            mut rules, skipped, ..
+        } = self;
+        rules.retain(|rule| names.iter().any(|name| named(rule, name)));
+        Ok(Self::of(rules, skipped))
+    }
+
+    /// The longest trailing window of a rule: what a past range is to be widened by, so that a
+    /// burst which began before it is whole.
+    pub fn longest_window(&self) -> TimeDelta {
+        let longest = self.rules.iter().map(period::longest_span_ms).max();
+        TimeDelta::milliseconds(longest.unwrap_or(0))
     }
 
     /// The rules, by name.

@@ -8,6 +8,7 @@
 mod alarms;
 mod fetched;
 mod hold;
+mod joined;
 mod ledger;
 mod listed;
 mod reconcile;
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use crate::pipeline::committer::CommitError;
 use crate::pipeline::fetch::{Message, fetch};
 use crate::pipeline::ingest::{Ingest, IngestError};
+use crate::pipeline::job::keeper::{live_from, recall_ended};
 use crate::pipeline::ledger::{Open, StreamLedger};
 use crate::pipeline::listing::ListingTask;
 use crate::pipeline::worker::{Shared, WorkerConfig};
@@ -103,6 +105,7 @@ impl Drop for Session<'_> {
 impl<'a> Session<'a> {
     pub(crate) fn open(config: &'a WorkerConfig, shared: &'a Shared) -> Result<Self, StateError> {
         let now = shared.clock.now();
+        let tenant = config.step.memory.tenant();
         let mut work = WorkList::default();
         let mut cursors = BTreeMap::new();
         let mut by_stream = BTreeMap::new();
@@ -114,9 +117,13 @@ impl<'a> Session<'a> {
                     Some(cursor) => cursor,
                     None => {
                         // After a rebuild of the store the mirror knows how far the stream was.
+                        // What lies before the live line's first day is a job's (`job::keeper`).
                         let restart = shared.store.restart_from(&stream)?;
                         restarted.extend(restart.map(|from| (stream.clone(), from)));
-                        let from = restart.unwrap_or(now - config.first_run);
+                        let from = match restart {
+                            Some(restart) => restart,
+                            None => live_from(&*shared.store, &stream, config.first_run, now)?,
+                        };
                         first_cursor(&**connector, &stream, from, now)
                     }
                 };
@@ -124,6 +131,7 @@ impl<'a> Session<'a> {
                 by_stream.insert(stream, connector.clone());
             }
         }
+        recall_ended(&*shared.store, tenant, &shared.jobs.ended)?;
         let mut ledgers = crate::pipeline::ledger::read(&*shared.store)?;
         ledgers.retain(|stream, _| by_stream.contains_key(stream));
         let ingest = Ingest::restore(

@@ -16,6 +16,7 @@ impl Session<'_> {
             let what = "the vendor kept it until now and no longer";
             self.give_up(&item, what, GapState::Lost, None)?;
         }
+        let joined = self.join_ended_jobs()?;
         let marks = self.low_waters();
         self.proceed(&marks)?;
         self.ingest.stage_commit(self.changed_watermarks(&marks));
@@ -35,6 +36,7 @@ impl Session<'_> {
             }
         }
         self.ingest.flush(now).await?;
+        self.forget_joined(&joined)?;
         for after in std::mem::take(&mut self.after) {
             self.follow(after);
         }
