@@ -267,11 +267,11 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(20)).await;
         let waits = waits_of_the_live_line(&quota, 1_100, Duration::from_millis(220)).await;
         // What the job had in its hands when the live line came is over soon; after that nothing is
-        // waited for but a request that is just being made.
+        // waited for but one request that is just being made (105 ms).
         let slow: Vec<_> = waits
             .iter()
             .skip(50)
-            .filter(|w| **w > Duration::from_millis(100))
+            .filter(|w| **w > Duration::from_millis(110))
             .collect();
         assert!(
             slow.is_empty(),
