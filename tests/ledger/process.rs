@@ -217,6 +217,7 @@ impl Setting {
                 readers: app::readers(&["contoso.example"], &[]),
                 rules: app::rules(&DetectorsOptions::default()).unwrap(),
                 forwards_events: true,
+                detects_only: false,
                 live_since: start() - TimeDelta::days(1),
             },
             alarms: Some(AlarmOptions {
