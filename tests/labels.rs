@@ -50,6 +50,9 @@ struct Label {
     expect_absent: Vec<String>,
     #[serde(default)]
     alert_group: Option<String>,
+    /// How many records it takes; above one a single record only counts towards it.
+    #[serde(default)]
+    threshold: Option<u32>,
     #[serde(default)]
     config: serde_json::Map<String, serde_json::Value>,
 }
@@ -63,6 +66,10 @@ impl Label {
     /// Domains that hold for the case; those allowed count as the tenant's own.
     fn domains(&self) -> Vec<String> {
         [self.list("internal_domains"), self.list("allowed_domains")].concat()
+    }
+
+    fn only_counts(&self) -> bool {
+        self.threshold.is_some_and(|threshold| threshold > 1)
     }
 
     fn lacking(&self) -> Option<&'static str> {
@@ -165,6 +172,11 @@ fn judge(
         }
         let verb = if expected { "not raised" } else { "raised" };
         let told = format!("{file}, \"{}\" ({}): {name} {verb}", label.test, label.id);
+        if expected && label.only_counts() {
+            let why = format!("{told}; the record only counts towards it");
+            judgement.not_judged.push(why);
+            continue;
+        }
         match label.lacking() {
             Some(setting) => judgement
                 .not_judged
@@ -182,7 +194,7 @@ fn judge_groups(
     judgement: &mut Judgement,
 ) {
     let mut groups: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for label in labels {
+    for label in labels.iter().filter(|label| !label.only_counts()) {
         for name in label.expect.iter().filter(|name| known.contains(*name)) {
             let group = label.alert_group.as_deref().unwrap_or(&label.id);
             groups.entry((name, group)).or_default().push(&label.id);

@@ -28,6 +28,8 @@ pub mod field {
     pub const ACTOR_IS_SYSTEM: &str = "actor_is_system";
     /// The actor belongs to the tenant.
     pub const ACTOR_IS_INTERNAL: &str = "actor_is_internal";
+    /// Registrable domain of the actor, where the actor has an address.
+    pub const ACTOR_DOMAIN: &str = "actor_domain";
     /// Application that acted, by id.
     pub const APP_ID: &str = "app_id";
     /// Address the action came from, without port or brackets.

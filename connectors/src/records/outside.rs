@@ -53,6 +53,7 @@ pub(crate) fn set_actor(event: &mut Event, party: &Party) {
         field::ACTOR_IS_INTERNAL,
         party.class == PartyClass::Internal,
     );
+    event.set_some(field::ACTOR_DOMAIN, party.registrable.as_deref());
 }
 
 /// Everybody: a link that works for anyone.

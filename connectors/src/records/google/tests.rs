@@ -149,6 +149,7 @@ fn a_share_tells_person_role_document_and_side() {
     for (name, value) in [
         (field::OPERATION, "change_user_access"),
         (field::ACTOR, "alice@contoso.example"),
+        (field::ACTOR_DOMAIN, "contoso.example"),
         (field::TARGET, "x@gmail.com"),
         (field::ROLE, "can_edit"),
         (field::OBJECT, "d1"),
@@ -477,6 +478,7 @@ fn an_alert_has_head_and_event_and_another_etag_makes_another_version() {
         (field::OPERATION, "Suspicious login"),
         (field::SERVICE, "alertcenter"),
         (field::ACTOR, "alice@contoso.example"),
+        (field::ACTOR_DOMAIN, "contoso.example"),
         (field::SOURCE_IP, "203.0.113.9"),
         (field::ALERT_ID, "a1"),
         (field::ITEM, "a1"),
