@@ -321,7 +321,7 @@ impl Program {
     /// Records that are committed, as `status` tells.
     fn records(&self) -> Result<u64> {
         let output = Command::new(&self.binary)
-            .args(["status", "--output", "json", "--config"])
+            .args(["status", "--output", "ndjson", "--config"])
             .arg(&self.config)
             .stderr(Stdio::null())
             .output()?;
