@@ -10,6 +10,7 @@
 mod domains;
 mod equality;
 mod jobs;
+mod ledger;
 mod login;
 mod readme;
 mod scene;
