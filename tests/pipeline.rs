@@ -38,6 +38,15 @@ fn open(folder: &Path, steps: Steps) -> State {
 
 fn start(state: State, emitter: Arc<dyn Emitter>, budget_bytes: u64) -> Pipeline {
     let kinds = vec![Kind::Events, Kind::Findings, Kind::Internal];
+    start_with(state, emitter, kinds, budget_bytes)
+}
+
+fn start_with(
+    state: State,
+    emitter: Arc<dyn Emitter>,
+    kinds: Vec<Kind>,
+    budget_bytes: u64,
+) -> Pipeline {
     Pipeline::start(Parts {
         state,
         routes: vec![Route { emitter, kinds }],
@@ -316,4 +325,52 @@ async fn fetching_is_paused_while_a_receiver_does_not_keep_up_and_goes_on_afterw
         .await
         .unwrap();
     assert_eq!(receiver.ids(Kind::Events).len(), taken as usize);
+}
+
+#[tokio::test]
+async fn a_lane_that_was_retired_holds_nothing_and_begins_at_the_end_when_it_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Arc::new(Receiver::default());
+    let mut taken = 0;
+    for kinds in [
+        vec![Kind::Events, Kind::Findings],
+        vec![Kind::Findings],
+        vec![Kind::Events, Kind::Findings],
+    ] {
+        let state = open(folder.path(), Steps::default());
+        let pipeline = start_with(state, receiver.clone(), kinds.clone(), u64::MAX);
+        let mut ingest = ingest(&pipeline, "contoso");
+        let (page, products) = page("contoso", taken..taken + 5);
+        ingest
+            .page(&page, &products, Commit::default())
+            .await
+            .unwrap();
+        let store = pipeline.shared().store.clone();
+        let events = store
+            .lanes()
+            .unwrap()
+            .into_iter()
+            .find(|mark| mark.lane.kind == Kind::Events);
+        assert_eq!(
+            events.unwrap().retired,
+            !kinds.contains(&Kind::Events),
+            "its mark is kept, and says so"
+        );
+        drop(store);
+        drop(ingest);
+        pipeline
+            .finish(Duration::from_secs(20), CancellationToken::new())
+            .await
+            .unwrap();
+        taken += 5;
+    }
+    let mut events = receiver.ids(Kind::Events);
+    events.sort();
+    let number = |id: &String| id.rsplit_once('-').unwrap().1.parse::<u32>().unwrap();
+    let numbers: Vec<u32> = events.iter().map(number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]);
+    assert!(
+        receiver.ids(Kind::Findings).len() >= 15,
+        "the other lane went on"
+    );
 }
