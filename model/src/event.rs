@@ -50,6 +50,8 @@ pub mod field {
     pub const OWNER: &str = "owner";
     /// The owner belongs to the tenant.
     pub const OWNER_IS_INTERNAL: &str = "owner_is_internal";
+    /// OneDrive: the object lies in the actor's own drive, not in somebody else's. Absent elsewhere.
+    pub const OBJECT_IS_OWN: &str = "object_is_own";
     /// The target or destination of this event is outside the tenant.
     pub const IS_EXTERNAL: &str = "is_external";
     /// Registrable domain of what is outside.

@@ -33,7 +33,27 @@ fn set_object(event: &mut Event, record: &Body<'_>) {
     event.set_some(field::OBJECT_NAME, name);
     let url = object.clone().filter(|object| object.starts_with("http"));
     event.set_some(field::URL, url);
+    let own = object
+        .as_deref()
+        .and_then(drive_of)
+        .zip(event.text(field::ACTOR))
+        .map(|(drive, actor)| drive.eq_ignore_ascii_case(&drive_name(&actor)));
+    event.set_some(field::OBJECT_IS_OWN, own);
     event.set_some(field::OBJECT, object);
+}
+
+/// The name of the personal drive that an address leads into:
+/// `https://contoso-my.sharepoint.com/personal/alice_contoso_example/Documents/a.docx`.
+fn drive_of(url: &str) -> Option<&str> {
+    let (_, path) = url.split_once("://")?;
+    let (_, rest) = path.split_once("/personal/")?;
+    rest.split('/').next().filter(|name| !name.is_empty())
+}
+
+/// The name that the service gives a person's drive: all but letters and digits become `_`.
+fn drive_name(actor: &str) -> String {
+    let keep = |c: char| if c.is_alphanumeric() { c } else { '_' };
+    actor.chars().map(keep).collect()
 }
 
 /// Whom the operation names.
@@ -146,6 +166,31 @@ mod tests {
                 class.is_some(),
                 "{name} {kind}"
             );
+        }
+    }
+
+    #[test]
+    fn a_persons_own_drive_is_told_from_anybody_elses() {
+        for (object, own) in [
+            (
+                "https://c-my.sharepoint.com/personal/Alice_contoso_example/Documents/a",
+                Some(true),
+            ),
+            (
+                "https://c-my.sharepoint.com/personal/bob_contoso_example/Documents/a",
+                Some(false),
+            ),
+            (
+                "https://c-my.sharepoint.com/personal/alice_contoso_example",
+                Some(true),
+            ),
+            ("https://c.sharepoint.com/sites/p/Documents/a", None),
+            ("https://c-my.sharepoint.com/personal/", None),
+            ("no address", None),
+        ] {
+            let event = read("FileAccessed", &json!({ "ObjectId": object }));
+            let found = event.get(field::OBJECT_IS_OWN);
+            assert_eq!(found, own.map(Into::into).as_ref(), "{object}");
         }
     }
 
