@@ -165,8 +165,13 @@ pub async fn keep(worker: WorkerConfig, shared: Shared, places: Arc<Semaphore>) 
                     let Some(Ok(_place)) = shared.shutdown.run_until_cancelled(place).await else {
                         return;
                     };
-                    do_job(&request, &worker, &shared).await;
-                    patience.tried(&name_of(&request), shared.clock.now());
+                    let name = name_of(&request);
+                    let job = do_job(request, worker.clone(), shared.clone());
+                    // One that panics is tried again later, and does not stop the others.
+                    if let Err(error) = tokio::spawn(job).await {
+                        tracing::error!(%name, %error, "a job panicked");
+                    }
+                    patience.tried(&name, shared.clock.now());
                 }
             }
             Err(error) => tracing::error!(%error, "what jobs there are could not be read"),
@@ -178,10 +183,10 @@ pub async fn keep(worker: WorkerConfig, shared: Shared, places: Arc<Semaphore>) 
     }
 }
 
-async fn do_job(request: &JobRequest, worker: &WorkerConfig, shared: &Shared) {
+async fn do_job(request: JobRequest, worker: WorkerConfig, shared: Shared) {
     let mut reports = Reports::to_nobody();
     let tenant = worker.step.memory.tenant();
-    let end = match super::run(request, worker, shared, &mut reports).await {
+    let end = match super::run(&request, &worker, &shared, &mut reports).await {
         Ok(()) => JobEnd::Done,
         Err(error) => error.into(),
     };
