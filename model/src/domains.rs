@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lookalike;
+
 /// Domains at which anyone can open a mailbox, throwaway ones among them. Sorted.
 const FREE_MAIL: &[&str] = &[
     "10minutemail.com",
@@ -203,6 +205,8 @@ pub struct Party {
     pub registrable: Option<String>,
     /// What they are.
     pub class: PartyClass,
+    /// Outside, under a name that looks like one of the tenant's.
+    pub is_lookalike: bool,
 }
 
 /// The domains of a tenant.
@@ -264,11 +268,21 @@ impl Domains {
                 .map_or(PartyClass::Unknown, |domain| self.class_of(domain))
         };
         let registrable = domain.as_deref().map(registrable);
+        let is_lookalike = match class {
+            PartyClass::FreeMail => address
+                .split_once('@')
+                .is_some_and(|(local, _)| lookalike::local_resembles(local, &self.internal)),
+            PartyClass::ForeignTenant => registrable
+                .as_deref()
+                .is_some_and(|domain| lookalike::domain_resembles(domain, &self.internal)),
+            _ => false,
+        };
         Party {
             address,
             domain,
             registrable,
             class,
+            is_lookalike,
         }
     }
 

@@ -38,6 +38,8 @@ pub mod field {
     pub const RESULT: &str = "result";
     /// Person, group or object acted upon: sharee, grantee, user.
     pub const TARGET: &str = "target";
+    /// Who is given access is the actor.
+    pub const TARGET_IS_ACTOR: &str = "target_is_actor";
     /// Mailbox acted upon, lower case.
     pub const MAILBOX: &str = "mailbox";
     /// The mailbox is not the actor's own.
@@ -60,6 +62,8 @@ pub mod field {
     pub const EXTERNAL_CLASS: &str = "external_class";
     /// What is outside has a mailbox at a provider where anyone can have one, be it a guest or not.
     pub const EXTERNAL_IS_FREE_MAIL: &str = "external_is_free_mail";
+    /// What is outside looks like a domain of ours, or is a free mailbox that bears its name.
+    pub const EXTERNAL_IS_LOOKALIKE: &str = "external_is_lookalike";
     /// One destination mail is forwarded to (address, lower case); one event per destination.
     pub const FORWARD_TO: &str = "forward_to";
     /// How: `smtp_address`, `recipient_object`, `inbox_rule`, `transport_rule`, `journal_rule`, …
@@ -74,6 +78,9 @@ pub mod field {
     pub const IS_REMOVAL: &str = "is_removal";
     /// Name of the rule that was made or changed.
     pub const RULE_NAME: &str = "rule_name";
+    /// Address that a mail rule's conditions name: the sender, or a word that is an address; the
+    /// first of several, lower case.
+    pub const RULE_SENDER: &str = "rule_sender";
     /// Visibility after the event, in the vendor's words.
     pub const VISIBILITY: &str = "visibility";
     /// The event opened the object further than before, to people outside.

@@ -14,6 +14,7 @@ pub mod finding;
 pub mod gap;
 pub mod identity;
 pub mod live_domains;
+mod lookalike;
 pub mod names;
 pub mod record;
 pub mod secret;

@@ -30,7 +30,8 @@ pub(crate) fn own_domains<'a, S: AsRef<str>>(
     own
 }
 
-/// Sets `is_external`, `external_domain`, `external_class` and `external_is_free_mail`.
+/// Sets `is_external`, `external_domain`, `external_class`, `external_is_free_mail` and
+/// `external_is_lookalike`.
 pub(crate) fn set_party(event: &mut Event, party: &Party) {
     let external = party.class.is_external();
     event.set(field::IS_EXTERNAL, external);
@@ -41,6 +42,9 @@ pub(crate) fn set_party(event: &mut Event, party: &Party) {
     event.set_some(field::EXTERNAL_DOMAIN, party.registrable.clone());
     let free = party.domain.as_deref().is_some_and(domains::is_free_mail);
     event.set(field::EXTERNAL_IS_FREE_MAIL, free);
+    if party.is_lookalike {
+        event.set(field::EXTERNAL_IS_LOOKALIKE, true);
+    }
 }
 
 /// Sets `actor` and whether the actor belongs to the tenant.
@@ -63,6 +67,7 @@ pub(crate) fn anyone() -> Party {
         domain: None,
         registrable: None,
         class: PartyClass::Anyone,
+        is_lookalike: false,
     }
 }
 

@@ -9,7 +9,7 @@ use exfilwatch_model::{Event, Party, PartyClass, field};
 use super::super::address::{self, Entry};
 use super::super::outside::set_party;
 use super::parameters::{Parameters, truth};
-use super::{Body, inbox_rules, raw};
+use super::{Body, grants, inbox_rules, raw};
 
 /// Noun of the cmdlet, parameter, name of the path (`forward_via`). When both addresses of a
 /// mailbox are set, Exchange follows ForwardingAddress; both are told all the same.
@@ -66,13 +66,17 @@ pub(super) struct Destination {
     pub(super) without_copy: Option<bool>,
 }
 
-/// Whether an event of a record may have the field, by a look at its text: a cmdlet that can set
+/// Whether an event of a record may have the field, by a look at its text: a cmdlet has a parameter
+/// only where the parameter is named, and one that can set
 /// forwarding has the fields of forwarding only where one of its parameters is named (or a member
 /// bears the field's own name). A quarter of a real log are such cmdlets, of the service itself.
 pub(super) fn may_have(text: &[u8], operation: &str, name: &str) -> bool {
     let Some((verb, noun)) = operation.split_once('-') else {
         return true;
     };
+    if let Some(parameter) = name.strip_prefix("Parameters.") {
+        return raw::names(text, parameter) || raw::may_hide_letters(text);
+    }
     let sets = SETTING_VERBS.iter().any(|v| v.eq_ignore_ascii_case(verb));
     if !sets || !FORWARDING_FIELDS.contains(&name) {
         return true;
@@ -93,7 +97,10 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
     let parameters = Parameters::of(record.members.get("Parameters"));
     set_mailbox(&mut event, record, &parameters);
     let (destinations, via) = match operation.split_once('-') {
-        Some((verb, noun)) => cmdlet(&mut event, verb, noun, &parameters),
+        Some((verb, noun)) => {
+            grants::fill(&mut event, noun, record, &parameters);
+            cmdlet(&mut event, verb, noun, &parameters)
+        }
         None if operation.eq_ignore_ascii_case("UpdateInboxRules") => {
             inbox_rules::destinations(&mut event, record)
         }
@@ -205,7 +212,9 @@ fn party(record: &Body<'_>, destination: &Destination) -> Party {
 
 /// Name of the rule, and whether it hides mail.
 fn set_rule(event: &mut Event, noun: &str, parameters: &Parameters) {
-    let identity = parameters.get("Identity").map(str::to_owned);
+    let identity = parameters
+        .get("Identity")
+        .map(|identity| identity.rsplit('\\').next().unwrap_or(identity).to_owned());
     let object = event
         .text("ObjectId")
         .and_then(|object| object.rsplit_once('\\').map(|(_, rule)| rule.to_owned()));
@@ -221,6 +230,8 @@ fn set_rule(event: &mut Event, noun: &str, parameters: &Parameters) {
             .any(|name| parameters.is_true(name));
         let moves = parameters.get("MoveToFolder").is_some_and(is_hiding_folder);
         event.set(field::HIDES_MAIL, deletes || moves);
+    } else if noun.eq_ignore_ascii_case("TransportRule") {
+        event.set(field::HIDES_MAIL, parameters.is_true("DeleteMessage"));
     }
 }
 
@@ -250,7 +261,11 @@ fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
         "inboxrule" => {
             let mailbox = parameters.get("Mailbox").map(str::to_owned);
             let path = object.filter(|object| !object.is_empty());
-            mailbox.into_iter().chain(path).collect()
+            let identity = parameters
+                .get("Identity")
+                .filter(|identity| identity.contains('\\'))
+                .map(str::to_owned);
+            mailbox.into_iter().chain(path).chain(identity).collect()
         }
         _ => record.text("MailboxOwnerUPN").into_iter().collect(),
     };
@@ -276,15 +291,20 @@ fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
 }
 
 fn mailbox_name(text: &str, record: &Body<'_>) -> Option<String> {
-    let path = text.split('\\').next().unwrap_or(text);
+    // A folder stands as `mailbox:\folder`.
+    let path = text
+        .split('\\')
+        .next()
+        .unwrap_or(text)
+        .trim_end_matches(':');
     let entry = address::entry(path)?;
     let name = record.domains.party(&entry.name()).address;
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether the mailbox is not the actor's. The names are compared with the actor's address and its
+/// Whether a mailbox or person is not the actor. The names are compared with the actor's address and its
 /// local part, punctuation aside (`john.smith` is `John Smith`). GUIDs alone tell nothing.
-fn is_others(actor: &str, names: &[String]) -> Option<bool> {
+pub(super) fn is_others(actor: &str, names: &[String]) -> Option<bool> {
     let local = letters(actor.split('@').next().unwrap_or(actor));
     let own = names
         .iter()

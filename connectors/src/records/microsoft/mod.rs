@@ -9,6 +9,7 @@ mod compliance;
 mod dlp;
 mod entra;
 mod exchange;
+mod grants;
 mod inbox_rules;
 mod members;
 mod parameters;

@@ -408,3 +408,110 @@ fn rules_that_do_not_send_and_rules_taken_away_have_no_destination() {
     let events = read(&outlook_rule("RemoveMailboxRule", &flat));
     assert!(events[0].is(field::IS_REMOVAL) && events[0].get(field::FORWARD_TO).is_none());
 }
+
+#[test]
+fn a_grant_names_who_gets_which_access_to_whose_mailbox() {
+    for (operation, parameters, expected) in [
+        (
+            "Add-MailboxPermission",
+            vec![
+                ("User", "EUR.PROD/Hosted/contoso.onmicrosoft.com/Eve"),
+                ("AccessRights", "FullAccess"),
+            ],
+            ["eve", "FullAccess", "-"],
+        ),
+        (
+            "Add-RecipientPermission",
+            vec![
+                ("Trustee", "Bob@contoso.example"),
+                ("AccessRights", "SendAs"),
+            ],
+            ["bob@contoso.example", "SendAs", "false"],
+        ),
+        (
+            "Set-Mailbox",
+            vec![("GrantSendOnBehalfTo", "x@evil.example;bob")],
+            ["x@evil.example", "SendOnBehalf", "true"],
+        ),
+        (
+            "Set-Mailbox",
+            vec![("GrantSendOnBehalfTo", "")],
+            ["-", "-", "-"],
+        ),
+    ] {
+        let events = read(&cmdlet_record(operation, "carol", &parameters));
+        let told = [field::TARGET, field::ROLE, field::IS_EXTERNAL].map(|name| {
+            events[0]
+                .text(name)
+                .map_or("-".into(), std::borrow::Cow::into_owned)
+        });
+        assert_eq!(told, expected, "{operation}");
+        assert_eq!(events[0].text(field::MAILBOX).as_deref(), Some("carol"));
+    }
+}
+
+#[test]
+fn an_actor_who_gives_himself_access_is_told() {
+    for (user, expected) in [
+        ("EUR.PROD/Hosted/x/Alice", Some("true")),
+        ("NT AUTHORITY\\SELF", Some("false")),
+    ] {
+        let parameters = [("User", user), ("AccessRights", "FullAccess")];
+        let events = read(&cmdlet_record("Add-MailboxPermission", "bob", &parameters));
+        let own = events[0].text(field::TARGET_IS_ACTOR);
+        assert_eq!(own.as_deref(), expected, "{user}");
+    }
+}
+
+#[test]
+fn a_contact_stands_for_an_address_outside() {
+    let parameters = [
+        ("Name", "Contact X"),
+        ("ExternalEmailAddress", "SMTP:X@evil.example"),
+    ];
+    let events = read(&cmdlet_record("New-MailContact", "", &parameters));
+    let told = [field::OBJECT_NAME, field::TARGET, field::EXTERNAL_DOMAIN]
+        .map(|name| events[0].text(name).map(std::borrow::Cow::into_owned));
+    let expected = ["contact x", "x@evil.example", "evil.example"];
+    assert_eq!(told, expected.map(|text| Some(text.to_owned())));
+}
+
+#[test]
+fn whose_mail_a_rule_acts_on_is_told_where_a_condition_is_an_address() {
+    for (operation, parameter, value, expected) in [
+        (
+            "New-InboxRule",
+            "From",
+            "\"X\" [SMTP:X@evil.example]",
+            Some("x@evil.example"),
+        ),
+        (
+            "New-InboxRule",
+            "BodyContainsWords",
+            "invoice;x@evil.example",
+            Some("x@evil.example"),
+        ),
+        (
+            "Set-TransportRule",
+            "SubjectOrBodyContainsWords",
+            "invoice",
+            None,
+        ),
+        ("New-InboxRule", "ForwardTo", "x@evil.example", None),
+    ] {
+        let events = read(&cmdlet_record(operation, "bob\\r", &[(parameter, value)]));
+        let sender = events[0].text(field::RULE_SENDER);
+        assert_eq!(sender.as_deref(), expected, "{parameter}");
+    }
+}
+
+#[test]
+fn a_rule_named_by_its_identity_alone_has_a_mailbox_and_a_name() {
+    let events = read(&cmdlet_record(
+        "Enable-InboxRule",
+        "",
+        &[("Identity", "carol\\r")],
+    ));
+    assert_eq!(events[0].text(field::RULE_NAME).as_deref(), Some("r"));
+    assert_eq!(events[0].text(field::MAILBOX).as_deref(), Some("carol"));
+}
