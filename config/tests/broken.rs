@@ -422,7 +422,7 @@ pause = 1
     13:1: unknown key `sned` in [emitters.splunk_hec.main] (did you mean `send`?)
     14:20: 0 is out of range, expected a number from 1 to 100000
     17:19: 1000 is out of range, expected a number from 0 to 180
-    18:1: unknown key `pause` in [run] (known here: `first_read_days`, `heartbeat_interval_seconds`, `shutdown_timeout_seconds`)
+    18:1: unknown key `pause` in [run] (known here: `first_read_days`, `heartbeat_interval_seconds`, `silence_hours_min`, `silence_hours`, `gap_warning_hours`, `shutdown_timeout_seconds`)
     "#);
 }
 

@@ -97,10 +97,13 @@ fn flags_win_over_environment_over_file_over_defaults() {
     insta::assert_snapshot!(plain(folder.path(), config.show()), @r#"
     detectors.disabled = []  # default
     detectors.enabled = false  # flag
+    detectors.packs = ["exfil"]  # default
     emitters.stdout.main.send = ["findings","signals"]  # env EXFILWATCH__emitters__stdout__main__send
     run.first_read_days = 3  # flag
+    run.gap_warning_hours = 24  # default
     run.heartbeat_interval_seconds = 20  # env EXFILWATCH__run__heartbeat_interval_seconds
     run.shutdown_timeout_seconds = 30  # default
+    run.silence_hours_min = 24  # default
     serve.listen = "127.0.0.1:1"  # main.toml:6
     state.folder = "kept"  # main.toml:4
     state.outbox_bytes_max = 10737418240  # default
@@ -147,6 +150,7 @@ fn defaults_of_a_kind_lie_below_each_connector_and_its_own_way_of_signing_in_dis
     connectors.office365.a.cloud = "commercial"  # default
     connectors.office365.a.fetch_concurrency = 4  # default
     connectors.office365.a.poll_interval_seconds = 120  # main.toml:6
+    connectors.office365.a.record_identity = "id"  # default
     connectors.office365.a.requests_per_minute = 1000  # default
     connectors.office365.a.tenant = "a"  # tenants.d/a.toml:4
     connectors.office365.a.tenant_id = "01234567-89ab-cdef-0123-456789abcdef"  # tenants.d/a.toml:5
@@ -157,15 +161,19 @@ fn defaults_of_a_kind_lie_below_each_connector_and_its_own_way_of_signing_in_dis
     connectors.office365.b.cloud = "commercial"  # default
     connectors.office365.b.fetch_concurrency = 4  # default
     connectors.office365.b.poll_interval_seconds = 30  # tenants.d/b.toml:7
+    connectors.office365.b.record_identity = "id"  # default
     connectors.office365.b.requests_per_minute = 1000  # default
     connectors.office365.b.tenant = "b"  # tenants.d/b.toml:4
     connectors.office365.b.tenant_id = "01234567-89ab-cdef-0123-456789abcdef"  # tenants.d/b.toml:5
     detectors.disabled = []  # default
     detectors.enabled = true  # default
+    detectors.packs = ["exfil"]  # default
     emitters.stdout.main.send = ["findings"]  # default
     run.first_read_days = 7  # default
+    run.gap_warning_hours = 24  # default
     run.heartbeat_interval_seconds = 300  # default
     run.shutdown_timeout_seconds = 30  # default
+    run.silence_hours_min = 24  # default
     state.folder = "exfilwatch-state"  # default
     state.outbox_bytes_max = 10737418240  # default
     tenants.a.internal_domains = ["a.example"]  # tenants.d/a.toml:2

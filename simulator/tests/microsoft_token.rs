@@ -74,7 +74,7 @@ async fn each_mistake_has_its_own_code() {
         ),
         (
             &tenant,
-            ("scope", "https://graph.microsoft.com/.default"),
+            ("scope", "https://vault.azure.net/.default"),
             500_011,
         ),
         (&tenant, ("grant_type", "password"), 70_003),
