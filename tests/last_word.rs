@@ -184,3 +184,74 @@ fn a_live_line_ends_where_a_replay_ends_whatever_the_order_and_the_restarts() {
         assert_eq!(found.get(uid), Some(wanted), "the last word on {uid}");
     }
 }
+
+/// What a job read of the middle of bursts, the live line never saw: with the job's memory taken in,
+/// each finding stands as if it had seen all.
+#[test]
+fn a_live_line_that_takes_in_what_a_job_remembers_ends_where_a_replay_ends() {
+    let mut case = case();
+    let wanted = replayed(&case);
+    case.records.shuffle(&mut StdRng::seed_from_u64(9));
+    let store = MemoryStore::new([3; 16]).unwrap();
+    let budget = SeenBudget::new(1_000_000);
+    let today = start().date_naive();
+    let memory = TenantMemory::load(&store, case.tenant.clone(), today, budget).unwrap();
+    let step = |job: JobId| {
+        let config = StepConfig {
+            memory: memory.clone(),
+            job,
+            readers: case.readers.clone(),
+            rules: case.rules.clone(),
+            forwards_events: true,
+            detects_only: false,
+            live_since: start(),
+        };
+        Step::restore(config, &store).unwrap()
+    };
+    let (filler, stream) = (
+        JobId::new("gap-1").unwrap(),
+        "contoso/office365/Audit.Exchange".parse().unwrap(),
+    );
+    let (mut live, mut job) = (step(JobId::live()), step(filler.clone()));
+    let mut found = BTreeMap::new();
+    for (number, records) in case.records.chunks(7).enumerate() {
+        let products: Vec<Product> = records.iter().map(|(product, _)| *product).collect();
+        let page = Page {
+            stream: StreamId::clone(&stream),
+            item: number.to_string(),
+            records: records.iter().map(|(_, record)| record.clone()).collect(),
+            malformed: vec![],
+            fetched_at: start() + TimeDelta::days(4),
+            last: true,
+        };
+        let line = if number % 3 == 0 { &mut job } else { &mut live };
+        let effects = line.step(&Input::Page(&page, &products));
+        apply(effects, &memory, &store, &mut found);
+        line.flushed();
+    }
+    let apart: Vec<_> = wanted
+        .keys()
+        .filter(|uid| !found.contains_key(uid))
+        .collect();
+    assert!(
+        !apart.is_empty(),
+        "nothing is missed by halves: the test proves nothing"
+    );
+    let now = start() + TimeDelta::days(5);
+    let windows = store.windows(&filler, &case.tenant).unwrap();
+    let effects = live.step(&Input::Absorb(&windows, now));
+    apply(effects, &memory, &store, &mut found);
+    let over = start() + TimeDelta::days(60);
+    let effects = live.step(&Input::Tick(over, Some(over)));
+    apply(effects, &memory, &store, &mut found);
+    for (uid, wanted) in &wanted {
+        let found = found
+            .get(uid)
+            .unwrap_or_else(|| panic!("{wanted:?} is missed"));
+        assert_eq!(
+            (&found.0, found.1, &found.2),
+            (&wanted.0, wanted.1, &wanted.2),
+            "{uid}"
+        );
+    }
+}

@@ -495,3 +495,40 @@ async fn open_gaps_that_are_still_listed_are_filled_by_the_poller_itself() {
     assert_eq!(process.terminate().await, Some(0));
     scene.services.shutdown().await;
 }
+
+/// Searches of an archive are few: one that was submitted before a kill is gone on with, not submitted
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_that_were_submitted_before_a_kill_are_read_and_not_submitted_again() {
+    let scene = scene(11, 60, FaultScript::default()).await;
+    let microsoft = scene.services.simulator.microsoft();
+    // Half an hour at sixty times the speed: half a minute, long enough to be killed in.
+    microsoft.change_graph(|habits| habits.running_seconds = 1_800);
+    let clock = scene.virtual_clock();
+    let one = ["--stream", "office365/Audit.Exchange", "--output", "json"];
+    let arguments = backfill(&clock, &one);
+    let log = std::fs::File::create(scene.path("backfill.log")).unwrap();
+    let mut command = scene.command(&arguments);
+    let child = command.stdout(Stdio::null()).stderr(log).spawn();
+    let process = Process(child.unwrap());
+    let said = || std::fs::read_to_string(scene.path("backfill.log")).unwrap_or_default();
+    // Four days and the day at the edge are searched, all of them at the same time.
+    until("the searches", || microsoft.audit_searches() >= 5, said).await;
+    // Its fifth search is stored with a commit that follows the answer at once: one search at most may
+    // have been cut off in between.
+    process.kill();
+    let submitted = microsoft.audit_searches();
+    microsoft.change_graph(|habits| habits.running_seconds = 1);
+    let again = scene.output(&arguments).await;
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again));
+    let account = document(&again);
+    let slices = account["slices_read"].as_array().unwrap();
+    let searched = slices.iter().filter(|s| s["source"] == "archive").count();
+    let all = microsoft.audit_searches();
+    assert!(
+        searched >= submitted,
+        "{searched} slices of {submitted} searches"
+    );
+    assert!(all <= searched + 1, "{all} searches for {searched} slices");
+    scene.services.shutdown().await;
+}
