@@ -11,7 +11,7 @@ use exfilwatch_simulator::{
 };
 use serde_json::Value;
 
-use crate::scene::{Process, Scene, until};
+use crate::scene::{Process, REQUESTS, Scene, until};
 
 const START: &str = "2026-05-04T00:00:00Z";
 
@@ -250,10 +250,13 @@ async fn the_plan_names_what_it_will_take_and_what_is_outside_retention_and_chan
         drive["requests"].as_u64().unwrap() >= 30 * 24,
         "an hour a request: {drive}"
     );
-    assert_eq!(drive["requests_per_minute"], 600);
+    assert_eq!(drive["requests_per_minute"], REQUESTS);
     assert_eq!(
         drive["minutes"].as_u64().unwrap(),
-        drive["requests"].as_u64().unwrap().div_ceil(600)
+        drive["requests"]
+            .as_u64()
+            .unwrap()
+            .div_ceil(u64::from(REQUESTS))
     );
     let exchange = stream("office365/Audit.Exchange");
     let outside = &exchange["outside"];

@@ -13,6 +13,10 @@ use exfilwatch_simulator::{
 };
 use serde_json::Value;
 
+/// Requests a minute: nearly what the simulated vendors allow, so that a range of a week is read in
+/// little time.
+pub const REQUESTS: u32 = 1_900;
+
 /// Longest wait for anything; a condition that does not come true by then fails the test.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -79,8 +83,8 @@ impl Scene {
         let folder = self.folder.path().display();
         let mut text = format!(
             "[run]\nfirst_read_days = 1\n\n[state]\nfolder = \"{folder}/state\"\n\n\
-             [defaults.office365]\npoll_interval_seconds = {0}\n\n\
-             [defaults.google_workspace]\npoll_interval_seconds = {0}\n\n\
+             [defaults.office365]\npoll_interval_seconds = {0}\nrequests_per_minute = {REQUESTS}\n\n\
+             [defaults.google_workspace]\npoll_interval_seconds = {0}\nrequests_per_minute = {REQUESTS}\n\n\
              [emitters.splunk_hec.main]\nurl = \"{1}\"\ntoken = {{ file = \"{folder}/hec.token\" }}\n\
              send = [\"findings\", \"signals\", \"events\", \"internal\"]\n\n\
              [emitters.ndjson.findings]\npath = \"{folder}/findings.ndjson\"\n\

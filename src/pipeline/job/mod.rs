@@ -171,6 +171,10 @@ pub async fn run(
     .await
 }
 
+/// The most by which a range is widened at its start. Rules that look further back than that rest on
+/// what the live line has remembered; to read a month for each backfill would cost more than it finds.
+const WIDENED_MAX: TimeDelta = TimeDelta::days(7);
+
 /// The span that is read for a wanted one. `longest` is the longest window of a rule: a burst which
 /// began before the span must be whole. What comes late is looked for behind its end.
 pub(crate) fn span_of(
@@ -180,7 +184,7 @@ pub(crate) fn span_of(
 ) -> Window {
     let wanted = request.window;
     let (before, behind) = match request.kind {
-        JobKind::Backfill | JobKind::DetectOnly => (longest, LATE_BY),
+        JobKind::Backfill | JobKind::DetectOnly => (longest.min(WIDENED_MAX), LATE_BY),
         // What is older than the live line remembers is detected by the job alone.
         JobKind::GapFill if wanted.from() < now - LATENESS => (longest.min(LATE_BY), LATE_BY),
         JobKind::GapFill | JobKind::FirstRun => (TimeDelta::zero(), TimeDelta::zero()),
@@ -232,6 +236,9 @@ mod tests {
             |kind, from, until, now| span_of(&request(kind, window(from, until)), longest, at(now));
         assert_eq!(span(JobKind::Backfill, 300, 310, 1_000), window(132, 334));
         assert_eq!(span(JobKind::DetectOnly, 300, 310, 312), window(132, 312));
+        let month = TimeDelta::days(30);
+        let wanted = request(JobKind::Backfill, window(900, 910));
+        assert_eq!(span_of(&wanted, month, at(2_000)), window(732, 934));
         assert_eq!(span(JobKind::FirstRun, 300, 400, 400), window(300, 400));
         assert_eq!(span(JobKind::GapFill, 300, 310, 320), window(300, 310));
         let old = span(JobKind::GapFill, 300, 310, 1_000);
