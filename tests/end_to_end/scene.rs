@@ -148,12 +148,18 @@ impl Scene {
 
     /// `run` on the services' clock, its log in a file.
     pub fn start(&self) -> Process {
+        self.start_with(&[])
+    }
+
+    /// As [`Scene::start`], with more flags.
+    pub fn start_with(&self, flags: &[&str]) -> Process {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("run.log"))
             .unwrap();
         let mut command = self.command(&["run", "--virtual-clock", &self.virtual_clock()]);
+        command.args(flags);
         Process(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 

@@ -17,7 +17,7 @@ use oauth2::{
     AccessToken, HttpRequest, HttpResponse, RefreshToken, RequestTokenError, Scope,
     StandardRevocableToken, TokenResponse,
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::Token;
@@ -118,6 +118,52 @@ pub struct ExchangeError {
     after: Option<Duration>,
 }
 
+/// Members of a token request's form that nobody may see.
+const SECRET_MEMBERS: [&str; 6] = [
+    "client_secret",
+    "client_assertion",
+    "assertion",
+    "refresh_token",
+    "code",
+    "code_verifier",
+];
+/// Shorter ones would be found in any text.
+const HIDDEN_BYTES_MIN: usize = 6;
+
+/// The secrets of a form that was sent, in each spelling in which an endpoint (or a proxy before it)
+/// may repeat them.
+struct Sent(Vec<SecretString>);
+
+impl Sent {
+    fn of(form: &[u8]) -> Self {
+        let mut spellings = Vec::new();
+        for (_, value) in url::form_urlencoded::parse(form)
+            .filter(|(name, _)| SECRET_MEMBERS.contains(&name.as_ref()))
+            .filter(|(_, value)| value.len() >= HIDDEN_BYTES_MIN)
+        {
+            let coded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            let quoted = serde_json::Value::from(value.as_ref()).to_string();
+            let quoted = quoted.trim_matches('"').to_owned();
+            let slashed = quoted.replace('/', "\\/");
+            let plain = value.into_owned();
+            spellings.extend([plain, coded, quoted, slashed].map(SecretString::from));
+        }
+        Self(spellings)
+    }
+
+    /// The text without any of them.
+    fn hidden_in(&self, body: &Bytes) -> Bytes {
+        if self.0.is_empty() {
+            return body.clone();
+        }
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        for secret in &self.0 {
+            text = text.replace(secret.expose_secret(), "[secret]");
+        }
+        text.into()
+    }
+}
+
 /// Sends one token request. Throttling, server errors and pages of proxies end here, before the
 /// oauth2 crate tries to read them.
 pub async fn exchange(
@@ -125,6 +171,7 @@ pub async fn exchange(
     request: HttpRequest,
 ) -> Result<HttpResponse, ExchangeError> {
     let lost = |what: String| ExchangeError { what, after: None };
+    let sent = Sent::of(request.body());
     let response = wire
         .send(request.map(Bytes::from))
         .await
@@ -136,6 +183,12 @@ pub async fn exchange(
         Err(error) => Err(error),
     }
     .map_err(|e| lost(e.to_string()))?;
+    // Only what is no success is ever shown.
+    let body = if status.is_success() {
+        body
+    } else {
+        sent.hidden_in(&body)
+    };
     if status == StatusCode::TOO_MANY_REQUESTS || !(status.is_success() || status.is_client_error())
     {
         return Err(ExchangeError {
@@ -211,6 +264,17 @@ pub fn understood(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_sent_is_not_shown_when_it_is_repeated_in_any_spelling() {
+        let sent =
+            Sent::of(b"grant_type=client_credentials&client_secret=s3cr%7Eet%2Fw%22rd&code=x");
+        let repeated =
+            r#"{"a":"s3cr~et\/w\"rd","b":"client_secret=s3cr%7Eet%2Fw%22rd","c":"x"} s3cr~et/w"rd"#;
+        let shown = sent.hidden_in(&Bytes::from_static(repeated.as_bytes()));
+        let expected = r#"{"a":"[secret]","b":"client_secret=[secret]","c":"x"} [secret]"#;
+        assert_eq!(shown, expected);
+    }
 
     #[test]
     fn a_life_is_read_as_number_and_as_text() {

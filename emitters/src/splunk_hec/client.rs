@@ -26,6 +26,8 @@ use crate::error::BuildError;
 use crate::options::SplunkHecOptions;
 use crate::tls;
 
+/// Shorter tokens would be found in any text.
+const HIDDEN_BYTES_MIN: usize = 6;
 /// Longest reply read, in bytes; an answer to 1,000 ack ids takes 15 KiB.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Longest wait a receiver may ask for.
@@ -138,17 +140,36 @@ impl Client {
     }
 
     async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Reply, EmitError> {
+        let authorization = headers.get(AUTHORIZATION).cloned();
         let request = self.http.post(url.clone()).headers(headers).body(body);
         let response = request.send().await.map_err(|error| failed(url, error))?;
         let retry_after = retry_after(response.headers(), self.clock.now());
+        let status = response.status();
+        let mut body = bounded(response)
+            .await
+            .map_err(|error| failed(url, error))?;
+        if !status.is_success() {
+            body = without_token(body, authorization.as_ref());
+        }
         Ok(Reply {
-            status: response.status().as_u16(),
+            status: status.as_u16(),
             retry_after,
-            body: bounded(response)
-                .await
-                .map_err(|error| failed(url, error))?,
+            body,
         })
     }
+}
+
+/// What a refusal said, without the token: a proxy may repeat the head it was sent.
+fn without_token(body: Vec<u8>, authorization: Option<&HeaderValue>) -> Vec<u8> {
+    let sent = authorization.and_then(|value| value.to_str().ok());
+    let token = sent
+        .and_then(|value| value.strip_prefix("Splunk "))
+        .unwrap_or_default();
+    if token.len() < HIDDEN_BYTES_MIN {
+        return body;
+    }
+    let text = String::from_utf8_lossy(&body);
+    text.replace(token, "[token]").into_bytes()
 }
 
 async fn bounded(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
