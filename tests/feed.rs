@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,13 @@ use exfilwatch_connectors::kernel::surroundings::Surroundings;
 use exfilwatch_connectors::options::Office365Options;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
+use exfilwatch_connectors::{Connector, FetchError, Listing, PageStream, RecordReader};
 use exfilwatch_detectors::DetectorsOptions;
 use exfilwatch_emitters::{Delivered, EmitError, Emitter};
-use exfilwatch_model::{Clock, Domains, Envelope, JobId, Kind, SecretSource, StreamId, TenantId};
+use exfilwatch_model::{
+    Clock, Cursor, Domains, Envelope, JobId, Kind, SecretSource, StreamId, TenantId, Window,
+    WorkItem,
+};
 use exfilwatch_simulator::microsoft::Publication;
 use exfilwatch_simulator::world::{AttackPlan, Delivery};
 use exfilwatch_simulator::{
@@ -140,6 +145,16 @@ struct Process {
 
 impl Process {
     fn start(service: &Running, folder: &Path, receiver: &Arc<Receiver>) -> Self {
+        Self::start_with(service, folder, receiver, |connector| connector)
+    }
+
+    /// As [`Process::start`], with another connector around the one of the feed.
+    fn start_with(
+        service: &Running,
+        folder: &Path,
+        receiver: &Arc<Receiver>,
+        around: impl Fn(Arc<dyn Connector>) -> Arc<dyn Connector>,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(Virtual(service.simulator.clock().clone()));
         let options = Options {
             sync: false,
@@ -159,10 +174,9 @@ impl Process {
             drain: Duration::from_secs(5),
         })
         .unwrap();
-        let worker = tokio::spawn(run_tenant(
-            worker_config(service, &pipeline, &clock),
-            pipeline.shared().clone(),
-        ));
+        let mut config = worker_config(service, &pipeline, &clock);
+        config.connectors = config.connectors.into_iter().map(around).collect();
+        let worker = tokio::spawn(run_tenant(config, pipeline.shared().clone()));
         Self {
             pipeline,
             receiver: receiver.clone(),
@@ -323,6 +337,79 @@ async fn crash_mid_blob() {
     let records = receiver.records();
     assert_eq!(records.len(), 2_500);
     assert!(records.values().all(|times| *times == 1));
+}
+
+/// Panics in the first listing and in the first fetch, as a bug of ours would.
+#[derive(Debug)]
+struct Panicking {
+    within: Arc<dyn Connector>,
+    listings: AtomicUsize,
+    fetches: AtomicUsize,
+}
+
+#[async_trait]
+impl Connector for Panicking {
+    fn kind(&self) -> &'static str {
+        self.within.kind()
+    }
+    fn streams(&self) -> Vec<StreamId> {
+        self.within.streams()
+    }
+    fn quota_key(&self) -> String {
+        self.within.quota_key()
+    }
+    fn first_cursor(&self, stream: &StreamId, window: Window) -> Cursor {
+        self.within.first_cursor(stream, window)
+    }
+    async fn list(&self, stream: &StreamId, cursor: &Cursor) -> Result<Listing, FetchError> {
+        assert!(
+            self.listings.fetch_add(1, Ordering::SeqCst) > 0,
+            "a bug in a listing"
+        );
+        self.within.list(stream, cursor).await
+    }
+    async fn relist(&self, stream: &StreamId, window: Window) -> Result<Vec<WorkItem>, FetchError> {
+        self.within.relist(stream, window).await
+    }
+    async fn fetch(&self, item: &WorkItem) -> Result<PageStream, FetchError> {
+        assert!(
+            self.fetches.fetch_add(1, Ordering::SeqCst) > 0,
+            "a bug in a fetch"
+        );
+        self.within.fetch(item).await
+    }
+    fn records(&self) -> &dyn RecordReader {
+        self.within.records()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn task_panics_is_restarted() {
+    let service = service(|_| ()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Arc::new(Receiver::default());
+    publish(&service, "1$a", &["a", "b"]);
+    let panicking = Arc::new(Mutex::new(None));
+    let kept = panicking.clone();
+    let process = Process::start_with(&service, folder.path(), &receiver, move |within| {
+        let connector = Arc::new(Panicking {
+            within,
+            listings: AtomicUsize::new(0),
+            fetches: AtomicUsize::new(0),
+        });
+        *kept.lock().unwrap() = Some(connector.clone());
+        connector
+    });
+    process
+        .until("both records", |p| {
+            p.receiver.has("a") && p.receiver.has("b")
+        })
+        .await;
+    process.end().await;
+    let panicking = panicking.lock().unwrap().take().unwrap();
+    assert!(panicking.listings.load(Ordering::SeqCst) > 1);
+    assert!(panicking.fetches.load(Ordering::SeqCst) > 1);
+    assert!(receiver.records().values().all(|times| *times == 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

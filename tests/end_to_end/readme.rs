@@ -102,35 +102,3 @@ async fn lines_that_need_a_tenant_run_against_the_simulated_services() {
     }
     assert_eq!(process.terminate().await, Some(0));
 }
-
-/// All Rust sources of the workspace, target folders left out.
-fn sources(folder: &Path, text: &mut String) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            sources(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&fs::read_to_string(&path).unwrap());
-        }
-    }
-}
-
-#[test]
-fn every_test_that_a_promise_names_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let promises = fs::read_to_string(root.join("docs/DELIVERY.md")).unwrap();
-    let mut code = String::new();
-    sources(root, &mut code);
-    let is_test = |name: &&str| {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        name.len() > 24 && name.chars().all(plain) && !name.starts_with("exfilwatch_")
-    };
-    let named: Vec<&str> = promises.split('`').filter(is_test).collect();
-    assert!(named.len() > 20, "{named:?}");
-    let absent: Vec<_> = named
-        .iter()
-        .filter(|name| !code.contains(&format!("fn {name}(")))
-        .collect();
-    assert!(absent.is_empty(), "promised, but not there: {absent:?}");
-}

@@ -325,6 +325,40 @@ async fn without_internal_domains_run_refuses_and_says_which_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_corrupt_on_open_is_moved_aside_told_and_loses_nothing() {
+    let scene = scene().await;
+    let process = scene.start();
+    let hec = scene.services.simulator.hec();
+    let first = || hec.look(|recorded| !recorded.record_ids().is_empty());
+    until("the first records", first, || scene.report()).await;
+    process.kill();
+    // What a power cut may leave of the store: the file is there, and nothing in it is what it was.
+    let store = scene.path("state/store/db");
+    let length = std::fs::metadata(&store).unwrap().len();
+    std::fs::write(&store, vec![0xaa; usize::try_from(length).unwrap()]).unwrap();
+    let process = scene.start();
+    let told = || {
+        hec.look(|recorded| {
+            let events = recorded.events.iter();
+            events
+                .map(|event| String::from_utf8_lossy(&event.event))
+                .any(|event| event.contains("collector.rebuilt"))
+        })
+    };
+    until("word at the receiver", told, || scene.log()).await;
+    assert_says(&scene.log(), &["the store was lost and has been rebuilt"]);
+    let everything = || scene.missing().is_empty();
+    until("every record", everything, || scene.report()).await;
+    assert_eq!(process.terminate().await, Some(0));
+    let aside = std::fs::read_dir(scene.path("state")).unwrap();
+    let aside = aside.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains("store.damaged-")
+    });
+    assert_eq!(aside.count(), 1, "the damaged one is kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_is_told_who_holds_the_state() {
     let scene = scene().await;
     let process = scene.start();

@@ -129,6 +129,41 @@ codes! { refused_with_401:
 }
 
 #[tokio::test(start_paused = true)]
+async fn html_502_is_told_with_its_status_and_its_first_words_and_passes() {
+    let page = format!(
+        "<html><h1>502 Bad Gateway</h1>{}</html>",
+        "x".repeat(50_000)
+    );
+    for endpoint in [Endpoint::ContentList, Endpoint::Blob] {
+        let stage = stage(|_| ());
+        let mut caller = caller(&stage);
+        publish(&stage, "1$a", now() - minutes(20), &["a"]);
+        fault(&stage, endpoint, status(502, &page));
+        caller.poll().await;
+        assert_eq!(seen(&caller, &["a"]), [0]);
+        // A blob that fails waits by itself; a listing that fails is told.
+        let told = caller.errors.iter().map(|(_, error)| {
+            assert_eq!(kind(error), "retry", "{error:?}");
+            error.to_string()
+        });
+        for told in told {
+            let words = "status 502: <html><h1>502 Bad Gateway";
+            assert!(told.contains(words) && told.len() < 500, "{told}");
+        }
+        assert_eq!(
+            caller.errors.len(),
+            usize::from(endpoint == Endpoint::ContentList)
+        );
+        no_fault(&stage);
+        caller.errors.clear();
+        stage.pass(minutes(5)).await;
+        caller.poll().await;
+        assert!(caller.errors.is_empty(), "{:?}", caller.errors);
+        assert_eq!(seen(&caller, &["a"]), [1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stale_token_is_renewed_without_a_word() {
     let stage = stage(|_| ());
     let mut caller = caller(&stage);

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_lose_port_brackets_and_mapping() {
+    fn ip_forms_lose_port_brackets_and_mapping() {
         for (text, expected) in [
             ("62.149.20.10:62589", Some("62.149.20.10")),
             (

@@ -286,6 +286,50 @@ mod tests {
         assert_eq!(events[0].time, DateTime::UNIX_EPOCH);
     }
 
+    fn events(text: &'static str) -> Vec<Event> {
+        let reader = Microsoft365Records::new(Arc::default());
+        let record = RawRecord::new(text.into());
+        let fetched_at = DateTime::UNIX_EPOCH;
+        reader.normalise(&record, fetched_at).unwrap()
+    }
+
+    #[test]
+    fn recordtype_9999_and_an_operation_nobody_knows_are_read_as_far_as_they_go() {
+        let events = events(
+            r#"{"Id":"n","RecordType":9999,"Operation":"NeverSeenBefore","Workload":"Brandnew","UserId":"alice@contoso.example","CreationTime":"2026-05-01T09:00:00","ClientIP":"[2001:db8::7]:443","New":{"Inner":["a","b"]}}"#,
+        );
+        let [event] = events.as_slice() else {
+            panic!("{} events", events.len())
+        };
+        for (name, value) in [
+            (field::OPERATION, "NeverSeenBefore"),
+            (field::ACTOR, "alice@contoso.example"),
+            (field::SOURCE_IP, "2001:db8::7"),
+        ] {
+            assert_eq!(event.text(name).as_deref(), Some(value), "{name}");
+        }
+        assert!(
+            event
+                .fields()
+                .any(|(name, _)| name.starts_with("New.Inner"))
+        );
+    }
+
+    #[test]
+    fn record_without_creationtime_has_the_time_it_was_fetched() {
+        for text in [
+            r#"{"Id":"n","RecordType":6,"Operation":"FileAccessed"}"#,
+            r#"{"Id":"n","RecordType":6,"Operation":"FileAccessed","CreationTime":null}"#,
+            r#"{"Id":"n","RecordType":6,"Operation":"FileAccessed","CreationTime":"soon"}"#,
+        ] {
+            assert_eq!(head(text).1, None, "{text}");
+            let events = events(text);
+            assert_eq!(events.len(), 1, "{text}");
+            assert_eq!(events[0].time, DateTime::UNIX_EPOCH, "{text}");
+            assert_eq!(&*events[0].record_id, "n");
+        }
+    }
+
     #[test]
     fn the_cheap_look_finds_the_operation_wherever_it_stands() {
         let reader = Microsoft365Records::new(Arc::default());
