@@ -74,7 +74,7 @@ fn each_row_of_the_failure_table_has_a_test_where_it_says_or_a_reason() {
             assert!(reason.len() > 40, "row {number}: {reason}");
             continue;
         }
-        let is_file = |text: &&str| text.ends_with(".rs");
+        let is_file = |text: &&str| Path::new(text).extension().is_some_and(|end| end == "rs");
         let texts: Vec<String> = quoted(held)
             .filter(is_file)
             .map(|file| {

@@ -93,19 +93,16 @@ async fn look(scene: &Scene, outcry: &mut Outcry, when: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn grep_all_output_for_secrets() {
-    let scene = scene().await;
-    let mut outcry = Outcry::default();
+/// Secret and token are wrong, and then the login service is one that repeats what it was sent.
+async fn refused_and_repeated(scene: &Scene, outcry: &mut Outcry) {
     scene.write("entra.secret", CANARY_SECRET);
     scene.write("hec.token", CANARY_TOKEN);
 
-    // Secret and token are wrong, and the login service is one that repeats what it was sent.
     let process = scene.start_with(&["-vv"]);
     let refused =
         || scene.log().contains("AADSTS7000215") && scene.log().contains("splunk_hec.main");
     until("both refusals", refused, || scene.log()).await;
-    look(&scene, &mut outcry, "with both refused").await;
+    look(scene, outcry, "with both refused").await;
     let form = format!("client_secret={CANARY_SECRET}&grant_type=client_credentials");
     let body =
         format!(r#"{{"error":"invalid_request","error_description":"not understood: {form}"}}"#);
@@ -118,7 +115,7 @@ async fn grep_all_output_for_secrets() {
         seed: 0,
         rules: vec![FaultRule::new(Endpoint::MicrosoftToken, echo)],
     });
-    look(&scene, &mut outcry, "with an echo").await;
+    look(scene, outcry, "with an echo").await;
     assert_eq!(process.terminate().await, Some(0));
     let process = scene.start_with(&["-vv"]);
     until(
@@ -128,8 +125,10 @@ async fn grep_all_output_for_secrets() {
     )
     .await;
     assert_eq!(process.terminate().await, Some(0));
+}
 
-    // A file forwarded with the token that is refused.
+/// A file forwarded with the token that is refused.
+async fn forwarded_in_vain(scene: &Scene, outcry: &mut Outcry) {
     let records = &scene.services.simulator.sheet().records;
     let lines: Vec<u8> = records
         .iter()
@@ -141,24 +140,31 @@ async fn grep_all_output_for_secrets() {
     let output = scene.output(&forward).await;
     assert_eq!(output.status.code(), Some(5));
     outcry.output("forward", output);
+}
 
-    // The right ones: what is held goes out, and the receiver is told what was the matter. On the way
-    // are proxies that repeat the head they were sent.
+/// The right ones: what is held goes out, and the receiver is told what was the matter. On the way are
+/// proxies that repeat the head they were sent.
+async fn well_behind_proxies(scene: &Scene, outcry: &mut Outcry) {
     let credentials = scene.services.simulator.credentials().clone();
-    let proxy = |endpoint, token: &str| {
+    let proxy = |endpoint, token: &str, calls| {
         let fault = Fault::Status {
             status: 502,
             body: format!("<html>POST / Authorization: {token}</html>"),
             headers: Vec::new(),
         };
-        FaultRule::new(endpoint, fault).calls(1, 4)
+        FaultRule::new(endpoint, fault).calls(1, calls)
     };
     let before_hec = format!("Splunk {}", credentials.hec_token);
     scene.services.simulator.faults().replace(FaultScript {
         seed: 0,
         rules: vec![
-            proxy(Endpoint::ContentList, &format!("Bearer {CANARY_BEARER}")),
-            proxy(Endpoint::HecEvent, &before_hec),
+            // Each listing tries three times before it says anything.
+            proxy(
+                Endpoint::ContentList,
+                &format!("Bearer {CANARY_BEARER}"),
+                40,
+            ),
+            proxy(Endpoint::HecEvent, &before_hec, 4),
         ],
     });
     scene.write("hec.token", &credentials.hec_token);
@@ -174,9 +180,14 @@ async fn grep_all_output_for_secrets() {
         hec.look(|r| r.by_sourcetype.contains_key("o365:management:activity"))
     };
     until("records", fetched, || scene.log()).await;
-    look(&scene, &mut outcry, "with everything well").await;
+    let repeated = || scene.log().contains("Authorization: Bearer");
+    until("the proxy before the feed", repeated, || scene.log()).await;
+    look(scene, outcry, "with everything well").await;
     assert_eq!(process.terminate().await, Some(0));
+}
 
+/// What was logged, kept and received.
+fn left(scene: &Scene, outcry: &mut Outcry) {
     outcry.heard("run's log", scene.log());
     outcry.folder(&scene.path("state"));
     outcry.heard(
@@ -188,6 +199,16 @@ async fn grep_all_output_for_secrets() {
             outcry.heard("the receiver", event.event.to_vec());
         }
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grep_all_output_for_secrets() {
+    let scene = scene().await;
+    let mut outcry = Outcry::default();
+    refused_and_repeated(&scene, &mut outcry).await;
+    forwarded_in_vain(&scene, &mut outcry).await;
+    well_behind_proxies(&scene, &mut outcry).await;
+    left(&scene, &mut outcry);
     // What must have been said, so that nothing was kept by saying nothing.
     for words in [
         "AADSTS7000215",
@@ -199,6 +220,7 @@ async fn grep_all_output_for_secrets() {
     ] {
         assert!(outcry.says(words), "{words} was never said");
     }
+    let credentials = scene.services.simulator.credentials();
     let key = credentials.google.private_key_pem.lines().nth(5).unwrap();
     outcry.keeps(&[
         CANARY_SECRET,
