@@ -146,7 +146,7 @@ impl SeenIndex {
         store.each_seen(tenant, &mut |day, fingerprints| {
             oldest.get_or_insert(day);
             if day >= index.from {
-                let plan = index.plan(day, fingerprints);
+                let plan = index.plan_as_of(today.min(day), day, fingerprints);
                 index.remember(plan);
             }
         })?;
@@ -177,7 +177,15 @@ impl SeenIndex {
     /// What to commit so that these are remembered as of `day` (the page's `fetched_at`) and what
     /// is too old is not. Changes nothing here. May be called with none, to forget.
     pub fn plan(&self, day: NaiveDate, fingerprints: &[u64]) -> SeenPlan {
-        let mut from = self.from.max(expiry(day));
+        self.plan_as_of(day, day, fingerprints)
+    }
+
+    /// As [`SeenIndex::plan`], where what is too old is told by another day than that of arrival.
+    fn plan_as_of(&self, now: NaiveDate, day: NaiveDate, fingerprints: &[u64]) -> SeenPlan {
+        let oldest = expiry(now);
+        // A clock that ran ahead and was put back must not make us forget what comes now.
+        let known = if self.from > now { oldest } else { self.from };
+        let mut from = known.max(oldest);
         let mut room = self.budget.free() + self.held_before(from);
         for (held_day, held) in self.days.range(from..day) {
             if room >= fingerprints.len() {
@@ -284,6 +292,21 @@ mod tests {
             .collect();
         days.dedup();
         days
+    }
+
+    #[test]
+    fn a_clock_that_ran_ahead_and_was_put_back_is_no_panic_and_forgets_nothing_new() {
+        let store = MemoryStore::new([0; 16]).unwrap();
+        let budget = SeenBudget::new(10_000);
+        let ahead = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap();
+        let mut index = load(&store, ahead, &budget);
+        take_in(&store, &mut index, ahead, &[1, 2]);
+        take_in(&store, &mut index, day(4), &[3]);
+        take_in(&store, &mut index, day(5), &[4]);
+        assert!([1, 2, 3, 4].iter().all(|f| index.contains(*f)));
+        drop(index);
+        let index = load(&store, day(5), &budget);
+        assert!([1, 2, 3, 4].iter().all(|f| index.contains(*f)));
     }
 
     #[test]
