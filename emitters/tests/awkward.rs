@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::collector::{Answer, Collector, code_at, success};
+use common::collector::{Answer, Call, Collector, code_at, success};
 use common::hec::{emitter, refused};
 use common::{event, office365};
 use exfilwatch_emitters::{Emitter, Ndjson, NdjsonOptions, Syslog, SyslogOptions};
@@ -82,7 +82,7 @@ async fn record_300kb_to_each_sink() {
     let delivered = emitter(&collector).emit(&batch).await.unwrap();
     assert!(delivered.refused.is_empty(), "{delivered:?}");
     let calls = collector.calls();
-    let ids: Vec<String> = calls.iter().flat_map(|call| call.ids()).collect();
+    let ids: Vec<String> = calls.iter().flat_map(Call::ids).collect();
     assert_eq!(ids, ["before", "large", "after"]);
     let whole = std::str::from_utf8(&large.payload).unwrap();
     assert!(calls.iter().any(|call| call.body.contains(whole)));
@@ -112,7 +112,7 @@ async fn newline_in_subject_and_syslog_octet_counting() {
     assert!(bytes.iter().all(|byte| (0x20..0x7f).contains(byte)));
     let frames = frames(&bytes);
     assert_eq!(frames.len(), 2);
-    let message: Value = serde_json::from_str(&frames[0][frames[0].find("{").unwrap()..]).unwrap();
+    let message: Value = serde_json::from_str(&frames[0][frames[0].find('{').unwrap()..]).unwrap();
     assert_eq!(message["Subject"], subject);
 
     let folder = tempfile::tempdir().unwrap();
