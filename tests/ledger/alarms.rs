@@ -34,7 +34,7 @@ async fn stream_silent_alarm() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     let (vendor, receiver, clock) = (&setting.vendor, &setting.receiver, &setting.clock);
     vendor.record(start() - TimeDelta::hours(1), "spoken");
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the record", |_| receiver.has("spoken"))
         .await;
@@ -55,7 +55,7 @@ async fn stream_silent_alarm() {
     assert_eq!(finding["stream"], "Audit.General");
     // A restart neither forgets it nor tells it again.
     process.end().await;
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     clock.pass(TimeDelta::hours(1));
     process.until_listed_and_ticked(clock).await;
     assert_eq!(receiver.found("silence").len(), 1);
@@ -70,7 +70,7 @@ async fn stream_silent_alarm() {
 #[tokio::test]
 async fn a_stream_that_never_had_records_is_not_called_silent() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     for _ in 0..5 {
         setting.clock.pass(TimeDelta::hours(20));
         process.until_listed_and_ticked(&setting.clock).await;
@@ -83,7 +83,7 @@ async fn a_stream_that_never_had_records_is_not_called_silent() {
 async fn auditing_switched_off_is_a_finding_until_it_is_on_again() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     let receiver = &setting.receiver;
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process.until_listed_and_ticked(&setting.clock).await;
     setting.vendor.script().error = Some(FetchError::AuditingDisabled {
         what: "the unified audit log is off".into(),
@@ -108,7 +108,7 @@ async fn an_open_gap_is_a_finding_a_day_before_the_vendor_drops_it_and_over_when
     setting
         .vendor
         .publish(start() - TimeDelta::days(4), Content::Poison);
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the gap", |process| process.gaps().len() == 1)
         .await;
@@ -152,7 +152,7 @@ async fn a_gap_that_nobody_filled_in_time_is_lost() {
     setting
         .vendor
         .publish(start() - TimeDelta::days(5), Content::Poison);
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the gap", |process| process.gaps().len() == 1)
         .await;

@@ -25,7 +25,7 @@ async fn an_item_that_fails_keeps_its_time_open_until_it_is_fetched() {
     setting
         .vendor
         .record(start() - TimeDelta::hours(30), "young");
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the other record", |_| setting.receiver.has("young"))
         .await;
@@ -55,7 +55,7 @@ async fn an_item_that_fails_keeps_its_time_open_until_it_is_fetched() {
 #[tokio::test]
 async fn time_that_was_listed_when_it_was_fresh_is_complete_only_after_the_daily_pass() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process.until_listed_and_ticked(&setting.clock).await;
     // Most of a day passes in polls that list only what is new.
     for _ in 0..23 {
@@ -96,7 +96,7 @@ async fn a_lost_store_leaves_an_open_interval_until_it_is_read_again() {
     setting
         .vendor
         .record(start() - TimeDelta::hours(2), "before");
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the record", |_| setting.receiver.has("before"))
         .await;
@@ -117,7 +117,7 @@ async fn a_lost_store_leaves_an_open_interval_until_it_is_read_again() {
         what: "503".into(),
         after: None,
     });
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     let lost = |process: &Process| {
         let gaps = process.gaps();
         gaps.into_iter()

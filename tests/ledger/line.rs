@@ -22,7 +22,7 @@ async fn sink_down_then_up_no_loss() {
     setting
         .vendor
         .publish(start() - TimeDelta::hours(2), Content::Records(ids(300)));
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("everything", |_| setting.receiver.records().len() == 300)
         .await;
@@ -36,7 +36,7 @@ async fn emit_fails_then_retry() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     setting.vendor.record(start() - TimeDelta::hours(2), "once");
     setting.receiver.failures_left.store(3, Ordering::SeqCst);
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the retry", |_| setting.receiver.has("once"))
         .await;
@@ -57,7 +57,7 @@ async fn restart_resumes() {
     setting
         .vendor
         .record(start() - TimeDelta::hours(2), "before");
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the first", |_| setting.receiver.has("before"))
         .await;
@@ -71,7 +71,7 @@ async fn restart_resumes() {
     setting
         .vendor
         .record(start() + TimeDelta::hours(39), "just now");
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("both", |_| {
             setting.receiver.has("meanwhile") && setting.receiver.has("just now")
@@ -89,7 +89,7 @@ async fn crash_before_ack() {
     setting
         .vendor
         .publish(start() - TimeDelta::hours(2), Content::Records(ids(20)));
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("the commit", |process| process.health().records == 20)
         .await;
@@ -101,7 +101,7 @@ async fn crash_before_ack() {
     process.cut_off().await;
     assert_eq!(setting.receiver.records().len(), 0);
     *setting.receiver.blocked.lock().unwrap() = None;
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("everything", |_| setting.receiver.records().len() == 20)
         .await;
@@ -121,7 +121,7 @@ async fn store_write_fails() {
         }
         Ok(())
     });
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process.until_listed_and_ticked(&setting.clock).await;
     broken.store(true, Ordering::SeqCst);
     setting.vendor.publish(start(), Content::Records(ids(10)));
@@ -155,7 +155,7 @@ async fn sink_blocked_1h() {
         let at = start() + TimeDelta::minutes(number.into());
         setting.vendor.publish(at, Content::Records(ids));
     }
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     for _ in 0..61 {
         setting.clock.pass(TimeDelta::minutes(1));
         let listings = setting.vendor.script().listings;

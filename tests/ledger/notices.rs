@@ -18,7 +18,7 @@ async fn gaps_losses_holds_malformed_records_and_heartbeats_reach_the_receiver()
     let window = Window::new(hours(8), hours(7)).unwrap();
     let found = (GapState::Open, GapCause::SwitchedOff);
     vendor.script().gaps = vec![Gap::new(stream(), window, found, "was off", start())];
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     let said = |name: &str| receiver.said(name);
     process
         .until("the notices", |_| {
@@ -79,7 +79,7 @@ async fn two_items_of_the_same_instant_that_are_lost_are_two_in_the_ledger() {
     let at = start() - TimeDelta::hours(3);
     setting.vendor.publish(at, Content::Gone);
     setting.vendor.publish(at, Content::Gone);
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("both gaps", |process| process.gaps().len() == 2)
         .await;

@@ -19,8 +19,8 @@ use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
 use exfilwatch_detectors::DetectorsOptions;
 use exfilwatch_emitters::{Delivered, EmitError, Emitter};
-use exfilwatch_model::{Clock, Envelope, Gap, JobId, Kind, TenantId};
-use exfilwatch_state::{Options, State, Steps};
+use exfilwatch_model::{Clock, Cursor, Envelope, Gap, JobId, Kind, TenantId};
+use exfilwatch_state::{Commit, Options, State, Steps};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -165,7 +165,7 @@ impl Setting {
         }
     }
 
-    pub(crate) fn start(&self, folder: &Path) -> Process {
+    pub(crate) async fn start(&self, folder: &Path) -> Process {
         let shutdown = CancellationToken::new();
         let pipeline = Pipeline::start(Parts {
             state: self.open(folder),
@@ -179,6 +179,7 @@ impl Setting {
             drain: Duration::from_secs(5),
         })
         .unwrap();
+        self.begin_in_the_past(&pipeline).await;
         let worker = self.worker(&pipeline);
         let worker = tokio::spawn(run_tenant(worker, pipeline.shared().clone()));
         Process {
@@ -186,6 +187,24 @@ impl Setting {
             receiver: self.receiver.clone(),
             worker,
             shutdown,
+        }
+    }
+
+    /// The stream is known since six days, and nothing of it is read yet.
+    async fn begin_in_the_past(&self, pipeline: &Pipeline) {
+        let store = &pipeline.shared().store;
+        let is_new = store.cursor(&stream()).unwrap().is_none()
+            && store.restart_from(&stream()).unwrap().is_none();
+        if is_new {
+            let cursor = Cursor {
+                covered_until: start() - TimeDelta::days(6),
+                state: String::new(),
+            };
+            let commit = Commit {
+                cursors: vec![(stream(), cursor)],
+                ..Commit::default()
+            };
+            pipeline.shared().committer.commit(commit).await.unwrap();
         }
     }
 

@@ -14,7 +14,7 @@ async fn what_the_vendor_showed_late_is_fetched_and_the_account_adds_up() {
     let hours = |hours| start() - TimeDelta::hours(hours);
     vendor.record(hours(50), "one");
     vendor.record(hours(40), "two");
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     process
         .until("both", |_| receiver.has("one") && receiver.has("two"))
         .await;
@@ -82,7 +82,7 @@ async fn a_stream_that_cannot_be_listed_has_an_account_that_says_so() {
         what: "AADSTS7000215".into(),
         help: "a new secret".into(),
     });
-    let process = setting.start(folder.path());
+    let process = setting.start(folder.path()).await;
     let reconciler = process.pipeline.shared().reconciler.clone();
     let accounts = reconciler
         .reconcile(ReconcileRequest::default(), &[stream()])

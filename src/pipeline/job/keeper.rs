@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_model::{Gap, StreamId, TenantId, Window};
+use exfilwatch_model::{Gap, JobId, StreamId, TenantId, Window};
 use exfilwatch_state::{Commit, StateError, StateStore};
 use tokio::sync::Semaphore;
 
@@ -104,6 +104,19 @@ fn first_run_of<'k>(known: &'k [Known], stream: &StreamId) -> Option<&'k Known> 
             && known.stored.tenant == *stream.tenant()
             && request.is_for(stream)
     })
+}
+
+/// The span that a first run has read of a stream; `None` where the job is none of it.
+pub(crate) fn first_run_span(
+    store: &dyn StateStore,
+    job: &JobId,
+    stream: &StreamId,
+) -> Result<Option<Window>, StateError> {
+    let known = stored::known(store)?
+        .into_iter()
+        .filter(|known| known.job == *job);
+    let known: Vec<Known> = known.collect();
+    Ok(first_run_of(&known, stream).map(|known| known.stored.request.window))
 }
 
 /// From when the live line of a stream without a cursor begins: a day back, or where its first run

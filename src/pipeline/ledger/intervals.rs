@@ -117,9 +117,10 @@ pub fn intervals(
     let Some(start) = starts.min() else {
         return Vec::new();
     };
+    let begin = ledger.map_or(now, |ledger| ledger.since);
     let complete_until = ledger.map_or(start, |ledger| ledger.complete_until);
     let end = now.max(complete_until).max(last.unwrap_or(now));
-    let mut cuts: BTreeSet<DateTime<Utc>> = BTreeSet::from([start, end, complete_until]);
+    let mut cuts: BTreeSet<DateTime<Utc>> = BTreeSet::from([start, end, complete_until, begin]);
     for gap in gaps {
         cuts.extend([gap.window.from(), gap.window.until()]);
     }
@@ -127,7 +128,8 @@ pub fn intervals(
     let mut found: Vec<(Standing, Interval, Vec<&Gap>)> = Vec::new();
     for pair in cuts.windows(2) {
         let [from, until] = *pair else { continue };
-        let under = if from < complete_until {
+        // Before the beginning there is only what gaps say.
+        let under = if begin <= from && from < complete_until {
             Standing::Complete
         } else {
             Standing::Settling
@@ -184,7 +186,7 @@ fn bare(
 fn describe(mut interval: Interval, of: &[&Gap]) -> Interval {
     if interval.settling {
         let why =
-            "the vendor may still add to it, and it is listed again before it counts as complete";
+            "too early to say: it is listed again, and all of it fetched, before it is complete";
         interval.reasons.push(why.to_owned());
     }
     for gap in of {
@@ -292,6 +294,21 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_before_the_beginning_is_not_called_complete_for_a_gap_in_it() {
+        let gaps = [gap(-10, -8, GapState::Lost, "blob")];
+        let found = intervals(&stream(), Some(&ledger(0, 5)), &gaps, at(10));
+        assert_eq!(
+            shape(&found),
+            [
+                (-10, -8, Lost),
+                (-8, 0, Open),
+                (0, 5, Complete),
+                (5, 10, Open)
+            ]
+        );
+    }
+
+    #[test]
     fn the_acknowledged_is_lost_and_due_no_more() {
         let seen = Gap {
             acknowledged: Some(Acknowledged {
@@ -355,7 +372,7 @@ mod tests {
                     prop_assert_eq!(interval.state, IntervalState::Open);
                 }
                 if interval.state == IntervalState::Complete {
-                    prop_assert!(!any && interval.until <= at(complete));
+                    prop_assert!(!any && interval.until <= at(complete) && interval.from >= at(0));
                 }
             }
         }

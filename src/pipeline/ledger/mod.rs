@@ -79,6 +79,21 @@ impl StreamLedger {
         }
     }
 
+    /// A job has read what lies between `from` and the beginning; what lies before `settled` was
+    /// listed after it had settled. What it could not read are gaps.
+    pub fn joined(&mut self, from: DateTime<Utc>, settled: DateTime<Utc>) {
+        if from >= self.since {
+            return;
+        }
+        if self.since > settled {
+            // Read when it was fresh: the daily pass goes back to here.
+            self.checked_until = self.checked_until.min(settled.max(from));
+        }
+        self.since = from;
+        // Said again when what came meanwhile is committed.
+        self.complete_until = from;
+    }
+
     /// Everything before `low_water` that was listed is committed.
     pub fn proceeded(&mut self, low_water: DateTime<Utc>) {
         let complete = self.checked_until.min(low_water - LATENESS);
@@ -232,6 +247,22 @@ mod tests {
         // What was never listed is the connector's gap, not this one.
         let mut held = StreamLedger::new(at(0), at(0));
         assert_eq!(held.lapsed(at(10), at(300), kept), Some(window(0, 10)));
+    }
+
+    #[test]
+    fn what_a_first_run_read_joins_the_ledger_as_far_as_it_had_settled() {
+        let day = TimeDelta::days(1);
+        let mut office = StreamLedger::new(at(144), at(168));
+        office.listed(window(144, 168), at(168), day);
+        office.joined(at(0), at(168) - day);
+        office.proceeded(at(168));
+        assert_eq!((office.since, office.checked_until), (at(0), at(144)));
+        assert_eq!(office.complete_until, at(72));
+        let mut google = StreamLedger::new(at(144), at(168));
+        google.joined(at(0), at(168) - day * 4);
+        assert_eq!(google.checked_until, at(72), "the rest is listed again");
+        google.joined(at(100), at(168));
+        assert_eq!(google.since, at(0), "it begins but once");
     }
 
     proptest! {
