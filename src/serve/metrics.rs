@@ -233,6 +233,8 @@ mod tests {
         watch.stream(&stream, |health| {
             health.records = 3;
             health.low_water = Some(DateTime::UNIX_EPOCH);
+            health.gap_open_seconds = 7;
+            health.records_late = 2;
         });
         let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(90);
         let page = text(&watch.copy(), now);
@@ -245,6 +247,13 @@ mod tests {
             page.contains(&format!("exfilwatch_stream_lag_seconds{labels} 90")),
             "{page}"
         );
+        for line in [
+            format!("exfilwatch_gap_seconds{labels} 7"),
+            format!("exfilwatch_gap_lost_seconds{labels} 0"),
+            format!("exfilwatch_records_late_total{labels} 2"),
+        ] {
+            assert!(page.contains(&line), "{page}");
+        }
         assert!(page.ends_with("# EOF\n"));
     }
 }

@@ -158,3 +158,32 @@ async fn a_gap_makes_status_end_with_seven_until_it_is_acknowledged() {
     assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
     assert_eq!(process.terminate().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_begins_where_the_first_run_does() {
+    let scene = scene().await;
+    let good = std::fs::read_to_string(scene.path("exfilwatch.toml")).unwrap();
+    let longer = good.replace("first_read_days = 1", "first_read_days = 3");
+    assert_ne!(good, longer);
+    scene.write("exfilwatch.toml", &longer);
+    let begun = scene.services.simulator.clock().now();
+    let process = scene.start();
+    let polls = || scene.log().contains("polling");
+    until("polling", polls, || scene.log()).await;
+    let wanted = begun - TimeDelta::days(3) + TimeDelta::hours(2);
+    let waited = std::time::Instant::now();
+    loop {
+        let intervals = json(&scene.output(&["gaps", "--all", "--output", "json"]).await);
+        assert_covering(&intervals);
+        let of_drive = |one: &&Value| one["stream"] == "contoso/google_workspace/drive";
+        let first = intervals.iter().find(of_drive);
+        let from = first.and_then(|one| one["from"].as_str()?.parse::<DateTime<Utc>>().ok());
+        if from.is_some_and(|from| from <= wanted) {
+            break;
+        }
+        let late = waited.elapsed().as_secs() > 120;
+        assert!(!late, "{from:?} is not {wanted}\n{}", scene.log());
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(process.terminate().await, Some(0));
+}
