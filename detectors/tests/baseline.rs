@@ -148,3 +148,19 @@ fn what_another_line_has_learned_is_merged() {
         "the past of another line ends the learning"
     );
 }
+
+#[test]
+fn a_burst_over_midnight_is_not_measured_against_its_own_first_part() {
+    let mut engine = engine();
+    // 12 people a minute apart from 23:55 on, after two days with four.
+    let mut burst = day(3, 12);
+    for (event, minute) in burst.iter_mut().zip(0..) {
+        event.time = at("2026-05-03T23:55:00Z") + TimeDelta::minutes(minute);
+    }
+    observe(&mut engine, &[day(1, 4), day(2, 4), burst].concat());
+    engine.settle(DateTime::<Utc>::MAX_UTC);
+    let told = found(&mut engine, "test.unusual");
+    // Nine people are more than twice four: the fourth minute of the next day.
+    let trips: Vec<_> = told.iter().map(|finding| finding.trip_time).collect();
+    assert_eq!(trips, [at("2026-05-04T00:03:00Z")]);
+}

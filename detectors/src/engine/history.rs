@@ -72,22 +72,27 @@ impl History {
     }
 
     /// What a window that ends on a day must hold more than; `None` where that is not known yet.
-    /// `recent` are the counts of days that are still open.
+    /// `recent` are the counts of days that are still open. What lies in the window is no past of
+    /// it: of the day on which it starts only `before`, the count up to its start, is taken, and of
+    /// later days nothing.
     pub(crate) fn limit(
         &self,
         above: &Above,
         key: u64,
         day: i64,
         recent: &BTreeMap<i64, u32>,
+        before: Before,
     ) -> Option<u64> {
         let days = day.saturating_sub(i64::from(above.days))..day;
-        let counts: Vec<u32> = days
-            .filter_map(|day| {
-                let counted = recent.get(&day).copied().unwrap_or(0);
-                let noted = self.counts.get(&(day, key)).copied().unwrap_or(0);
-                Some(counted.max(noted)).filter(|count| *count > 0)
-            })
-            .collect();
+        let count = |day: i64| {
+            if day >= before.day {
+                return if day == before.day { before.count } else { 0 };
+            }
+            let counted = recent.get(&day).copied().unwrap_or(0);
+            let noted = self.counts.get(&(day, key)).copied().unwrap_or(0);
+            counted.max(noted)
+        };
+        let counts: Vec<u32> = days.map(count).filter(|count| *count > 0).collect();
         match above.usual {
             Usual::Greatest { times } => {
                 let greatest = counts.iter().copied().max().unwrap_or(0);
@@ -159,6 +164,66 @@ fn deviations(counts: &[u32], times: u32) -> Option<u64> {
     Some((sum + u64::from(times) * deviation).div_ceil(n))
 }
 
+/// How much a key had on the day on which a window starts, up to its start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Before {
+    pub(crate) day: i64,
+    pub(crate) count: u32,
+}
+
+/// Counts what lies before the starts of windows, which only move on.
+pub(crate) struct Earlier<'a> {
+    counted: &'a Counted,
+    entries: &'a [(EntryId, &'a Entry)],
+    at: usize,
+    day: i64,
+    events: u32,
+    values: HashSet<u64>,
+}
+
+impl<'a> Earlier<'a> {
+    /// `entries` are sorted by time and reach back to the day of the first start.
+    pub(crate) fn new(counted: &'a Counted, entries: &'a [(EntryId, &'a Entry)]) -> Self {
+        Self {
+            counted,
+            entries,
+            at: 0,
+            day: i64::MIN,
+            events: 0,
+            values: HashSet::new(),
+        }
+    }
+
+    /// Up to and including an instant, of its day.
+    pub(crate) fn until(&mut self, start_ms: i64) -> Before {
+        while let Some((id, entry)) = self.entries.get(self.at)
+            && id.time_ms <= start_ms
+        {
+            self.enter(day_of(id.time_ms));
+            self.events += 1;
+            if let Counted::Values(_) = self.counted {
+                self.values.insert(entry.value);
+            }
+            self.at += 1;
+        }
+        self.enter(day_of(start_ms));
+        let count = match self.counted {
+            Counted::Values(_) => u32::try_from(self.values.len()).unwrap_or(u32::MAX),
+            Counted::Events | Counted::Bases | Counted::Chain => self.events,
+        };
+        let day = self.day;
+        Before { day, count }
+    }
+
+    fn enter(&mut self, day: i64) {
+        if day != self.day {
+            self.day = day;
+            self.events = 0;
+            self.values.clear();
+        }
+    }
+}
+
 /// Counts of each day, of what the rule counts.
 pub(crate) fn by_day(counted: &Counted, entries: &[(EntryId, &Entry)]) -> BTreeMap<i64, u32> {
     let mut days: BTreeMap<i64, (u32, HashSet<u64>)> = BTreeMap::new();
@@ -193,14 +258,23 @@ mod tests {
             history.note(day, 7, count);
         }
         let rule = above(Usual::Greatest { times: 3 });
-        assert_eq!(history.limit(&rule, 7, 50, &BTreeMap::new()), Some(180));
+        let none = Before { day: 50, count: 0 };
+        let limit = |history: &History, key, recent: &BTreeMap<i64, u32>, before| {
+            history.limit(&rule, key, 50, recent, before)
+        };
+        assert_eq!(limit(&history, 7, &BTreeMap::new(), none), Some(180));
         let recent = BTreeMap::from([(49, 70), (50, 1_000)]);
+        let of_today = "not of its own day";
+        assert_eq!(limit(&history, 7, &recent, none), Some(210), "{of_today}");
+        assert_eq!(limit(&history, 8, &BTreeMap::new(), none), Some(0));
+        let across = Before { day: 49, count: 65 };
+        assert_eq!(limit(&history, 7, &recent, across), Some(195));
+        let long = Before { day: 44, count: 0 };
         assert_eq!(
-            history.limit(&rule, 7, 50, &recent),
-            Some(210),
-            "not of its own day"
+            limit(&history, 7, &recent, long),
+            Some(60),
+            "a window of a week"
         );
-        assert_eq!(history.limit(&rule, 8, 50, &BTreeMap::new()), Some(0));
     }
 
     #[test]
@@ -210,9 +284,11 @@ mod tests {
             history.note(day, 7, 10);
         }
         let rule = above(Usual::Deviations { times: 3 });
-        assert_eq!(history.limit(&rule, 7, 10, &BTreeMap::new()), None);
+        let none = Before { day: 10, count: 0 };
+        let limit = |history: &History| history.limit(&rule, 7, 10, &BTreeMap::new(), none);
+        assert_eq!(limit(&history), None);
         history.note(6, 7, 24);
         // Mean 12, deviation 4.9: 12 + 3 × 4.9 = 26.7.
-        assert_eq!(history.limit(&rule, 7, 10, &BTreeMap::new()), Some(27));
+        assert_eq!(limit(&history), Some(27));
     }
 }

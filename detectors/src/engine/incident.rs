@@ -311,12 +311,16 @@ fn within<'a>(facts: &[&'a Fact], hour: i64, span_ms: i64) -> Vec<&'a Fact> {
     facts.iter().filter(is_inside).copied().collect()
 }
 
-/// Two families, two tactics, two records, and enough risk.
+/// Two families of different tactics, two records, and enough risk.
 fn is_enough(facts: &[&Fact], least: u64) -> bool {
-    let families: BTreeSet<&str> = facts.iter().map(|fact| fact.family()).collect();
-    let tactics: BTreeSet<&String> = facts.iter().flat_map(|fact| &fact.tactics).collect();
+    let mut families: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
+    for fact in facts {
+        let tactics = families.entry(fact.family()).or_default();
+        tactics.extend(&fact.tactics);
+    }
+    let tactics: BTreeSet<&BTreeSet<&String>> = families.values().collect();
     let records: BTreeSet<&String> = facts.iter().flat_map(|fact| &fact.records).collect();
-    families.len() >= 2 && tactics.len() >= 2 && records.len() >= 2 && risk_sum(facts) >= least
+    tactics.len() >= 2 && records.len() >= 2 && risk_sum(facts) >= least
 }
 
 /// The risk of each detection once: ten shares are not ten times one.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::Finding;
 
+use super::baseline::{DAY_MS, day_of};
 use crate::rules::{Kind, Rule};
 
 /// How long a finding without a period stays open after its last event, in milliseconds.
@@ -49,7 +50,18 @@ pub(crate) fn final_before_ms(rule: &Rule, watermark_ms: i64) -> i64 {
 /// Entries before this instant are needed no more: they can lie in no window that ends in an
 /// open period.
 pub(crate) fn keep_from_ms(rule: &Rule, watermark_ms: i64) -> i64 {
-    final_before_ms(rule, watermark_ms).saturating_sub(longest_span_ms(rule))
+    let from_ms = final_before_ms(rule, watermark_ms).saturating_sub(longest_span_ms(rule));
+    if is_measured(rule) {
+        // Of the day on which a window starts, what lies before its start is its past.
+        start_ms(day_of(from_ms), DAY_MS)
+    } else {
+        from_ms
+    }
+}
+
+/// Whether windows of the rule are measured against their past.
+fn is_measured(rule: &Rule) -> bool {
+    matches!(&rule.kind, Kind::Window { tiers, .. } if tiers.iter().any(|tier| tier.above.is_some()))
 }
 
 /// When a finding is over: events later than this no longer belong to it.

@@ -15,7 +15,7 @@ use exfilwatch_model::{Event, Finding};
 use super::baseline::{DAY_MS, KIND_ORIGIN, day_of};
 use super::entry::{Entry, EntryId, SEPARATOR, hash_of, key_of};
 use super::finding::{Material, Scope};
-use super::history::{self, History, KIND_COUNT, KIND_OPEN};
+use super::history::{self, Before, Earlier, History, KIND_COUNT, KIND_OPEN};
 use super::ledger::{HOP_MS, Ledger};
 use super::period;
 use super::quotes::Quotes;
@@ -146,13 +146,16 @@ struct Past<'a> {
     history: &'a History,
     settled_ms: i64,
     key: u64,
+    counted: &'a Counted,
+    /// What is at hand of the days that count, by time.
+    entries: Vec<(EntryId, &'a Entry)>,
     /// Counts of days that are still open.
     recent: BTreeMap<i64, u32>,
 }
 
 impl<'a> Past<'a> {
     /// `from_ms` is the start of the period that is looked at.
-    fn new(windows: &'a Windows, parts: &Parts<'_>, key: &str, from_ms: i64) -> Option<Self> {
+    fn new(windows: &'a Windows, parts: &Parts<'a>, key: &str, from_ms: i64) -> Option<Self> {
         let days = days_kept(parts.tiers)?;
         let earliest = from_ms.saturating_sub(days * DAY_MS);
         let until = from_ms.saturating_add(parts.period_ms);
@@ -164,18 +167,26 @@ impl<'a> Past<'a> {
             history: &windows.history,
             settled_ms: windows.settled_ms,
             key: hash_of(key),
+            counted: parts.counted,
+            entries,
             recent,
         })
     }
 
-    /// Whether a window that ends at an instant holds more than usual.
-    fn is_above(&self, above: &Above, time_ms: i64, size: u64) -> bool {
+    fn earlier(&self) -> Earlier<'_> {
+        Earlier::new(self.counted, &self.entries)
+    }
+
+    /// Whether a window that ends at an instant holds more than usual. `before` is what lies before
+    /// it.
+    fn is_above(&self, above: &Above, time_ms: i64, size: u64, before: Before) -> bool {
+        let limit = |day| {
+            self.history
+                .limit(above, self.key, day, &self.recent, before)
+        };
         time_ms < self.settled_ms
             && self.history.origin.is_learned(above.learn_ms, time_ms)
-            && self
-                .history
-                .limit(above, self.key, day_of(time_ms), &self.recent)
-                .is_some_and(|limit| size > limit)
+            && limit(day_of(time_ms)).is_some_and(|limit| size > limit)
     }
 }
 
@@ -203,13 +214,18 @@ fn sweep(
     let mut highest: Option<Tier> = None;
     let further = Further::new(parts, entries);
     for tier in parts.tiers {
+        let mut earlier = past.map(Past::earlier);
         let mut windows = Trailing::new(parts.counted, parts.bases, entries, tier.span_ms);
         while let Some(Window { start, end, size }) = windows.next() {
             let Some((last, _)) = end.checked_sub(1).and_then(|at| entries.get(at)) else {
                 break;
             };
-            let is_above =
-                |above: &Above| past.is_some_and(|past| past.is_above(above, last.time_ms, size));
+            let is_above = |above: &Above| {
+                past.zip(earlier.as_mut()).is_some_and(|(past, earlier)| {
+                    let before = earlier.until(last.time_ms.saturating_sub(tier.span_ms));
+                    past.is_above(above, last.time_ms, size, before)
+                })
+            };
             if last.time_ms < from_ms
                 || size < tier.threshold
                 || !tier.above.as_ref().is_none_or(is_above)
