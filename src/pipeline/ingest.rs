@@ -10,7 +10,7 @@ use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore, WindowChange};
 
 use crate::pipeline::committer::{CommitError, Committer};
 use crate::pipeline::notice::Notice;
-use crate::pipeline::step::{Counts, Input, Step, StepConfig};
+use crate::pipeline::step::{Counts, Input, LESSONS_EACH, Step, StepConfig};
 use crate::pipeline::watch::Watch;
 
 /// Why an input did not count.
@@ -144,10 +144,31 @@ impl Ingest {
         self.flush(notice.at).await
     }
 
-    /// A bounded input is over; see [`Input::End`].
+    /// A bounded input is over; see [`Input::End`]. What it has seen of the past is left for the live
+    /// line, in as many commits as that takes: interrupted between two, it is over again.
     pub async fn end(&mut self, now: DateTime<Utc>) -> Result<(), IngestError> {
         self.stage(&Input::End(now));
-        self.flush(now).await
+        self.flush(now).await?;
+        for lessons in self.step.lessons(&*self.store, now)?.chunks(LESSONS_EACH) {
+            self.stage_commit(Commit {
+                windows: lessons.to_vec(),
+                ..Commit::default()
+            });
+            self.flush(now).await?;
+            let new = lessons.iter().filter(|lesson| lesson.value.is_some());
+            self.config.memory.lessons().extend(new.cloned());
+        }
+        Ok(())
+    }
+
+    /// Takes in what jobs have left; see [`Input::Learn`]. All of it before time passes: what is
+    /// measured against the past is told then.
+    pub async fn learn(&mut self, now: DateTime<Utc>) -> Result<(), IngestError> {
+        while !self.config.memory.lessons().is_empty() {
+            self.stage(&Input::Learn);
+            self.flush(now).await?;
+        }
+        Ok(())
     }
 
     /// What the detectors remember, and which bounds were hit.

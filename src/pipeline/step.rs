@@ -4,13 +4,15 @@
 //! It changes detector memory as it goes; that memory counts only once the commit is durable. On a
 //! failed commit the owner throws the step away and builds it anew from the store.
 
+mod lessons;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_detectors::updates::{Revision, close, close_due, last_word, revise};
-use exfilwatch_detectors::{Counters, Engine, RuleSet, StateChange};
+use exfilwatch_detectors::{Counters, Engine, RuleSet};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
@@ -24,6 +26,8 @@ use uuid::Uuid;
 
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
+
+pub use lessons::LESSONS_EACH;
 
 /// Entries of the finding table are kept at least as long as the seen index remembers records.
 const FINDINGS_KEPT: TimeDelta = TimeDelta::days(SEEN_DAYS.cast_signed());
@@ -71,6 +75,8 @@ pub enum Input<'a> {
     Notice(&'a Notice),
     /// A finding that no rule makes, about a stream itself; with `update_reason` its last word.
     Own(&'a StreamId, Box<Finding>),
+    /// A part of what jobs have left for the live line of the past they have seen.
+    Learn,
     /// What another job remembers, as if its events had been seen here; and when.
     Absorb(&'a [WindowChange], DateTime<Utc>),
     /// A bounded input is over: what was not yet worth an update is said now.
@@ -148,14 +154,17 @@ impl Step {
     pub fn restore(config: StepConfig, store: &dyn StateStore) -> Result<Self, StateError> {
         let tenant = config.memory.tenant().clone();
         let mut engine = Engine::new(config.rules.clone(), tenant.clone(), config.job.clone());
+        let left = store.windows(&JobId::lessons(), &tenant)?;
+        if config.job.is_live() {
+            *config.memory.lessons() = left;
+        } else {
+            lessons::recall(&mut engine, &left);
+        }
         for change in store.windows(&config.job, &tenant)? {
             let Some(value) = change.value else { continue };
             if let Err(error) = engine.restore(&change.detector, &change.key, &value) {
                 tracing::warn!(%error, %tenant, "detector memory was left out");
             }
-        }
-        if config.job.is_live() {
-            *config.memory.lessons() = store.windows(&JobId::lessons(), &tenant)?;
         }
         Ok(Self {
             tenant,
@@ -198,7 +207,6 @@ impl Step {
         match input {
             Input::Page(page, products) => self.page(page, products, &mut effects),
             Input::Tick(now, Some(low_water)) => {
-                self.learn(&mut effects.commit);
                 self.settle(*now, *low_water, &mut effects);
                 self.forget(*now, *low_water - LATENESS, &mut effects);
             }
@@ -208,8 +216,8 @@ impl Step {
                 let end = DateTime::<Utc>::MAX_UTC;
                 self.settle(*now, end, &mut effects);
                 self.last_words(*now, end, &mut effects);
-                self.teach(&mut effects.commit);
             }
+            Input::Learn => self.learn(&mut effects.commit),
             Input::Own(stream, finding) => self.own(stream, finding, &mut effects),
             Input::Notice(notice) => {
                 effects.commit.frames.push(notice.frame(&self.tenant));
@@ -461,39 +469,6 @@ impl Step {
         }
     }
 
-    /// Leaves what a job has seen of the past for the live line, which reads it at its next tick or
-    /// at its next start.
-    fn teach(&self, commit: &mut Commit) {
-        if self.job.is_live() {
-            return;
-        }
-        let past = self.engine.past();
-        let lesson = |(detector, fact): &(String, StateChange)| WindowChange {
-            job: JobId::lessons(),
-            tenant: self.tenant.clone(),
-            detector: detector.clone(),
-            key: fact.key.clone(),
-            value: fact.value.clone(),
-        };
-        let lessons: Vec<WindowChange> = past.iter().map(lesson).collect();
-        commit.windows.extend(lessons.iter().cloned());
-        self.memory.lessons().extend(lessons);
-    }
-
-    /// Takes in what jobs have left, and takes it out of the store.
-    fn learn(&mut self, commit: &mut Commit) {
-        if !self.job.is_live() {
-            return;
-        }
-        let lessons = std::mem::take(&mut *self.memory.lessons());
-        learn(&mut self.engine, &lessons);
-        let read = lessons.into_iter().map(|lesson| WindowChange {
-            value: None,
-            ..lesson
-        });
-        commit.windows.extend(read);
-    }
-
     fn forget(&mut self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
         self.last_words(now, watermark, out);
         self.engine.evict(watermark);
@@ -529,16 +504,6 @@ fn envelope(page: &Page, head: &RecordHead<'_>, record: &RawRecord) -> Envelope 
 }
 
 /// The stream of what is said before any page was read.
-/// What a lesson says of a rule that is gone, or in a form that is, is of no use any more.
-fn learn(engine: &mut Engine, lessons: &[WindowChange]) {
-    for lesson in lessons {
-        let Some(value) = &lesson.value else { continue };
-        if let Err(error) = engine.restore(&lesson.detector, &lesson.key, value) {
-            tracing::debug!(%error, "a lesson was left out");
-        }
-    }
-}
-
 fn state_stream(tenant: &TenantId) -> Option<StreamId> {
     StreamId::new(tenant.clone(), "exfilwatch", "state").ok()
 }

@@ -169,6 +169,11 @@ impl Engine {
         changes
     }
 
+    /// Whether a detector of this id is one of its.
+    pub fn runs(&self, detector: &str) -> bool {
+        self.places.contains_key(detector)
+    }
+
     /// Puts a stored value back. What belongs to a detector that is gone is counted, and taken
     /// away by the next [`Engine::drain_changes`].
     pub fn restore(&mut self, detector: &str, key: &[u8], value: &[u8]) -> Result<(), BadState> {

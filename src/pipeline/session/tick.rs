@@ -12,6 +12,7 @@ use crate::pipeline::heartbeat;
 impl Session<'_> {
     pub(super) async fn tick(&mut self) -> Result<(), End> {
         let now = self.shared.clock.now();
+        self.ingest.learn(now).await?;
         for item in self.work.expired(now) {
             let what = "the vendor kept it until now and no longer";
             self.give_up(&item, what, GapState::Lost, None)?;
