@@ -27,4 +27,4 @@ pub use credentials::Credentials;
 pub use fault::{Endpoint, Fault, FaultRule, FaultScript};
 pub use server::{Running, Simulator, SimulatorError, SimulatorOptions};
 pub use sheet::{DueFinding, Record, SeenFinding, Sheet, Verdict};
-pub use world::{AttackPlan, Delivery, TenantOptions, World, WorldOptions};
+pub use world::{AttackPlan, BaseRates, Delivery, TenantOptions, World, WorldOptions};

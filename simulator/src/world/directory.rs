@@ -26,6 +26,16 @@ pub(crate) fn entra(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
         return;
     }
     let failed = rng.random_bool(0.15);
+    login(book, at, rng, (person, failed));
+}
+
+/// A sign-in with a wrong password.
+pub(crate) fn failed_login(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
+    login(book, at, rng, (person, true));
+}
+
+fn login(book: &mut Book<'_>, at: i64, rng: &mut StdRng, (person, failed): (&Person, bool)) {
+    let tenant = book.tenant;
     let (operation, result, error) = if failed {
         ("UserLoginFailed", "Failed", "50126")
     } else {

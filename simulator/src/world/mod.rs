@@ -11,6 +11,7 @@ mod drive;
 mod exchange;
 mod options;
 mod people;
+mod rates;
 mod sharepoint;
 mod workspace;
 
@@ -25,6 +26,7 @@ pub(crate) use self::book::{milliseconds_with_zone, seconds_without_zone};
 pub(crate) use self::delivery::{Blob, RETENTION_GOOGLE_MS, RETENTION_OFFICE365_MS};
 pub use self::options::{AttackPlan, Delivery, TenantOptions, WorldOptions};
 pub use self::people::{FREE_MAIL, PARTNER_DOMAINS, Person, Tenant};
+pub use self::rates::BaseRates;
 use crate::sheet::Sheet;
 
 /// The five content types of the Management Activity API.
@@ -100,7 +102,11 @@ impl World {
         };
         let options = self.options.clone();
         let mut book = book::Book::new(&tenant);
-        ordinary_life(&mut book, &options, &mut part_rng(options.seed, number, 1));
+        let mut rng = part_rng(options.seed, number, 1);
+        ordinary_life(&mut book, &options, &mut rng);
+        if let Some(rates) = &options.base_rates {
+            rates::life(&mut book, &options, rates, &mut rng);
+        }
         let mut rng = part_rng(options.seed, number, 2);
         attacks::decoys(&mut book, attacks::middle(&options), &mut rng);
         if number == 0 {

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::rates::BaseRates;
+
 /// One customer of both clouds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantOptions {
@@ -127,6 +129,9 @@ pub struct WorldOptions {
     pub until: DateTime<Utc>,
     /// Ordinary records a day and tenant, over both clouds.
     pub records_per_day: u32,
+    /// How often, beside those, the acts happen that look like theft; none where absent. What is due
+    /// for them is not on the sheet: they measure how loud the rules are, not what they find.
+    pub base_rates: Option<BaseRates>,
     /// The tenants.
     pub tenants: Vec<TenantOptions>,
     /// Delivery habits.
@@ -143,6 +148,7 @@ impl WorldOptions {
             from,
             until,
             records_per_day: 2_000,
+            base_rates: None,
             tenants: vec![TenantOptions::new("contoso")],
             delivery: Delivery::default(),
             attacks: AttackPlan::Spread,

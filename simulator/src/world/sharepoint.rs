@@ -118,6 +118,33 @@ pub(crate) fn share(
     book.office365(CONTENT, at, rng, members)
 }
 
+/// A link to a document that anyone can use without signing in.
+pub(crate) fn anonymous_link(
+    book: &mut Book<'_>,
+    at: i64,
+    rng: &mut StdRng,
+    (actor, document): (&Person, &Document),
+) -> String {
+    let mut members = file_members(("AnonymousLinkCreated", 14), actor, document, rng);
+    members.push((
+        "EventData",
+        json!("<Type>View</Type><IsHiddenFromLinkSettings>False</IsHiddenFromLinkSettings>"),
+    ));
+    book.office365(CONTENT, at, rng, members)
+}
+
+/// A document fetched by the sync client of a machine.
+pub(crate) fn synced(
+    book: &mut Book<'_>,
+    at: i64,
+    rng: &mut StdRng,
+    (actor, document, machine): (&Person, &Document, &Value),
+) -> String {
+    let mut members = file_members(("FileSyncDownloadedFull", 6), actor, document, rng);
+    members.push(("MachineId", machine.clone()));
+    book.office365(CONTENT, at, rng, members)
+}
+
 /// One ordinary record.
 pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     let tenant = book.tenant;

@@ -97,6 +97,22 @@ fn login(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
     }
 }
 
+/// A sign-in with a wrong password.
+pub(crate) fn failed_login(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
+    let method = json!({ "name": "login_challenge_method", "multiValue": ["password"] });
+    let kind = text("login_type", "google_password");
+    let failure = text("login_failure_type", "login_failure_invalid_password");
+    let activity = Activity {
+        application: "login",
+        event_ms: at,
+        actor: Some(person),
+        with_ip: true,
+        qualifier: person.login_qualifier.clone(),
+        events: vec![event("login", "login_failure", vec![kind, method, failure])],
+    };
+    book.google(activity, rng);
+}
+
 fn token(book: &mut Book<'_>, at: i64, rng: &mut StdRng, person: &Person) {
     let bytes = rng.random_range(100..90_000).to_string();
     let name = one_of(&["activity", "activity", "authorize"], rng);

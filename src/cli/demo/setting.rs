@@ -67,6 +67,7 @@ impl Setting {
             from: self.start,
             until: self.start + SPAN,
             records_per_day: 4_000,
+            base_rates: None,
             tenants: vec![
                 TenantOptions::new("contoso"),
                 TenantOptions::new("fabrikam"),
