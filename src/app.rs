@@ -27,7 +27,7 @@ use crate::pipeline::job::{self, JobEnd, JobRequest, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
-use crate::pipeline::own_domains::TenantDomains;
+use crate::pipeline::own_domains::{Configured, TenantDomains};
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::{Pipeline, Route, Undelivered};
@@ -396,17 +396,24 @@ fn own_domains(
                 }
             }
         }
-        let listed = options.listed_domains().into_iter().map(str::to_owned);
-        let own = TenantDomains::restore(
-            tenant.clone(),
-            listed.collect(),
-            options.partners.clone(),
-            sources,
-            &*shared.store,
-        );
+        let configured = configured_domains(config, tenant);
+        let own = TenantDomains::restore(tenant.clone(), configured, sources, &*shared.store);
         all.insert(tenant.clone(), own.map_err(|error| state_failure(&error))?);
     }
     Ok(all)
+}
+
+/// What the configuration says of a tenant's domains, people and apps.
+pub fn configured_domains(config: &Config, tenant: &TenantId) -> Configured {
+    let Some(options) = config.tenants.get(tenant) else {
+        return Configured::default();
+    };
+    let listed = options.listed_domains().into_iter().map(str::to_owned);
+    Configured {
+        listed: listed.collect(),
+        partners: options.partners.clone(),
+        lists: config.lists.get(tenant).cloned().unwrap_or_default(),
+    }
 }
 
 /// The options of a connector, as its crate has them.

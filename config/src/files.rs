@@ -17,12 +17,17 @@ pub const INCLUDED_FILES_MAX: usize = 10_000;
 
 /// The text of a file, or why it cannot be used.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    read_text_up_to(path, FILE_BYTES_MAX)
+}
+
+/// The same of a file that may have another size.
+pub(crate) fn read_text_up_to(path: &Path, bytes_max: u64) -> Result<String, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut bytes = Vec::new();
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is larger than {FILE_BYTES_MAX} bytes"));
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("is larger than {bytes_max} bytes"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();

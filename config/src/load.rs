@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use exfilwatch_detectors::DetectorsOptions;
 use exfilwatch_emitters::options::EmitterOptions;
-use exfilwatch_model::TenantId;
+use exfilwatch_model::{Lists, TenantId};
 use serde::Serialize;
 
 use crate::checks;
 use crate::kinds::{CONNECTORS, ConnectorOptions, EMITTERS};
 use crate::layers::{self, Sources};
+use crate::lists;
 use crate::nearest::suggestion;
 use crate::options::{RunOptions, ServeOptions, StateOptions, Tenant};
 use crate::origin::{Origin, Problem};
@@ -29,6 +30,8 @@ pub struct Config {
     pub connectors: Vec<ConnectorConfig>,
     /// Emitters; no two have the same name.
     pub emitters: Vec<EmitterConfig>,
+    /// What the lists of each tenant say; of a tenant without lists, nothing.
+    pub lists: BTreeMap<TenantId, Arc<Lists>>,
     /// `[detectors]`
     pub detectors: DetectorsOptions,
     /// `[state]`
@@ -122,6 +125,11 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     };
     sorting.problems.append(&mut tables.problems);
     sorting.check(&tenants, &connectors, &emitters, tree);
+    let mut lists = BTreeMap::new();
+    for item in &tenants {
+        let read = lists::read(item, &mut sorting.problems, &mut sorting.warnings);
+        lists.insert(item.name.clone(), Arc::new(read));
+    }
     let bad = sorting.bad_files();
     let (connectors, tenants) = (bad.without(connectors), bad.without(tenants));
     let doubles = checks::one_of_a_kind(&connectors);
@@ -151,6 +159,13 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     shown.sort_by(|a, b| a.path.cmp(&b.path));
     sorting.warnings.sort();
     Ok(Config {
+        lists: tenants
+            .iter()
+            .filter_map(|item| {
+                let lists = lists.remove(&item.name)?;
+                Some((TenantId::new(&item.name).ok()?, lists))
+            })
+            .collect(),
         tenants: tenants
             .into_iter()
             .filter_map(|item| Some((TenantId::new(&item.name).ok()?, item.options)))

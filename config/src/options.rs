@@ -20,6 +20,40 @@ pub struct Tenant {
     pub internal_domains: InternalDomains,
     /// Domains of partners: outside, but marked as known.
     pub partners: Vec<String>,
+    /// What the organisation says of its people, apps and counterparts, in files.
+    pub lists: ListsOptions,
+}
+
+/// `[tenants.<alias>.lists]`: CSV files, each with a line of column names (docs/TUNING.md).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListsOptions {
+    /// People: address, aliases, vip, leaver date, manager, service account, groups.
+    pub people_file: Option<PathBuf>,
+    /// Apps: client id, name, whether it is approved.
+    pub apps_file: Option<PathBuf>,
+    /// Domains of partners, added to `partners`.
+    pub partners_file: Option<PathBuf>,
+    /// Domains at which anyone can have a mailbox, added to the built-in ones.
+    pub free_mail_file: Option<PathBuf>,
+    /// Domains known to imitate the organisation's.
+    pub lookalikes_file: Option<PathBuf>,
+    /// Days before the leaver date from which on somebody counts as a leaver.
+    #[schemars(range(min = 0, max = 365))]
+    pub leaver_days: u32,
+}
+
+impl Default for ListsOptions {
+    fn default() -> Self {
+        Self {
+            people_file: None,
+            apps_file: None,
+            partners_file: None,
+            free_mail_file: None,
+            lookalikes_file: None,
+            leaver_days: exfilwatch_model::lists::LEAVER_DAYS,
+        }
+    }
 }
 
 impl Tenant {

@@ -16,7 +16,19 @@ const SYNTAX_ERRORS_MAX: usize = 20;
 
 /// Keys whose values are paths in the file system. A relative one is meant relative to the folder
 /// of the file it stands in.
-const PATH_KEYS: &[&str] = &["file", "key_file", "ca_file", "folder", "path", "rules_dir"];
+const PATH_KEYS: &[&str] = &[
+    "file",
+    "key_file",
+    "ca_file",
+    "folder",
+    "path",
+    "rules_dir",
+    "people_file",
+    "apps_file",
+    "partners_file",
+    "free_mail_file",
+    "lookalikes_file",
+];
 
 /// A value and where it was set.
 #[derive(Debug, Clone)]

@@ -177,8 +177,10 @@ fn defaults_of_a_kind_lie_below_each_connector_and_its_own_way_of_signing_in_dis
     state.folder = "exfilwatch-state"  # default
     state.outbox_bytes_max = 10737418240  # default
     tenants.a.internal_domains = ["a.example"]  # tenants.d/a.toml:2
+    tenants.a.lists.leaver_days = 30  # default
     tenants.a.partners = []  # default
     tenants.b.internal_domains = ["b.example"]  # tenants.d/b.toml:2
+    tenants.b.lists.leaver_days = 30  # default
     tenants.b.partners = []  # default
     "#);
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Domains, Event, Finding, JobId, NameError, Product, TenantId, field};
+use exfilwatch_model::{
+    Domains, Event, Finding, JobId, Lists, NameError, Product, TenantId, field,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -71,7 +73,8 @@ fn findings(
 ) -> Result<Vec<Finding>, String> {
     let internal = case.internal_domains.clone();
     let internal = internal.unwrap_or_else(|| vec![INTERNAL_DOMAIN.to_owned()]);
-    let domains = Domains::new(&internal, &case.partners);
+    let lists = Lists::new(case.people.clone(), case.apps.clone());
+    let domains = Domains::new(&internal, &case.partners).with_lists(Arc::new(lists));
     let mut events = Vec::new();
     for (record, number) in records(case)?.iter().zip(1..) {
         let product = product_of(rule, record);

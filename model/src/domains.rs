@@ -5,9 +5,11 @@
 //! Guests are outside whatever their name says.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lists::Lists;
 use crate::lookalike;
 
 /// Domains at which anyone can open a mailbox, throwaway ones among them. Sorted.
@@ -207,13 +209,16 @@ pub struct Party {
     pub class: PartyClass,
     /// Outside, under a name that looks like one of the tenant's.
     pub is_lookalike: bool,
+    /// At a provider where anyone can have a mailbox, be it as a guest or not.
+    pub is_free_mail: bool,
 }
 
-/// The domains of a tenant.
+/// The domains of a tenant, and what it says of people, apps and others beside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domains {
     internal: Vec<String>,
     partners: Vec<String>,
+    lists: Arc<Lists>,
 }
 
 impl Domains {
@@ -223,7 +228,19 @@ impl Domains {
         Self {
             internal: clean(internal),
             partners: clean(partners),
+            lists: Arc::default(),
         }
+    }
+
+    /// The same, with the tenant's lists.
+    #[must_use]
+    pub fn with_lists(self, lists: Arc<Lists>) -> Self {
+        Self { lists, ..self }
+    }
+
+    /// What the tenant says of people, apps and others.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// Whether no internal domain is known.
@@ -268,32 +285,47 @@ impl Domains {
                 .map_or(PartyClass::Unknown, |domain| self.class_of(domain))
         };
         let registrable = domain.as_deref().map(registrable);
-        let is_lookalike = match class {
-            PartyClass::FreeMail => address
-                .split_once('@')
-                .is_some_and(|(local, _)| lookalike::local_resembles(local, &self.internal)),
-            PartyClass::ForeignTenant => registrable
+        let is_listed_lookalike = class.is_external()
+            && domain
                 .as_deref()
-                .is_some_and(|domain| lookalike::domain_resembles(domain, &self.internal)),
-            _ => false,
-        };
+                .is_some_and(|domain| is_below_any(domain, &self.lists.lookalikes));
+        let is_free_mail = domain
+            .as_deref()
+            .is_some_and(|domain| self.is_free_mail(domain));
+        let is_lookalike = is_listed_lookalike
+            || match class {
+                PartyClass::FreeMail => address
+                    .split_once('@')
+                    .is_some_and(|(local, _)| lookalike::local_resembles(local, &self.internal)),
+                PartyClass::ForeignTenant => registrable
+                    .as_deref()
+                    .is_some_and(|domain| lookalike::domain_resembles(domain, &self.internal)),
+                _ => false,
+            };
         Party {
             address,
             domain,
             registrable,
             class,
             is_lookalike,
+            is_free_mail,
         }
+    }
+
+    /// Whether anyone can have a mailbox at this domain, by the built-in list or the tenant's.
+    fn is_free_mail(&self, domain: &str) -> bool {
+        is_free_mail(domain) || self.lists.free_mail.contains(domain)
     }
 
     fn class_of(&self, domain: &str) -> PartyClass {
         if is_below_any(domain, &self.internal) {
             PartyClass::Internal
-        } else if is_below_any(domain, &self.partners) {
+        } else if is_below_any(domain, &self.partners) || is_below_any(domain, &self.lists.partners)
+        {
             PartyClass::Partner
         } else if domain.ends_with(".gserviceaccount.com") {
             PartyClass::ServiceAccount
-        } else if is_free_mail(domain) {
+        } else if self.is_free_mail(domain) {
             PartyClass::FreeMail
         } else {
             PartyClass::ForeignTenant
@@ -301,7 +333,8 @@ impl Domains {
     }
 }
 
-fn clean_domain(domain: &str) -> String {
+/// A domain in lower case, without a leading `@` or dot.
+pub fn clean_domain(domain: &str) -> String {
     domain
         .trim()
         .trim_start_matches(['@', '.'])
@@ -309,7 +342,8 @@ fn clean_domain(domain: &str) -> String {
         .to_lowercase()
 }
 
-fn is_below_any(domain: &str, domains: &[String]) -> bool {
+/// Whether a domain is one of these or below one.
+pub(crate) fn is_below_any(domain: &str, domains: &[String]) -> bool {
     domains.iter().any(|own| {
         domain == own
             || domain

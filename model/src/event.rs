@@ -30,20 +30,46 @@ pub mod field {
     pub const ACTOR_IS_INTERNAL: &str = "actor_is_internal";
     /// Registrable domain of the actor, where the actor has an address.
     pub const ACTOR_DOMAIN: &str = "actor_domain";
+    /// The people list calls the actor a VIP. Like all that follows from lists it is present where
+    /// it holds and absent otherwise.
+    pub const ACTOR_IS_VIP: &str = "actor_is_vip";
+    /// The event lies at most `leaver_days` before the actor's last day, or after it.
+    pub const ACTOR_IS_LEAVER: &str = "actor_is_leaver";
+    /// The event lies after the actor's last day (UTC).
+    pub const ACTOR_HAS_LEFT: &str = "actor_has_left";
+    /// The people list calls the actor a program's account.
+    pub const ACTOR_IS_SERVICE_ACCOUNT: &str = "actor_is_service_account";
+    /// Groups of the actor by the people list, lower case.
+    pub const ACTOR_GROUPS: &str = "actor_groups";
     /// Application that acted, by id.
     pub const APP_ID: &str = "app_id";
+    /// Whether the app list approves the application: false where it is not in the list, absent
+    /// where there is no list.
+    pub const APP_IS_APPROVED: &str = "app_is_approved";
     /// Address the action came from, without port or brackets.
     pub const SOURCE_IP: &str = "source_ip";
+    /// Number of the autonomous system of that address: from google's `networkInfo`, or a database.
+    pub const SOURCE_ASN: &str = "source_asn";
+    /// Country of that address, in two letters (`US`); from the same.
+    pub const SOURCE_REGION: &str = "source_region";
     /// `success`, `failure` or `partial`; absent where the vendor says nothing.
     pub const RESULT: &str = "result";
     /// Person, group or object acted upon: sharee, grantee, user.
     pub const TARGET: &str = "target";
     /// Who is given access is the actor.
     pub const TARGET_IS_ACTOR: &str = "target_is_actor";
+    /// The people list calls the target a VIP.
+    pub const TARGET_IS_VIP: &str = "target_is_vip";
+    /// What is given or forwarded goes to the manager of the mailbox's owner, or of the actor.
+    pub const TARGET_IS_MANAGER: &str = "target_is_manager";
     /// Mailbox acted upon, lower case.
     pub const MAILBOX: &str = "mailbox";
     /// The mailbox is not the actor's own.
     pub const MAILBOX_IS_OTHERS: &str = "mailbox_is_others";
+    /// The people list calls the owner of the mailbox a VIP.
+    pub const MAILBOX_IS_VIP: &str = "mailbox_is_vip";
+    /// The owner of the mailbox is a leaver, as of [`ACTOR_IS_LEAVER`].
+    pub const MAILBOX_IS_LEAVER: &str = "mailbox_is_leaver";
     /// Document or item acted upon: its id or URL.
     pub const OBJECT: &str = "object";
     /// Its title or file name.
@@ -64,6 +90,10 @@ pub mod field {
     pub const EXTERNAL_IS_FREE_MAIL: &str = "external_is_free_mail";
     /// What is outside looks like a domain of ours, or is a free mailbox that bears its name.
     pub const EXTERNAL_IS_LOOKALIKE: &str = "external_is_lookalike";
+    /// An allow-list of the tenant names whom or what the event is about.
+    pub const IS_ALLOWED: &str = "is_allowed";
+    /// Which: `domain`, `person`, `group`, `app`, `address`.
+    pub const ALLOWED_BY: &str = "allowed_by";
     /// One destination mail is forwarded to (address, lower case); one event per destination.
     pub const FORWARD_TO: &str = "forward_to";
     /// How: `smtp_address`, `recipient_object`, `inbox_rule`, `transport_rule`, `journal_rule`, …

@@ -211,7 +211,10 @@ fn readers(args: &ForwardArgs, config: &Config, shared: &Shared) -> Result<Reade
     for domain in &args.internal_domain {
         domains = domains.with_internal(domain).into_owned();
     }
-    Ok(app::readers_of(domains))
+    let lists = config.lists.get(&args.tenant).cloned();
+    Ok(app::readers_of(
+        domains.with_lists(lists.unwrap_or_default()),
+    ))
 }
 
 struct Line<'a> {

@@ -6,12 +6,12 @@
 //! it said last. The findings' ids do not depend on any of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_connectors::OwnDomains;
-use exfilwatch_model::{Domains, JobId, LiveDomains, StreamId, TenantId};
+use exfilwatch_model::{Domains, JobId, Lists, LiveDomains, StreamId, TenantId};
 use exfilwatch_state::{Commit, JobState, StateError, StateStore};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -39,11 +39,21 @@ type Told = BTreeMap<String, Vec<String>>;
 #[derive(Debug, Clone)]
 pub struct TenantDomains {
     tenant: TenantId,
-    listed: Vec<String>,
-    partners: Vec<String>,
+    configured: Arc<RwLock<Configured>>,
     sources: Vec<Arc<dyn OwnDomains>>,
     live: LiveDomains,
     asked: Arc<Notify>,
+}
+
+/// What the configuration says of a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// Its own domains, as far as they are listed.
+    pub listed: Vec<String>,
+    /// Domains of partners.
+    pub partners: Vec<String>,
+    /// What is said of people, apps and others.
+    pub lists: Arc<Lists>,
 }
 
 /// A vendor that did not say.
@@ -56,19 +66,17 @@ pub struct Unsaid {
 }
 
 impl TenantDomains {
-    /// With what is listed, and what the store remembers of `sources`.
+    /// With what is configured, and what the store remembers of `sources`.
     pub fn restore(
         tenant: TenantId,
-        listed: Vec<String>,
-        partners: Vec<String>,
+        configured: Configured,
         sources: Vec<Arc<dyn OwnDomains>>,
         store: &dyn StateStore,
     ) -> Result<Self, StateError> {
         let told = told(store, &tenant)?;
         let domains = Self {
             tenant,
-            listed,
-            partners,
+            configured: Arc::new(RwLock::new(configured)),
             sources,
             live: LiveDomains::default(),
             asked: Arc::default(),
@@ -101,6 +109,22 @@ impl TenantDomains {
             }
             asked.await;
         }
+    }
+
+    /// Puts another configuration in place of the one so far, for records that are read from now on.
+    pub fn reconfigure(
+        &self,
+        configured: Configured,
+        store: &dyn StateStore,
+    ) -> Result<(), StateError> {
+        let told = told(store, &self.tenant)?;
+        *self
+            .configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = configured;
+        self.live.set(self.put_together(&told));
+        self.asked.notify_waiters();
+        Ok(())
     }
 
     /// For the readers of records: always what is known at present.
@@ -160,11 +184,13 @@ impl TenantDomains {
     }
 
     fn put_together(&self, told: &Told) -> Domains {
-        let mut internal = self.listed.clone();
+        let configured = self.configured.read();
+        let configured = configured.unwrap_or_else(PoisonError::into_inner);
+        let mut internal = configured.listed.clone();
         for source in &self.sources {
             internal.extend(told.get(source.kind()).into_iter().flatten().cloned());
         }
-        Domains::new(&internal, &self.partners)
+        Domains::new(&internal, &configured.partners).with_lists(configured.lists.clone())
     }
 
     /// Writes what is new, with a notice.

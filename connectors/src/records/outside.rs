@@ -40,8 +40,7 @@ pub(crate) fn set_party(event: &mut Event, party: &Party) {
     }
     event.set(field::EXTERNAL_CLASS, party.class.as_str());
     event.set_some(field::EXTERNAL_DOMAIN, party.registrable.clone());
-    let free = party.domain.as_deref().is_some_and(domains::is_free_mail);
-    event.set(field::EXTERNAL_IS_FREE_MAIL, free);
+    event.set(field::EXTERNAL_IS_FREE_MAIL, party.is_free_mail);
     if party.is_lookalike {
         event.set(field::EXTERNAL_IS_LOOKALIKE, true);
     }
@@ -68,6 +67,7 @@ pub(crate) fn anyone() -> Party {
         registrable: None,
         class: PartyClass::Anyone,
         is_lookalike: false,
+        is_free_mail: false,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::Severity;
+use exfilwatch_model::{Person, Severity};
 use serde::{Deserialize, Serialize};
 use yaml_serde::Value;
 
@@ -214,6 +214,12 @@ pub struct Case {
     /// Domains of partners.
     #[serde(default)]
     pub partners: Vec<String>,
+    /// The tenant's people list.
+    #[serde(default)]
+    pub people: Vec<Person>,
+    /// The tenant's app list: by client id, whether it is approved.
+    #[serde(default)]
+    pub apps: BTreeMap<String, bool>,
     /// Records as the vendor writes them.
     #[serde(default)]
     pub records: Vec<serde_json::Value>,

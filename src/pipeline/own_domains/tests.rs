@@ -96,8 +96,10 @@ fn house(folder: &std::path::Path) -> House {
 fn domains(house: &House, listed: &[&str], sources: Vec<Arc<dyn OwnDomains>>) -> TenantDomains {
     TenantDomains::restore(
         TenantId::new("contoso").unwrap(),
-        listed.iter().map(|name| (*name).to_owned()).collect(),
-        vec![],
+        Configured {
+            listed: listed.iter().map(|name| (*name).to_owned()).collect(),
+            ..Configured::default()
+        },
         sources,
         &*house.pipeline.shared().store,
     )

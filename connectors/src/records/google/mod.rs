@@ -126,7 +126,9 @@ impl RecordReader for GoogleRecords {
                 domains_are_known: !known.is_empty(),
                 application: String::new(),
             };
-            return Ok(vec![alerts::event(record, (id, time), &body, &reading)]);
+            let mut event = alerts::event(record, (id, time), &body, &reading);
+            domains.lists().describe(&mut event);
+            return Ok(vec![event]);
         }
         let mut base = Event::new(
             Product::GoogleWorkspace,
@@ -173,6 +175,7 @@ impl RecordReader for GoogleRecords {
         events.truncate(EVENTS_MAX);
         for (part, event) in (0..).zip(&mut events) {
             event.part = part_number(event, part);
+            domains.lists().describe(event);
         }
         Ok(events)
     }
@@ -223,6 +226,7 @@ fn fill(
     event.set(field::PRODUCT, Product::GoogleWorkspace.as_str());
     event.set(field::SERVICE, reading.application.as_str());
     event.set_some(field::SOURCE_IP, member_text(body, "ipAddress"));
+    set_network(event, body);
     if let Some(actor) = actor {
         set_actor(event, &reading.domains.party(actor));
         event.set(field::ACTOR_IS_SYSTEM, false);
@@ -238,6 +242,27 @@ fn fill(
         .text("actor.applicationInfo.oauthClientId")
         .map(Cow::into_owned);
     event.set_some(field::APP_ID, app);
+}
+
+/// What the vendor says of the address (`networkInfo`, vendor's "Activities: list", seen 2026): the
+/// numbers of its autonomous systems, and its country.
+fn set_network(event: &mut Event, body: &Map<String, Value>) {
+    let Some(info) = body.get("networkInfo").and_then(Value::as_object) else {
+        return;
+    };
+    let numbers = match info.get("ipAsn") {
+        Some(Value::Array(numbers)) => numbers.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    for number in numbers {
+        let text = || number.as_str()?.parse().ok();
+        if let Some(number) = number.as_i64().or_else(text) {
+            event.add(field::SOURCE_ASN, number);
+        }
+    }
+    let region = member_text(info, "regionCode").filter(|text| !text.is_empty());
+    event.set_some(field::SOURCE_REGION, region);
 }
 
 fn application(body: &Map<String, Value>) -> String {

@@ -488,3 +488,18 @@ fn an_alert_has_head_and_event_and_another_etag_makes_another_version() {
         assert_eq!(event.text(name).as_deref(), Some(value), "{name}");
     }
 }
+
+#[test]
+fn what_the_vendor_says_of_the_network_is_said_by_our_fields() {
+    let mut record = activity("login", &json!([{"name": "login_success"}]));
+    record["networkInfo"] =
+        json!({"ipAsn": [15169, "396982"], "regionCode": "US", "subdivisionCode": "US-CA"});
+    let event = read(&record).remove(0);
+    let numbers = Field::List(vec![15169.into(), 396_982.into()]);
+    assert_eq!(event.get(field::SOURCE_ASN), Some(&numbers));
+    assert_eq!(event.text(field::SOURCE_REGION).as_deref(), Some("US"));
+    record["networkInfo"] = json!({"ipAsn": [], "regionCode": ""});
+    let event = read(&record).remove(0);
+    assert!(event.get(field::SOURCE_ASN).is_none());
+    assert!(event.get(field::SOURCE_REGION).is_none());
+}

@@ -144,6 +144,7 @@ impl RecordReader for Microsoft365Records {
         events.truncate(EVENTS_MAX);
         for (part, event) in (0..).zip(&mut events) {
             event.part = part;
+            domains.lists().describe(event);
         }
         Ok(events)
     }
