@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exfilwatch_connectors::options::{GoogleWorkspaceOptions, Office365Options};
 use exfilwatch_emitters::options::{
-    EmitterOptions, NdjsonOptions, SplunkHecOptions, StdoutOptions, SyslogOptions,
+    ArchiveOptions, EmitterOptions, NdjsonOptions, SplunkHecOptions, StdoutOptions, SyslogOptions,
 };
 use exfilwatch_model::TenantId;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -132,6 +132,14 @@ pub(crate) const EMITTERS: &[Kind<EmitterOptions>] = &[
         schema: StdoutOptions::json_schema,
         read: |shape, reading| read_as(shape, reading, EmitterOptions::Stdout),
         faults_of_defaults: faults_of_part::<StdoutOptions>,
+    },
+    Kind {
+        name: "archive",
+        one_of: &[],
+        shape: Shape::of::<ArchiveOptions>,
+        schema: ArchiveOptions::json_schema,
+        read: |shape, reading| read_as(shape, reading, EmitterOptions::Archive),
+        faults_of_defaults: faults_of_part::<ArchiveOptions>,
     },
 ];
 

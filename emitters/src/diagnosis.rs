@@ -12,7 +12,7 @@ impl EmitterOptions {
         match self {
             Self::SplunkHec(options) => hec(options),
             Self::Syslog(options) => syslog(options),
-            Self::Ndjson(_) | Self::Stdout(_) => None,
+            Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => None,
         }
     }
 
@@ -20,7 +20,7 @@ impl EmitterOptions {
     pub fn secrets(&self) -> Vec<(&'static str, SecretSource)> {
         match self {
             Self::SplunkHec(options) => vec![("token", options.token.clone())],
-            Self::Syslog(_) | Self::Ndjson(_) | Self::Stdout(_) => Vec::new(),
+            Self::Syslog(_) | Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => Vec::new(),
         }
     }
 }

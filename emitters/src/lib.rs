@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod address_guard;
+pub mod archive;
 mod contract;
 mod diagnosis;
 mod environment;
@@ -22,8 +23,8 @@ pub use environment::{Environment, SecretError};
 pub use error::BuildError;
 pub use ndjson::{Ndjson, Stdout};
 pub use options::{
-    Ack, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape, SplunkHecOptions,
-    StdoutOptions, SyslogOptions, SyslogTransport,
+    Ack, ArchiveOptions, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape,
+    SplunkHecOptions, StdoutOptions, SyslogOptions, SyslogTransport,
 };
 pub use splunk_hec::SplunkHec;
 pub use syslog::Syslog;

@@ -23,6 +23,8 @@ pub enum EmitterOptions {
     Ndjson(NdjsonOptions),
     /// `[emitters.stdout.NAME]`
     Stdout(StdoutOptions),
+    /// `[emitters.archive.NAME]`
+    Archive(ArchiveOptions),
 }
 
 impl EmitterOptions {
@@ -33,6 +35,7 @@ impl EmitterOptions {
             Self::Syslog(_) => "syslog",
             Self::Ndjson(_) => "ndjson",
             Self::Stdout(_) => "stdout",
+            Self::Archive(_) => "archive",
         }
     }
 
@@ -43,6 +46,7 @@ impl EmitterOptions {
             Self::Syslog(options) => &options.send,
             Self::Ndjson(options) => &options.send,
             Self::Stdout(options) => &options.send,
+            Self::Archive(_) => &[Kind::Events],
         }
     }
 }
@@ -248,6 +252,30 @@ pub struct StdoutOptions {
     /// What to send: `findings`, `signals`, `internal`, `events`.
     #[serde(default = "findings")]
     pub send: Vec<Kind>,
+}
+
+/// Raw records in compressed files by hour, tenant and stream, which `events` searches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveOptions {
+    /// The folder, made where it does not exist; nothing else should lie in it.
+    pub folder: PathBuf,
+    /// Days that are kept, by event time.
+    #[serde(default = "archive_days_max")]
+    #[schemars(range(min = 1, max = 3_650))]
+    pub days_max: u32,
+    /// Bytes that are kept; the oldest hours go first, of whichever tenant.
+    #[serde(default = "archive_bytes_max")]
+    #[schemars(range(min = 1_048_576))]
+    pub bytes_max: u64,
+}
+
+fn archive_days_max() -> u32 {
+    90
+}
+
+fn archive_bytes_max() -> u64 {
+    50 << 30
 }
 
 fn findings() -> Vec<Kind> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use exfilwatch_model::Clock;
 use serde::{Deserialize, Deserializer};
 
+use crate::archive::Archive;
 use crate::contract::Emitter;
 use crate::environment::Environment;
 use crate::error::BuildError;
@@ -14,7 +15,7 @@ use crate::splunk_hec::SplunkHec;
 use crate::syslog::Syslog;
 
 /// The kinds, as they stand in `[emitters.KIND.NAME]`.
-pub const KINDS: [&str; 4] = ["splunk_hec", "syslog", "ndjson", "stdout"];
+pub const KINDS: [&str; 5] = ["splunk_hec", "syslog", "ndjson", "stdout", "archive"];
 
 /// Why options of a kind could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,7 @@ where
         "syslog" => Deserialize::deserialize(table).map(EmitterOptions::Syslog),
         "ndjson" => Deserialize::deserialize(table).map(EmitterOptions::Ndjson),
         "stdout" => Deserialize::deserialize(table).map(EmitterOptions::Stdout),
+        "archive" => Deserialize::deserialize(table).map(EmitterOptions::Archive),
         _ => {
             return Err(ReadError::Kind(BuildError::UnknownKind {
                 kind: kind.to_owned(),
@@ -64,6 +66,7 @@ pub fn build(
         }
         EmitterOptions::Syslog(options) => Arc::new(Syslog::new(name, options)?),
         EmitterOptions::Ndjson(options) => Arc::new(Ndjson::new(name, options)?),
+        EmitterOptions::Archive(options) => Arc::new(Archive::new(name, options, clock)?),
         EmitterOptions::Stdout(_) => Arc::new(Stdout::new(name, std::io::stdout())),
     })
 }
@@ -78,7 +81,7 @@ mod tests {
         let error = read("splunk", serde_json::json!({})).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "emitter kind \"splunk\" is not known: use splunk_hec, syslog, ndjson, stdout"
+            "emitter kind \"splunk\" is not known: use splunk_hec, syslog, ndjson, stdout, archive"
         );
     }
 
@@ -94,6 +97,7 @@ mod tests {
                 }),
                 "syslog" => serde_json::json!({ "address": "[::1]:514", "transport": "udp" }),
                 "ndjson" => serde_json::json!({ "path": folder.path().join("x.ndjson") }),
+                "archive" => serde_json::json!({ "folder": folder.path().join("archive") }),
                 _ => serde_json::json!({}),
             };
             let options = read(kind, table).unwrap();
@@ -126,6 +130,11 @@ mod tests {
                 "ndjson",
                 serde_json::json!({ "path": "no/such/folder/x.ndjson" }),
                 "ndjson.main: path: no/such/folder is no folder",
+            ),
+            (
+                "archive",
+                serde_json::json!({ "folder": "no/such/archive" }),
+                "archive.main: folder: no/such is no folder",
             ),
         ] {
             let options = read(kind, table).unwrap();

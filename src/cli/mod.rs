@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod domains;
 pub mod environment;
+mod events;
 pub mod failure;
 mod forward;
 mod gaps;
@@ -115,6 +116,8 @@ enum Command {
     Status,
     /// What is missing: intervals of a stream that are not, or no longer, to be had.
     Gaps(gaps::GapsArgs),
+    /// What somebody did around a time: searches the archive.
+    Events(events::EventsArgs),
     /// The state folder: look into it, export, import, verify.
     #[command(subcommand)]
     State(state::StateCommand),
@@ -151,6 +154,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Config(command) => config::run(command, &common),
         Command::Status => asynchronous(status::status(common)),
         Command::Gaps(args) => asynchronous(gaps::run(args, common)),
+        Command::Events(args) => events::run(&args, &common),
         Command::State(command) => state::run(command, &common),
     }
 }

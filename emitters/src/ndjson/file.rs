@@ -219,7 +219,8 @@ fn end_of_whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-fn failed(path: &Path, error: &io::Error) -> EmitError {
+/// A disk's error by what the lane must do.
+pub(crate) fn failed(path: &Path, error: &io::Error) -> EmitError {
     let what = format!("writing {}: {error}", path.display());
     let hold = |help: &str| EmitError::Hold {
         what: what.clone(),

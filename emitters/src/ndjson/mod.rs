@@ -15,6 +15,8 @@ use crate::contract::{Delivered, Refusal};
 use crate::formats::ocsf::Document;
 use crate::formats::text::one_line;
 
+pub(crate) use file::failed;
+
 pub use file::Ndjson;
 pub use stdout::Stdout;
 
@@ -22,7 +24,7 @@ pub use stdout::Stdout;
 const BATCH_MAX: (usize, usize) = (10_000, 4 << 20);
 
 /// The line of an item, without its line break. A record's is the record itself, not a copy.
-fn line(envelope: &Envelope) -> Result<Bytes, serde_json::Error> {
+pub(crate) fn line(envelope: &Envelope) -> Result<Bytes, serde_json::Error> {
     match envelope.kind {
         Kind::Findings | Kind::Signals => {
             let finding: Finding = serde_json::from_slice(&envelope.payload)?;
@@ -36,7 +38,7 @@ fn line(envelope: &Envelope) -> Result<Bytes, serde_json::Error> {
 }
 
 /// Notes an item that is no JSON.
-fn refuse(index: usize, error: &serde_json::Error, delivered: &mut Delivered) {
+pub(crate) fn refuse(index: usize, error: &serde_json::Error, delivered: &mut Delivered) {
     delivered.refused.push(Refusal {
         index,
         reason: format!("not the JSON it should be: {error}"),

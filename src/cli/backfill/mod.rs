@@ -26,7 +26,7 @@ use crate::pipeline::worker::Shared;
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{Caller, Request};
 use bar::Bar;
-pub(crate) use range::time as parse_time;
+pub(crate) use range::{age as parse_age, time as parse_time};
 
 /// How long lanes may stand still at the end before what is left stays in the outbox.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -57,7 +57,7 @@ pub(crate) fn time(flag: &str, text: &str, now: DateTime<Utc>) -> Result<DateTim
 }
 
 /// `30m`, `36h`, `7d`.
-fn age(text: &str) -> Option<TimeDelta> {
+pub(crate) fn age(text: &str) -> Option<TimeDelta> {
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1))?;
     let number: i64 = number.parse().ok().filter(|number| *number >= 0)?;
     match unit {

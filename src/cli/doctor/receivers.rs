@@ -69,7 +69,10 @@ async fn itself(
     match build(name, &emitter.options, &environment, clock.clone()) {
         Ok(built) => built.diagnose().await,
         Err(error) => {
-            let is_file = matches!(emitter.options, EmitterOptions::Ndjson(_));
+            let is_file = matches!(
+                emitter.options,
+                EmitterOptions::Ndjson(_) | EmitterOptions::Archive(_)
+            );
             let cause = if is_file {
                 Cause::FileNotWritable
             } else {
