@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::entry::{Entry, EntryId, SEPARATOR, View};
 use super::quotes::Quotes;
-use crate::rules::{Piece, Rule, Tier};
+use crate::rules::{Counted, Kind, Piece, Rule, Tier};
 
 /// Values of a field that a message shows.
 const SHOWN_VALUES_MAX: usize = 3;
@@ -78,7 +78,7 @@ impl Material<'_> {
         let first_view = views.first()?;
         Some(Finding {
             uid,
-            incident_uid: self.incident(first_view).unwrap_or(uid),
+            incident_uid: self.incident(self.act(&views)?),
             tenant: self.scope.tenant.clone(),
             rule: rule.facts.clone(),
             stream: stream(
@@ -128,18 +128,31 @@ impl Material<'_> {
         normal_entity(entity.unwrap_or(first.record_id))
     }
 
-    /// Of the act that the rule's `incident` names; of a rule on records, the first record.
-    fn incident(&self, first: &View<'_>) -> Option<Uuid> {
+    /// The record that stands for the act: of a chain the one that completed it, since what went before may
+    /// have been nothing to speak of; else the first.
+    fn act<'v>(&self, views: &'v [View<'v>]) -> Option<&'v View<'v>> {
+        let is_chain = matches!(
+            self.rule.kind,
+            Kind::Window {
+                counted: Counted::Bases | Counted::Chain,
+                ..
+            }
+        );
+        views.get(if is_chain { self.trip } else { 0 })
+    }
+
+    /// Of the act that the rule's `incident` names, or of its record: what began with one record is
+    /// one incident, however many rules come to tell of it.
+    fn incident(&self, first: &View<'_>) -> Uuid {
         let layout = &self.rule.layout;
         let named = self
             .rule
             .incident
             .iter()
             .find_map(|name| first.field(layout.place(name)?));
-        let is_window = self.tier.is_some();
-        let act = named.or((!is_window).then_some(first.record_id))?;
+        let act = named.unwrap_or(first.record_id);
         let name = ["v1", self.scope.tenant.as_str(), "incident", act].join("\0");
-        Some(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
+        Uuid::new_v5(&NAMESPACE, name.as_bytes())
     }
 
     fn message(&self, digest: &Digest<'_>) -> String {

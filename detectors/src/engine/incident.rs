@@ -48,6 +48,9 @@ struct Fact {
     first_ms: i64,
     last_ms: i64,
     risk: u8,
+    /// Events of the finding.
+    #[serde(default)]
+    count: u64,
 }
 
 impl Fact {
@@ -64,6 +67,7 @@ impl Fact {
             first_ms: finding.first_time.timestamp_millis(),
             last_ms: finding.last_time.timestamp_millis(),
             risk: finding.risk_score,
+            count: finding.count,
         }
     }
 
@@ -253,7 +257,8 @@ impl Incidents {
             entity_type: rule.entity_type.clone(),
             entity: person.to_owned(),
             message: message(person, &names, tier),
-            count: facts.len() as u64,
+            // Grows with every record of every finding, so that the last word has all that came.
+            count: facts.iter().map(|fact| fact.count).sum(),
             event_ids,
             first_time: time(first_ms.unwrap_or(trip_ms)),
             last_time: time(last_ms.unwrap_or(trip_ms)),
