@@ -14,9 +14,8 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
-use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, StreamId, TenantId};
-use exfilwatch_state::{Commit, JobState, Opened, Options, State, StateError};
-use serde_json::json;
+use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, Product, StreamId, TenantId};
+use exfilwatch_state::{Commit, JobState, Options, State, StateError};
 use tokio::sync::mpsc;
 
 use crate::cli::failure::{Code, Failure};
@@ -26,7 +25,7 @@ use crate::pipeline::job::plan::{self, Basis, Plan};
 use crate::pipeline::job::{self, JobEnd, JobRequest, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
-use crate::pipeline::notice::Notice;
+use crate::pipeline::opening;
 use crate::pipeline::own_domains::{Configured, TenantDomains};
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
@@ -132,48 +131,28 @@ pub fn open_state(config: &Config, now: DateTime<Utc>) -> Result<State, Failure>
     if let Some(damage) = &opened.outbox_damage {
         tracing::error!(reason = %damage.reason, "items of the outbox are lost");
     }
-    let notices = opening_notices(&opened, config, now);
-    if !notices.is_empty() {
+    let product = |tenant: &TenantId| {
+        let mut connectors = config.connectors.iter();
+        let one = connectors.find(|connector| connector.tenant == *tenant);
+        one.map_or(Product::M365, |connector| match connector.options {
+            ConnectorOptions::Office365(_) => Product::M365,
+            ConnectorOptions::GoogleWorkspace(_) => Product::GoogleWorkspace,
+        })
+    };
+    let tenants: Vec<_> = config
+        .tenants
+        .keys()
+        .map(|tenant| (tenant.clone(), product(tenant)))
+        .collect();
+    let raises = config.detectors.runs(alarm::DETECTION);
+    let told = opening::announcements(&opened, &tenants, raises, now);
+    if !told.is_empty() {
         opened
             .state
-            .commit_group(notices)
+            .commit_group(told)
             .map_err(|error| state_failure(&error))?;
     }
     Ok(opened.state)
-}
-
-/// What opening found, as items for the receivers: each tenant is told.
-fn opening_notices(opened: &Opened, config: &Config, now: DateTime<Utc>) -> Vec<Commit> {
-    let rebuilt = opened.rebuilt.as_ref().map(|report| {
-        json!({ "reason": report.reason, "restarts": report.restarts.len(), "help": "duplicates may follow, losses not" })
-    });
-    let damage = opened.outbox_damage.as_ref().map(|damage| {
-        json!({ "reason": damage.reason, "help": "compare what the receivers hold with `exfilwatch backfill`" })
-    });
-    let facts = [("collector.rebuilt", rebuilt), ("collector.loss", damage)];
-    let mut commits = Vec::new();
-    for (name, facts) in facts
-        .into_iter()
-        .filter_map(|(name, facts)| Some((name, facts?)))
-    {
-        for tenant in config.tenants.keys() {
-            let Ok(stream) = StreamId::new(tenant.clone(), "exfilwatch", "state") else {
-                continue;
-            };
-            let notice = Notice {
-                stream,
-                name,
-                at: now,
-                facts: facts.clone(),
-                gap: None,
-            };
-            commits.push(Commit {
-                frames: vec![notice.frame(tenant)],
-                ..Commit::default()
-            });
-        }
-    }
-    commits
 }
 
 /// A state error as a failed command.

@@ -95,7 +95,8 @@ pub struct NoArchive(
 /// # Errors, besides what [`FetchError`] says of each
 ///
 /// - `Truncated`, from `fetch`, before or after pages: the answer is not whole. Drop the item, put
-///   the two [`ArchiveLimits::halves`] in its place; where there are none, the slice is a gap.
+///   the two [`ArchiveLimits::halves`] in its place; where there are none, its [`Archive::parts`]; where
+///   there are none of those, or one of them is cut, it is a gap.
 /// - `Gone`, from `fetch`: the search is no more (failed, cancelled, took more than a day, deleted
 ///   by the vendor), the records may well be there. Submit it again, a few times; then it is a gap.
 /// - `Gone`, from `search`: the span is older than [`ArchiveLimits::reach`]: a lost gap.
@@ -115,7 +116,21 @@ pub trait Archive: Send + Sync + Debug {
     async fn check(&self, stream: &StreamId) -> Result<(), FetchError>;
 
     /// Submits a search over a span of event time.
-    async fn search(&self, stream: &StreamId, window: Window) -> Result<WorkItem, FetchError>;
+    async fn search(&self, stream: &StreamId, window: Window) -> Result<WorkItem, FetchError> {
+        self.search_part(stream, window, None).await
+    }
+
+    /// Names of parts that are together all records of a stream, so that a span that is cut and not
+    /// to be halved any more can be searched part by part. Empty where there are none.
+    fn parts(&self, stream: &StreamId) -> Vec<String>;
+
+    /// Submits a search over a span of event time, for one of [`Archive::parts`] where it is given.
+    async fn search_part(
+        &self,
+        stream: &StreamId,
+        window: Window,
+        part: Option<&str>,
+    ) -> Result<WorkItem, FetchError>;
 
     /// Waits until the search has ended, and reads it. May wait for hours before it returns; may be
     /// dropped while it does, and called again for the same item, also after a restart.

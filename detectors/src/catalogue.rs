@@ -24,8 +24,8 @@ pub struct Summary {
     pub pack: Pack,
     /// `yes`, `no` or `depends`: finding or signal.
     pub alert: &'static str,
-    /// `m365` or `google_workspace`.
-    pub product: Product,
+    /// `m365` or `google_workspace`; `None` where it is about any log.
+    pub product: Option<Product>,
     /// Service of the log source.
     pub service: Option<String>,
     /// Operations it looks at, names or patterns; empty for all.
@@ -73,7 +73,7 @@ fn summary(rule: &Rule) -> Summary {
             Alert::Fixed(false) => "no",
             Alert::When(_) => "depends",
         },
-        product: facts.product,
+        product: Some(facts.product),
         service: rule.service.clone(),
         operations: operations(rule),
         status: rule.status.clone(),

@@ -2,6 +2,7 @@
 
 mod auth;
 mod backfill;
+mod bar;
 mod clock;
 mod config;
 mod demo;

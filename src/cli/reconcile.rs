@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, Kind, TenantId};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app;
 use crate::cli::backfill::parse_time;
+use crate::cli::bar::Bar;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Table, print_items};
 use crate::cli::status::asked;
 use crate::cli::{Common, domains, signals};
 use crate::pipeline::ledger::Account;
-use crate::pipeline::reconcile::ReconcileRequest;
+use crate::pipeline::reconcile::{ReconcileRequest, Told, reconcile};
 use crate::pipeline::worker::run_tenant;
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{Caller, Request};
@@ -59,10 +61,12 @@ pub(crate) async fn run(args: ReconcileArgs, common: Common) -> Outcome {
         tenant: args.tenant,
         since,
     };
-    let accounts = match of_running(&config.state.folder, &request).await? {
+    let mut bar = Bar::new("reconcile");
+    let accounts = match of_running(&config.state.folder, &request, &mut bar).await? {
         Some(accounts) => accounts,
-        None => by_ourselves(&config, clock, request).await?,
+        None => by_ourselves(&config, clock, request, &mut bar).await?,
     };
+    bar.end();
     print_items(common.output, &accounts, &table(&accounts))?;
     outcome(&accounts)
 }
@@ -78,6 +82,7 @@ fn table(accounts: &[Account]) -> Table {
         "NEW",
         "STILL MISSING",
         "LOST",
+        "LATE",
         "NOTE",
     ]);
     for account in accounts {
@@ -91,6 +96,7 @@ fn table(accounts: &[Account]) -> Table {
             account.records_new.to_string(),
             account.missing.to_string(),
             account.lost.to_string(),
+            account.records_late.to_string(),
             account.error.clone().unwrap_or_default(),
         ]);
     }
@@ -121,25 +127,41 @@ fn outcome(accounts: &[Account]) -> Outcome {
 async fn of_running(
     folder: &Path,
     request: &ReconcileRequest,
+    bar: &mut Bar,
 ) -> Result<Option<Vec<Account>>, Failure> {
     let request = Request::Reconcile(request.clone());
     let Some(mut caller) = asked(Caller::ask(folder, &request).await)? else {
         return Ok(None);
     };
-    match asked(caller.next().await)? {
-        Some(accounts) => Ok(Some(accounts)),
-        None => Err(
-            Failure::new(Code::State, "the running process ended meanwhile")
-                .help("run the command again"),
-        ),
+    while let Some(told) = asked(caller.next::<Told>().await)? {
+        if let Some(accounts) = show(told, bar)? {
+            return Ok(Some(accounts));
+        }
+    }
+    Err(
+        Failure::new(Code::State, "the running process ended meanwhile")
+            .help("run the command again: it goes on where it was"),
+    )
+}
+
+/// Shows how far it is; the accounts once it is over.
+fn show(told: Told, bar: &mut Bar) -> Result<Option<Vec<Account>>, Failure> {
+    match told {
+        Told::Progress(progress) => {
+            bar.show(&progress);
+            Ok(None)
+        }
+        Told::Accounts(accounts) => Ok(Some(accounts)),
+        Told::Failed(why) => Err(Failure::new(Code::State, why)),
     }
 }
 
-/// Polls all tenants until each stream has its account.
+/// Reconciles all streams while their tenants poll, which takes over what cannot be fetched.
 async fn by_ourselves(
     config: &Config,
     clock: Arc<dyn Clock>,
     request: ReconcileRequest,
+    bar: &mut Bar,
 ) -> Result<Vec<Account>, Failure> {
     let interrupt = CancellationToken::new();
     signals::cancel_on_signal(interrupt.clone());
@@ -174,9 +196,19 @@ async fn by_ourselves(
             tasks.spawn(run_tenant(worker.clone(), shared.clone()));
         }
     }
-    let streams = tenants.streams();
-    let reconciling = shared.reconciler.reconcile(request, &streams);
-    let accounts = sources.run_until_cancelled(reconciling).await;
+    let (told, mut telling) = mpsc::channel(16);
+    let reconciling = async {
+        reconcile(&request, &tenants.workers, &shared, &told).await;
+        drop(told);
+    };
+    let watching = async {
+        let mut accounts = None;
+        while let Some(told) = telling.recv().await {
+            accounts = show(told, bar).transpose().or(accounts);
+        }
+        accounts.transpose()
+    };
+    let ((), accounts) = tokio::join!(reconciling, watching);
     sources.cancel();
     tasks.close();
     tasks.wait().await;
@@ -184,5 +216,5 @@ async fn by_ourselves(
     let finished = pipeline.finish(PATIENCE, interrupt.clone()).await;
     signals::interrupted(&interrupt)?;
     finished.map_err(|lanes| app::undelivered(&lanes, &config.state.folder))?;
-    accounts.ok_or_else(|| Failure::new(Code::Interrupted, "interrupted"))
+    accounts?.ok_or_else(|| Failure::new(Code::Interrupted, "interrupted"))
 }

@@ -15,6 +15,7 @@ use crate::app;
 use crate::cli::Common;
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
+use crate::pipeline::alarm;
 
 /// What to do with the rules.
 #[derive(Debug, Subcommand)]
@@ -68,14 +69,22 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Outcome {
         RulesCommand::List {
             markdown: true,
             rules,
-        } => print(&page(&catalogue::summaries(&*rules.load()?))),
+        } => print(&page(&all(&*rules.load()?))),
         RulesCommand::List {
             markdown: false,
             rules,
-        } => list(&catalogue::summaries(&*rules.load()?), common.output),
+        } => list(&all(&*rules.load()?), common.output),
         RulesCommand::Show { name, rules } => show(&name, &*rules.load()?, common.output),
         RulesCommand::Test { name, rules } => test(&name, &rules.load()?, common.output),
     }
+}
+
+/// Every detection by name, that of the pipeline's own with them.
+fn all(rules: &RuleSet) -> Vec<Summary> {
+    let mut all = catalogue::summaries(rules);
+    all.push(alarm::summary());
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 fn list(rules: &[Summary], output: Output) -> Outcome {
@@ -94,8 +103,7 @@ fn list(rules: &[Summary], output: Output) -> Outcome {
 }
 
 fn show(name: &str, rules: &RuleSet, output: Output) -> Outcome {
-    let all = catalogue::summaries(rules);
-    let found: Vec<Summary> = all
+    let found: Vec<Summary> = all(rules)
         .into_iter()
         .filter(|rule| rule.name == name || rule.id.to_string() == name)
         .collect();
@@ -158,7 +166,14 @@ fn section(rule: &Summary, heading: &str) -> String {
         ("alert", rule.alert.to_owned()),
         (
             "source",
-            format!("{} {}", rule.product, rule.service.as_deref().unwrap_or("")),
+            [
+                rule.product.map(|product| product.to_string()),
+                rule.service.clone(),
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" "),
         ),
         ("operations", operations),
         ("one finding is", rule.identity.clone()),
@@ -244,4 +259,27 @@ pub(crate) fn read(
     reader
         .normalise(&record, DateTime::UNIX_EPOCH)
         .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detection_of_the_pipeline_stands_in_the_catalogue_and_can_be_disabled() {
+        let rules = app::rules(&DetectorsOptions::default()).unwrap();
+        let all = all(&rules);
+        assert!(all.is_sorted_by_key(|rule| &rule.name));
+        let gap = all.iter().find(|rule| rule.name == alarm::DETECTION);
+        let gap = gap.unwrap();
+        for text in ["silence", "unfilled", "rebuilt", "items_lost", "Contain:"] {
+            assert!(gap.triage.contains(text), "{text}");
+        }
+        assert!(page(&all).contains("## x.audit.gap\n"));
+        let without = DetectorsOptions {
+            disabled: vec!["x.audit.*".to_owned()],
+            ..DetectorsOptions::default()
+        };
+        assert!(!without.runs(alarm::DETECTION));
+    }
 }

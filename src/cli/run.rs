@@ -19,6 +19,7 @@ use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::{domains, signals};
 use crate::pipeline::job::keeper;
 use crate::pipeline::own_domains::TenantDomains;
+use crate::pipeline::reconcile::reconcile;
 use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{self, AboutJob, Answers, Request};
@@ -141,8 +142,6 @@ async fn poll(
     let answers = Answers {
         watch: shared.watch.clone(),
         committer: shared.committer.clone(),
-        reconciler: shared.reconciler.clone(),
-        streams: tenants.streams(),
         store: shared.store.clone(),
         clock: shared.clock.clone(),
         jobs,
@@ -157,11 +156,15 @@ async fn poll(
         let what = "noting what new streams are to be read";
         Failure::caused(Code::State, what, &error)
     })?;
-    let places = Arc::new(Semaphore::new(keeper::AT_ONCE));
+    let places = || Arc::new(Semaphore::new(keeper::AT_ONCE));
+    let (jobs_at_once, reconciled_at_once) = (places(), places());
     for (worker, domains) in tenants.workers.iter().zip(&tenants.domains) {
         let waits = config.detectors.enabled && domains.unknown();
         let first = waits.then(|| domains.clone());
-        let jobs = keeper::keep(worker.clone(), shared.clone(), places.clone());
+        let jobs = keeper::keep(worker.clone(), shared.clone(), jobs_at_once.clone());
+        let daily = reconciled_at_once.clone();
+        let daily = keeper::reconcile_daily(worker.clone(), shared.clone(), daily);
+        let jobs = async { tokio::join!(jobs, daily) };
         tasks.spawn(keep_running(worker.clone(), first, shared.clone(), jobs));
     }
     shared.shutdown.cancelled().await;
@@ -177,7 +180,7 @@ async fn keep_running(
     worker: WorkerConfig,
     first: Option<TenantDomains>,
     shared: Shared,
-    jobs: impl Future<Output = ()> + Send + 'static,
+    jobs: impl Future<Output: Send> + Send + 'static,
 ) {
     if let Some(domains) = first {
         tokio::select! {
@@ -220,6 +223,9 @@ async fn serve_jobs(mut requests: mpsc::Receiver<AboutJob>, tenants: Tenants, sh
                     if reply.send(plans).is_err() {
                         tracing::debug!("nobody waited for the plan");
                     }
+                }
+                AboutJob::Reconcile(request, told) => {
+                    reconcile(&request, &tenants.workers, &shared, &told).await;
                 }
                 AboutJob::Run(request, progress) => {
                     let _turn = turn.lock().await;

@@ -1,10 +1,12 @@
 //! The finding `x.audit.gap`: an audit log that is silent, switched off, or whose gaps are about to
-//! become losses. It is about our sight and not about a record, so no rule can say it; it goes
+//! become losses; and what was lost of our own state. It is about our sight and not about a record, so no rule can say it; it goes
 //! through the finding table and the findings lane like any other.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use exfilwatch_detectors::Pack;
+use exfilwatch_detectors::catalogue::Summary;
 use exfilwatch_model::{
     Finding, Mode, Product, RuleFacts, Severity, StreamId, UpdateReason, finding_uid,
 };
@@ -19,11 +21,14 @@ pub const DETECTION: &str = "x.audit.gap";
 const RULE_ID: Uuid = Uuid::from_u128(0x3b0c_7f52_95d1_4e0a_8a6e_61d7_20c4_f9b3);
 /// Changes with what the detection does.
 const VERSION: &str = "000000000001";
+const TITLE: &str = "Audit log silent, switched off or lost";
 const DESCRIPTION: &str = "An audit log has gone silent for longer than its habit, was switched off, \
-    or has a gap that is not filled and that the vendor soon drops. Switching the log off is what an \
+    or has a gap that is not filled and that the vendor soon drops; or something of the collector's own \
+    state was lost. Switching the log off is what an \
     intruder does first; and whatever happens meanwhile is seen by no detection.";
 const TRIAGE: &str = "What happened: see `reason`: silence (no content for longer than the stream's \
 habit), off (auditing or the subscription is switched off), unfilled (a gap that is about to be, or is, \
+lost), rebuilt (the collector's store was lost and made anew), items_lost (what waited for delivery is \
 lost).
 Why it matters: no detection sees what an audit log does not say, and switching it off is a known step \
 of intruders (T1562.008).
@@ -35,7 +40,8 @@ subscription changes in the other streams just before `first_time`.
   3. Is it us: exfilwatch status, exfilwatch gaps, exfilwatch doctor (secret expired, consent withdrawn)?
   4. Is it the vendor: the service health page, other tenants at the same time?
 Contain: switch auditing on again; read the interval again (exfilwatch backfill --since … --until …) \
-before the vendor drops it; what is lost for good: exfilwatch gaps acknowledge ID --reason …";
+before the vendor drops it, also after a loss of our own state; who could write to the state folder? \
+What is lost for good: exfilwatch gaps acknowledge ID --reason …";
 
 /// What an operator says of these findings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,10 @@ pub enum Reason {
     Off,
     /// A gap that is about to be lost, or is.
     Unfilled,
+    /// Our own store was lost and made anew.
+    Rebuilt,
+    /// Items that waited for delivery are lost.
+    ItemsLost,
 }
 
 impl Reason {
@@ -65,13 +75,15 @@ impl Reason {
             Self::Silence => "silence",
             Self::Off => "off",
             Self::Unfilled => "unfilled",
+            Self::Rebuilt => "rebuilt",
+            Self::ItemsLost => "items_lost",
         }
     }
 
     fn severity(self) -> (Severity, u8) {
         match self {
-            Self::Silence | Self::Unfilled => (Severity::Medium, 50),
-            Self::Off => (Severity::High, 75),
+            Self::Silence | Self::Unfilled | Self::Rebuilt => (Severity::Medium, 50),
+            Self::Off | Self::ItemsLost => (Severity::High, 75),
         }
     }
 }
@@ -153,11 +165,55 @@ impl Alarm<'_> {
     }
 }
 
+/// The detection in words, for the catalogue of the rules.
+pub fn summary() -> Summary {
+    let facts = facts(Product::M365);
+    let level = |reason: Reason| reason.severity().0.as_str();
+    let (severity, risk) = Reason::Silence.severity();
+    Summary {
+        name: facts.detection,
+        id: facts.id,
+        title: facts.title,
+        level: severity,
+        risk,
+        pack: Pack::Exfil,
+        alert: "yes",
+        product: None,
+        service: Some("any audit log".to_owned()),
+        operations: Vec::new(),
+        status: None,
+        identity: "log, reason, begin of the period (of a gap: its day)".to_owned(),
+        conditions: vec![
+            format!(
+                "silence for longer than its habit: {}",
+                level(Reason::Silence)
+            ),
+            format!("switched off: {}", level(Reason::Off)),
+            format!(
+                "a gap near its expiry or lost, or our own store lost: {}",
+                level(Reason::Unfilled)
+            ),
+            format!(
+                "items lost that waited for delivery: {}",
+                level(Reason::ItemsLost)
+            ),
+        ],
+        description: facts.description,
+        triage: facts.triage,
+        false_positives: facts.false_positives,
+        attack: [facts.tactics, facts.techniques].concat(),
+        references: facts.references,
+        tests: Vec::new(),
+        file: "built in".to_owned(),
+        version: facts.version,
+    }
+}
+
 fn facts(product: Product) -> RuleFacts {
     RuleFacts {
         id: RULE_ID,
         detection: DETECTION.to_owned(),
-        title: "Audit log silent, switched off or lost".to_owned(),
+        title: TITLE.to_owned(),
         description: DESCRIPTION.to_owned(),
         version: VERSION.to_owned(),
         product,

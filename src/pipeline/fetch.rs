@@ -17,10 +17,6 @@ pub(crate) enum Pass {
     New,
     /// A span that had been listed before.
     Again,
-    /// The whole retention.
-    Whole,
-    /// A span that was asked for by hand.
-    Asked,
 }
 
 /// The answer to a listing.
@@ -28,8 +24,6 @@ pub(crate) enum Pass {
 pub(crate) struct Listed {
     /// The cursor to go on from.
     pub(crate) cursor: Option<Cursor>,
-    /// Everything before it was listed again after it had settled.
-    pub(crate) checked_until: Option<DateTime<Utc>>,
     /// False when there is work enough: to be listed again later.
     pub(crate) taken: bool,
 }
@@ -46,8 +40,6 @@ pub(crate) enum Message {
         span: Option<Window>,
         /// When it was asked for.
         began: DateTime<Utc>,
-        /// Number of the order by which it is reconciled by hand.
-        order: Option<u64>,
         reply: oneshot::Sender<Listed>,
     },
     /// A page of an item; answered when it is committed.

@@ -38,6 +38,7 @@ struct Staged {
 #[derive(Debug)]
 pub struct Ingest {
     step: Step,
+    only_new: bool,
     config: StepConfig,
     store: Arc<dyn StateStore>,
     committer: Committer,
@@ -56,12 +57,22 @@ impl Ingest {
         let step = Step::restore(config.clone(), &*store)?;
         Ok(Self {
             step,
+            only_new: false,
             config,
             store,
             committer,
             watch,
             staged: Staged::default(),
         })
+    }
+
+    /// See [`Step::detecting`].
+    pub fn detecting(self, only_new: bool) -> Self {
+        Self {
+            step: self.step.detecting(only_new),
+            only_new,
+            ..self
+        }
     }
 
     /// Takes a page in. `with` is written in the same commit (the item done, the file's offset).
@@ -112,7 +123,8 @@ impl Ingest {
             && let Err(error) = self.committer.commit(staged.commit).await
         {
             self.config.memory.reload(&*self.store, now.date_naive())?;
-            self.step = Step::restore(self.config.clone(), &*self.store)?;
+            let step = Step::restore(self.config.clone(), &*self.store)?;
+            self.step = step.detecting(self.only_new);
             return Err(error.into());
         }
         for plan in staged.seen {

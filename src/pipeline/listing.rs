@@ -2,7 +2,8 @@
 //! goes on only from a cursor that the worker has committed.
 //!
 //! Each poll lists what is new and looks again over the last minutes; at longer intervals over
-//! more (design, "Polling defaults"): what came late is found so.
+//! more (design, "Polling defaults"): what came late is found so. The whole retention is a job's
+//! (`job::reconcile`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::{Connector, FetchError, Listing, Schedule, Standing};
 use exfilwatch_model::{Clock, Cursor, StreamId, Window, WorkItem};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::fetch::{Message, Pass};
-use crate::pipeline::reconcile::Order;
 
 /// First wait after a listing failed; doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
@@ -31,15 +31,7 @@ pub(crate) struct ListingTask {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) stream: StreamId,
     pub(crate) cursor: Cursor,
-    /// When the whole retention was last listed again.
-    pub(crate) relisted: DateTime<Utc>,
-    /// Everything before it was listed again after it had settled.
-    pub(crate) checked_until: DateTime<Utc>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Reconciliations by hand.
-    pub(crate) orders: watch::Receiver<Order>,
-    /// Number of the last order that was carried out.
-    pub(crate) order_done: u64,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) shutdown: CancellationToken,
 }
@@ -48,7 +40,7 @@ impl ListingTask {
     /// Lists until shutdown, or until the worker is gone.
     pub(crate) async fn run(mut self) {
         let schedule = self.connector.schedule(&self.stream);
-        let mut again = Again::new(&schedule, self.relisted, self.clock.now());
+        let mut again = Again::new(self.clock.now());
         let mut failures = 0_u32;
         loop {
             let wait = match self.poll_once(&schedule, &mut again).await {
@@ -65,7 +57,6 @@ impl ListingTask {
             };
             tokio::select! {
                 () = tokio::time::sleep(self.clock.real(wait)) => {}
-                changed = self.orders.changed() => if changed.is_err() { return },
                 () = self.shutdown.cancelled() => return,
             }
         }
@@ -74,18 +65,13 @@ impl ListingTask {
     /// Lists once, and again where that is due. Whether to go on at once.
     async fn poll_once(&mut self, schedule: &Schedule, again: &mut Again) -> Result<bool, Stop> {
         let began = self.clock.now();
-        let order = self.orders.borrow_and_update().clone();
-        let order = Some(order).filter(|order| order.is_for(&self.stream, self.order_done));
-        let number = order.as_ref().map(|order| order.number);
         let listing = self.connector.list(&self.stream, &self.cursor).await;
         let more = listing.as_ref().is_ok_and(|listing| listing.more);
         let standing = listing
             .as_ref()
             .map_or_else(|_| Standing::default(), |listing| listing.standing.clone());
         let held = matches!(standing, Standing::Held { .. });
-        let taken = self
-            .hand_over(listing, (Pass::New, None, began), number)
-            .await?;
+        let taken = self.hand_over(listing, (Pass::New, None, began)).await?;
         if !taken || held {
             return Ok(false);
         }
@@ -94,20 +80,8 @@ impl ListingTask {
         }
         let now = self.clock.now();
         let until = self.cursor.covered_until;
-        let (span, pass) = match order.map(|order| order.request.since) {
-            None => match again.due(schedule, now) {
-                span if span >= schedule.retention => (span, Pass::Whole),
-                span => (span, Pass::Again),
-            },
-            Some(None) => (schedule.retention, Pass::Whole),
-            Some(Some(since)) => (until - since, Pass::Asked),
-        };
-        let mut from = until - span;
-        if pass == Pass::Whole {
-            // From where it was last listed after it had settled: no hole may stay between.
-            from = from.min(self.checked_until);
-        }
-        let Some(window) = Window::new(from, until) else {
+        let span = again.due(schedule, now);
+        let Some(window) = Window::new(until - span, until) else {
             return Ok(false);
         };
         let found = self.connector.relist(&self.stream, window).await;
@@ -119,10 +93,11 @@ impl ListingTask {
             standing,
         });
         // A pass that failed or was not taken is due again.
-        let what = (pass, Some(window), now);
-        if self.hand_over(listing, what, number).await? {
+        if self
+            .hand_over(listing, (Pass::Again, Some(window), now))
+            .await?
+        {
             again.done(schedule, now, span);
-            self.order_done = number.unwrap_or(self.order_done);
         }
         Ok(false)
     }
@@ -132,7 +107,6 @@ impl ListingTask {
         &mut self,
         outcome: Result<Listing, FetchError>,
         (pass, span, began): (Pass, Option<Window>, DateTime<Utc>),
-        order: Option<u64>,
     ) -> Result<bool, Stop> {
         let failed = outcome.as_ref().err().cloned();
         let (reply, answer) = oneshot::channel();
@@ -142,14 +116,10 @@ impl ListingTask {
             pass,
             span,
             began,
-            order,
             reply,
         };
         self.messages.send(message).await.map_err(|_| Stop::Gone)?;
         let listed = answer.await.map_err(|_| Stop::Gone)?;
-        if let Some(checked_until) = listed.checked_until {
-            self.checked_until = checked_until;
-        }
         match (failed, listed.cursor) {
             (Some(error), _) => Err(Stop::Failed(error)),
             (None, Some(cursor)) => {
@@ -180,27 +150,20 @@ fn wait_after(error: &FetchError, failures: u32) -> Duration {
     }
 }
 
-/// When which span is to be listed again. The overlap is due at every start; the retention a day
-/// after it last worked, restarts or not.
+/// When which span is to be listed again. The overlap is due at every start.
 #[derive(Debug)]
 struct Again {
     overlap_at: DateTime<Utc>,
-    retention_at: DateTime<Utc>,
 }
 
 impl Again {
-    fn new(schedule: &Schedule, relisted: DateTime<Utc>, now: DateTime<Utc>) -> Self {
-        Self {
-            overlap_at: now,
-            retention_at: relisted + schedule.retention_every,
-        }
+    fn new(now: DateTime<Utc>) -> Self {
+        Self { overlap_at: now }
     }
 
     /// The span that is due now, the longest only: it holds the shorter ones.
     fn due(&self, schedule: &Schedule, now: DateTime<Utc>) -> TimeDelta {
-        if now >= self.retention_at {
-            schedule.retention
-        } else if now >= self.overlap_at {
+        if now >= self.overlap_at {
             schedule.overlap
         } else {
             schedule.hot
@@ -209,9 +172,6 @@ impl Again {
 
     /// The span was listed.
     fn done(&mut self, schedule: &Schedule, now: DateTime<Utc>, span: TimeDelta) {
-        if span >= schedule.retention {
-            self.retention_at = now + schedule.retention_every;
-        }
         if span >= schedule.overlap {
             self.overlap_at = now + schedule.overlap_every;
         }
@@ -251,7 +211,7 @@ mod tests {
         let start = DateTime::UNIX_EPOCH;
         let schedule = schedule();
         let minutes = |n| start + TimeDelta::minutes(n);
-        let mut again = Again::new(&schedule, start, minutes(60));
+        let mut again = Again::new(minutes(60));
         assert_eq!(
             again.due(&schedule, minutes(60)),
             schedule.overlap,
@@ -260,15 +220,13 @@ mod tests {
         again.done(&schedule, minutes(60), schedule.overlap);
         assert_eq!(again.due(&schedule, minutes(61)), schedule.hot);
         assert_eq!(again.due(&schedule, minutes(75)), schedule.overlap);
-        let day = 24 * 60;
-        assert_eq!(again.due(&schedule, minutes(day)), schedule.retention);
         assert_eq!(
-            again.due(&schedule, minutes(day + 1)),
-            schedule.retention,
+            again.due(&schedule, minutes(76)),
+            schedule.overlap,
             "not done yet"
         );
-        again.done(&schedule, minutes(day + 1), schedule.retention);
-        assert_eq!(again.due(&schedule, minutes(day + 2)), schedule.hot);
+        again.done(&schedule, minutes(76), schedule.overlap);
+        assert_eq!(again.due(&schedule, minutes(77)), schedule.hot);
     }
 
     #[test]

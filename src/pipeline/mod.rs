@@ -20,6 +20,7 @@ pub mod ledger;
 mod listing;
 pub mod memory;
 pub mod notice;
+pub mod opening;
 pub mod own_domains;
 pub mod reconcile;
 pub mod report;
@@ -44,7 +45,6 @@ use tokio_util::task::TaskTracker;
 use committer::Committer;
 use deliver::LaneEnd;
 use job::JobsShared;
-use reconcile::Reconciler;
 use watch::Watch;
 use worker::Shared;
 
@@ -118,7 +118,6 @@ impl Pipeline {
             parts.shutdown.clone(),
         )?;
         let shared = Shared {
-            reconciler: Reconciler::new(watch.clone()),
             committer,
             store,
             seen_budget: SeenBudget::new(SEEN_ENTRIES_MAX),

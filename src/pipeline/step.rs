@@ -30,7 +30,7 @@ use crate::pipeline::notice::Notice;
 pub use lessons::LESSONS_EACH;
 
 /// Entries of the finding table are kept at least as long as the seen index remembers records.
-const FINDINGS_KEPT: TimeDelta = TimeDelta::days(SEEN_DAYS.cast_signed());
+pub(crate) const FINDINGS_KEPT: TimeDelta = TimeDelta::days(SEEN_DAYS.cast_signed());
 
 /// How long a record may come after its time before windows stop waiting for it.
 pub const LATENESS: TimeDelta = TimeDelta::hours(96);
@@ -121,6 +121,7 @@ pub struct Step {
     hash_key: [u8; 16],
     forwards_events: bool,
     detects_only: bool,
+    only_new: bool,
     /// Findings whose events lie before this are marked `backfill`, live or not.
     live_since: DateTime<Utc>,
     /// Fingerprints taken in since the last flush: not yet in the seen index.
@@ -176,10 +177,18 @@ impl Step {
             hash_key: store.hash_key()?,
             forwards_events: config.forwards_events,
             detects_only: config.detects_only,
+            only_new: false,
             live_since: config.live_since,
             staged: HashSet::new(),
             last_stream: None,
         })
+    }
+
+    /// With `only_new`, records that were seen before are not detected again: a job that joins the live
+    /// line, whose windows know them, need not hold them a second time.
+    pub fn detecting(mut self, only_new: bool) -> Self {
+        self.only_new = only_new;
+        self
     }
 
     /// The tenant.
@@ -267,7 +276,9 @@ impl Step {
             } else if self.forwards_events && !self.detects_only {
                 events.push(envelope(page, &head, record));
             }
-            self.detect(&*reader, &head, record, page.fetched_at);
+            if !(known && self.only_new) {
+                self.detect(&*reader, &head, record, page.fetched_at);
+            }
         }
         for malformed in &page.malformed {
             self.malformed(page, malformed, &mut fresh, out);
@@ -369,29 +380,12 @@ impl Step {
     }
 
     fn deliver(&self, stream: &StreamId, finding: Finding, out: &mut Effects) {
-        let kind = if finding.alert {
-            Kind::Findings
-        } else {
-            Kind::Signals
-        };
-        let payload = match serde_json::to_vec(&finding) {
-            Ok(json) => json.into(),
-            Err(error) => {
-                tracing::error!(%error, finding = %finding.uid, "a finding could not be written");
-                return;
-            }
-        };
-        let item = Envelope {
-            kind,
-            stream: stream.clone(),
-            id: finding.uid.to_string(),
-            time: Some(finding.trip_time),
-            fetched_at: finding.fetched_at,
-            payload,
+        let Some(item) = finding_envelope(stream, &finding) else {
+            return;
         };
         let tenant = self.tenant.clone();
         out.commit.frames.push(Frame {
-            kind,
+            kind: item.kind,
             tenant,
             items: vec![item],
         });
@@ -490,6 +484,27 @@ impl Step {
             });
         }
     }
+}
+
+/// A finding as it goes out.
+pub(crate) fn finding_envelope(stream: &StreamId, finding: &Finding) -> Option<Envelope> {
+    let payload = serde_json::to_vec(finding)
+        .inspect_err(|error| {
+            tracing::error!(%error, finding = %finding.uid, "a finding could not be written");
+        })
+        .ok()?;
+    Some(Envelope {
+        kind: if finding.alert {
+            Kind::Findings
+        } else {
+            Kind::Signals
+        },
+        stream: stream.clone(),
+        id: finding.uid.to_string(),
+        time: Some(finding.trip_time),
+        fetched_at: finding.fetched_at,
+        payload: payload.into(),
+    })
 }
 
 fn envelope(page: &Page, head: &RecordHead<'_>, record: &RawRecord) -> Envelope {

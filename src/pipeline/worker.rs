@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::alarm::AlarmOptions;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::job::JobsShared;
-use crate::pipeline::reconcile::Reconciler;
 use crate::pipeline::session::{End, Session};
 use crate::pipeline::step::StepConfig;
 use crate::pipeline::watch::Watch;
@@ -48,8 +47,6 @@ pub struct Shared {
     pub seen_budget: Arc<SeenBudget>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Reconciliations by hand.
-    pub reconciler: Reconciler,
     /// What can be seen of us.
     pub watch: Watch,
     /// Whether fetching is paused by the outbox budget.

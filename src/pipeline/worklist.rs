@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{StreamId, WorkItem};
+use exfilwatch_state::DoneItem;
 
 /// Items that expire within this go first, the earliest first.
 const NEAR_EXPIRY: TimeDelta = TimeDelta::hours(24);
@@ -12,6 +13,11 @@ const NEAR_EXPIRY: TimeDelta = TimeDelta::hours(24);
 const RETRY_FIRST: TimeDelta = TimeDelta::seconds(5);
 /// Longest wait of an item that failed.
 const RETRY_MAX: TimeDelta = TimeDelta::minutes(15);
+
+/// Finished items that expire later than this are not listed again under the same key.
+pub(crate) const DONE_KEPT_MAX: TimeDelta = TimeDelta::days(10);
+/// How long those are remembered.
+const DONE_KEPT: TimeDelta = TimeDelta::days(2);
 
 /// Key of an item: stream and item key.
 pub type ItemKey = (StreamId, String);
@@ -112,6 +118,16 @@ impl WorkList {
         let item = item.clone();
         self.busy.insert(key_of(&item));
         Some(item)
+    }
+}
+
+/// The item as finished, remembered as long as the vendor may list it again.
+pub fn done_item(item: &WorkItem, now: DateTime<Utc>) -> DoneItem {
+    let listed_until = item.expires.filter(|at| *at - now < DONE_KEPT_MAX);
+    DoneItem {
+        stream: item.stream.clone(),
+        key: item.key.clone(),
+        forget_after: listed_until.map_or(now + DONE_KEPT, |at| at + TimeDelta::days(1)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exfilwatch_model::{Clock, StreamId};
+use exfilwatch_model::Clock;
 use exfilwatch_state::StateStore;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use crate::pipeline::committer::{Committer, chain};
 use crate::pipeline::job::plan::Plan;
 use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
-use crate::pipeline::reconcile::{ReconcileRequest, Reconciler};
+use crate::pipeline::reconcile::{ReconcileRequest, Told};
 use crate::pipeline::report::Report;
 use crate::pipeline::watch::Watch;
 
@@ -52,7 +52,8 @@ pub enum Request {
         /// What is said of it.
         reason: String,
     },
-    /// Lists everything again and fetches what is missing; answers with the accounts.
+    /// Lists everything again and fetches what is missing; answers with its progress, and last with the
+    /// accounts.
     Reconcile(ReconcileRequest),
     /// Says what a job would take.
     Plan(JobRequest),
@@ -71,10 +72,6 @@ pub struct Answers {
     pub store: Arc<dyn StateStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Reconciliations by hand.
-    pub reconciler: Reconciler,
-    /// The streams that are polled.
-    pub streams: Vec<StreamId>,
     /// Where jobs are handed in.
     pub jobs: mpsc::Sender<AboutJob>,
 }
@@ -86,6 +83,8 @@ pub enum AboutJob {
     Plan(JobRequest, oneshot::Sender<Vec<Plan>>),
     /// To run it; where its progress is to go.
     Run(JobRequest, mpsc::Sender<Progress>),
+    /// To reconcile; where what is said of it is to go.
+    Reconcile(ReconcileRequest, mpsc::Sender<Told>),
 }
 
 /// The socket file, removed when dropped.
@@ -161,11 +160,18 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             write_line(&mut write, &answer).await
         }
         Ok(Request::Reconcile(request)) => {
-            let reconciling = answers.reconciler.reconcile(request, &answers.streams);
-            write_line(&mut write, &json!({ "ok": reconciling.await })).await
+            run_job(&mut write, answers, |told| {
+                AboutJob::Reconcile(request, told)
+            })
+            .await
         }
         Ok(Request::Plan(request)) => plan_job(&mut write, answers, request).await,
-        Ok(Request::Backfill(request)) => run_job(&mut write, answers, request).await,
+        Ok(Request::Backfill(request)) => {
+            run_job(&mut write, answers, |progress| {
+                AboutJob::Run(request, progress)
+            })
+            .await
+        }
         Err(error) => write_line(&mut write, &json!({ "error": error.to_string() })).await,
     }
 }
@@ -205,14 +211,13 @@ async fn plan_job(
     write_line(write, &answer).await
 }
 
-async fn run_job(
+async fn run_job<T: Serialize>(
     write: &mut (impl AsyncWriteExt + Unpin),
     answers: &Answers,
-    request: JobRequest,
+    job: impl FnOnce(mpsc::Sender<T>) -> AboutJob,
 ) -> io::Result<()> {
     let (progress, mut reports) = mpsc::channel(16);
-    let run = AboutJob::Run(request, progress);
-    if answers.jobs.send(run).await.is_err() {
+    if answers.jobs.send(job(progress)).await.is_err() {
         return write_line(write, &json!({ "error": SHUTTING_DOWN })).await;
     }
     while let Some(report) = reports.recv().await {

@@ -346,6 +346,15 @@ async fn store_corrupt_on_open_is_moved_aside_told_and_loses_nothing() {
         })
     };
     until("word at the receiver", told, || scene.log()).await;
+    let found = || {
+        hec.look(|recorded| {
+            let events = recorded.events.iter();
+            events
+                .map(|event| String::from_utf8_lossy(&event.event))
+                .any(|event| event.contains("x.audit.gap") && event.contains("is made anew"))
+        })
+    };
+    until("the finding", found, || scene.log()).await;
     assert_says(&scene.log(), &["the store was lost and has been rebuilt"]);
     let everything = || scene.missing().is_empty();
     until("every record", everything, || scene.report()).await;

@@ -11,8 +11,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::alarm::AlarmOptions;
-use exfilwatch::pipeline::ledger::{self, Interval, SilenceOptions};
+use exfilwatch::pipeline::job::keeper;
+use exfilwatch::pipeline::ledger::{self, Account, Interval, SilenceOptions};
 use exfilwatch::pipeline::memory::TenantMemory;
+use exfilwatch::pipeline::reconcile::{ReconcileRequest, Told, reconcile};
 use exfilwatch::pipeline::step::StepConfig;
 use exfilwatch::pipeline::watch::StreamHealth;
 use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
@@ -22,6 +24,7 @@ use exfilwatch_emitters::{Delivered, EmitError, Emitter};
 use exfilwatch_model::{Clock, Cursor, Envelope, Gap, JobId, Kind, TenantId};
 use exfilwatch_state::{Commit, Options, State, Steps};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -181,11 +184,15 @@ impl Setting {
         .unwrap();
         self.begin_in_the_past(&pipeline).await;
         let worker = self.worker(&pipeline);
-        let worker = tokio::spawn(run_tenant(worker, pipeline.shared().clone()));
+        let places = Arc::new(Semaphore::new(keeper::AT_ONCE));
+        let shared = pipeline.shared();
+        let daily = keeper::reconcile_daily(worker.clone(), shared.clone(), places);
         Process {
-            pipeline,
+            daily: tokio::spawn(daily),
+            worker: tokio::spawn(run_tenant(worker.clone(), shared.clone())),
+            config: worker,
             receiver: self.receiver.clone(),
-            worker,
+            pipeline,
             shutdown,
         }
     }
@@ -252,7 +259,9 @@ impl Setting {
 pub(crate) struct Process {
     pub(crate) pipeline: Pipeline,
     receiver: Arc<Receiver>,
+    config: WorkerConfig,
     worker: JoinHandle<()>,
+    daily: JoinHandle<()>,
     shutdown: CancellationToken,
 }
 
@@ -274,6 +283,29 @@ impl Process {
             assert_eq!(pair[0].until, pair[1].from, "{intervals:#?}");
         }
         intervals
+    }
+
+    /// Reconciles by hand.
+    pub(crate) async fn reconcile(&self, since: Option<DateTime<Utc>>) -> Account {
+        let request = ReconcileRequest {
+            since,
+            ..ReconcileRequest::default()
+        };
+        let (told, mut telling) = tokio::sync::mpsc::channel(16);
+        let (workers, shared) = (vec![self.config.clone()], self.pipeline.shared().clone());
+        let working = tokio::spawn(async move {
+            reconcile(&request, &workers, &shared, &told).await;
+        });
+        let mut accounts = Vec::new();
+        while let Some(told) = telling.recv().await {
+            match told {
+                Told::Progress(_) => {}
+                Told::Accounts(all) => accounts = all,
+                Told::Failed(why) => panic!("{why}"),
+            }
+        }
+        working.await.unwrap();
+        accounts.remove(0)
     }
 
     pub(crate) async fn until(&self, what: &str, is: impl Fn(&Self) -> bool) {
@@ -303,6 +335,7 @@ impl Process {
     pub(crate) async fn end(self) {
         self.shutdown.cancel();
         self.worker.await.unwrap();
+        self.daily.await.unwrap();
         let patience = Duration::from_secs(20);
         let finished = self.pipeline.finish(patience, CancellationToken::new());
         finished.await.unwrap();
@@ -312,6 +345,8 @@ impl Process {
     pub(crate) async fn cut_off(self) {
         self.worker.abort();
         self.worker.await.unwrap_err();
+        self.shutdown.cancel();
+        self.daily.await.unwrap();
         self.pipeline.stop().await;
     }
 }

@@ -1,11 +1,10 @@
 //! Reconciliation by hand: what is missing is fetched, and the numbers add up.
 
 use chrono::TimeDelta;
-use exfilwatch::pipeline::reconcile::ReconcileRequest;
 use exfilwatch_connectors::FetchError;
 
 use crate::process::{Setting, start};
-use crate::vendor::{Content, stream};
+use crate::vendor::Content;
 
 #[tokio::test]
 async fn what_the_vendor_showed_late_is_fetched_and_the_account_adds_up() {
@@ -23,9 +22,7 @@ async fn what_the_vendor_showed_late_is_fetched_and_the_account_adds_up() {
     vendor.publish(hours(45), Content::Records(late));
     vendor.publish(hours(44), Content::Gone);
     vendor.publish(hours(43), Content::Fails);
-    let reconciler = process.pipeline.shared().reconciler.clone();
-    let streams = [stream()];
-    let reconciling = reconciler.reconcile(ReconcileRequest::default(), &streams);
+    let reconciling = process.reconcile(None);
     // What fails is tried again after its waits.
     let passing = async {
         loop {
@@ -33,11 +30,10 @@ async fn what_the_vendor_showed_late_is_fetched_and_the_account_adds_up() {
             setting.clock.pass(TimeDelta::minutes(1));
         }
     };
-    let accounts = tokio::select! {
-        accounts = reconciling => accounts,
+    let account = tokio::select! {
+        account = reconciling => account,
         () = passing => unreachable!(),
     };
-    let account = &accounts[0];
     assert_eq!((account.listed, account.done_before), (5, 2), "{account:?}");
     let rest = (
         account.fetched,
@@ -65,11 +61,7 @@ async fn what_the_vendor_showed_late_is_fetched_and_the_account_adds_up() {
     process
         .until("the healed one", |_| receiver.has("healed"))
         .await;
-    let request = ReconcileRequest {
-        since: Some(hours(44)),
-        ..ReconcileRequest::default()
-    };
-    let account = reconciler.reconcile(request, &streams).await.remove(0);
+    let account = process.reconcile(Some(hours(44))).await;
     assert_eq!((account.listed, account.done_before), (3, 3), "{account:?}");
     assert!(account.is_whole());
     process.end().await;
@@ -83,11 +75,51 @@ async fn a_stream_that_cannot_be_listed_has_an_account_that_says_so() {
         help: "a new secret".into(),
     });
     let process = setting.start(folder.path()).await;
-    let reconciler = process.pipeline.shared().reconciler.clone();
-    let accounts = reconciler
-        .reconcile(ReconcileRequest::default(), &[stream()])
+    let account = process.reconcile(None).await;
+    let error = account.error.as_ref().unwrap();
+    assert!(error.contains("AADSTS7000215") && !account.is_whole());
+    process.end().await;
+}
+
+#[tokio::test]
+async fn a_reconciliation_that_was_killed_goes_on_at_the_day_it_had_reached() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let vendor = &setting.vendor;
+    let process = setting.start(folder.path()).await;
+    process.until_listed_and_ticked(&setting.clock).await;
+    let days = |days| start() - TimeDelta::days(days) + TimeDelta::hours(1);
+    vendor.record(days(5), "first day");
+    vendor.publish(days(3), Content::Hangs);
+    setting.clock.pass(TimeDelta::hours(25));
+    process
+        .until("the third day", |_| {
+            let script = vendor.script();
+            script.relisted.iter().any(|window| window.holds(days(3)))
+                && setting.receiver.has("first day")
+        })
         .await;
-    let error = accounts[0].error.as_ref().unwrap();
-    assert!(error.contains("AADSTS7000215") && !accounts[0].is_whole());
+    process.cut_off().await;
+    vendor.heal("healed");
+    vendor.script().relisted.clear();
+
+    let process = setting.start(folder.path()).await;
+    let reconciled = |process: &crate::process::Process| process.health().reconciled;
+    process
+        .until("the account", |process| {
+            reconciled(process).is_some_and(|account| account.ended.is_some())
+        })
+        .await;
+    assert!(setting.receiver.has("healed"));
+    let account = reconciled(&process).unwrap();
+    let counts = (account.listed, account.fetched, account.done_before);
+    assert_eq!(counts, (2, 2, 0), "over both runs: {account:?}");
+    let again = vendor.script().relisted.clone();
+    let days_again = again
+        .iter()
+        .filter(|window| window.length() > TimeDelta::hours(2));
+    assert!(
+        days_again.clone().count() > 0 && days_again.clone().all(|day| day.until() > days(3)),
+        "what was finished is not listed again: {again:?}"
+    );
     process.end().await;
 }

@@ -24,6 +24,8 @@ pub(crate) enum Content {
     Poison,
     /// The vendor fails.
     Fails,
+    /// The vendor does not answer.
+    Hangs,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub(crate) struct Script {
     pub(crate) gaps: Vec<Gap>,
     /// Listings answered.
     pub(crate) listings: usize,
+    /// Spans listed again.
+    pub(crate) relisted: Vec<Window>,
 }
 
 /// One content type of one tenant.
@@ -97,7 +101,7 @@ impl Vendor {
     /// What failed so far works from now on.
     pub(crate) fn heal(&self, id: &str) {
         for blob in &mut self.script().blobs {
-            if matches!(blob.content, Content::Fails) {
+            if matches!(blob.content, Content::Fails | Content::Hangs) {
                 blob.content = Content::Records(vec![id.to_owned()]);
             }
         }
@@ -183,6 +187,10 @@ impl Connector for Vendor {
         _stream: &StreamId,
         window: Window,
     ) -> Result<Vec<WorkItem>, FetchError> {
+        if let Some(error) = self.script().error.clone() {
+            return Err(error);
+        }
+        self.script().relisted.push(window);
         Ok(self.items(window.from(), window.until()))
     }
 
@@ -201,6 +209,7 @@ impl Connector for Vendor {
             ),
             Content::Gone => return Err(FetchError::Gone { what }),
             Content::Poison => return Err(FetchError::Poison { what }),
+            Content::Hangs => std::future::pending().await,
             Content::Fails => return Err(FetchError::Retry { what, after: None }),
         };
         let page = Page {

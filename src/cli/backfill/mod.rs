@@ -1,7 +1,6 @@
 //! `backfill`: a past range, read once. Asks a running process to do it, so that one limiter holds the
 //! tenant's quota; does it itself where none answers.
 
-mod bar;
 mod range;
 mod told;
 
@@ -16,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{self, Tenants};
+use crate::cli::bar::Bar;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::Output;
@@ -25,7 +25,6 @@ use crate::pipeline::job::{JobKind, JobRequest, Progress, SliceAccount};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{Caller, Request};
-use bar::Bar;
 pub(crate) use range::{age as parse_age, time as parse_time};
 
 /// How long lanes may stand still at the end before what is left stays in the outbox.
@@ -76,7 +75,7 @@ pub(crate) async fn run(args: BackfillArgs, common: Common) -> Outcome {
     let mut job = Job {
         request: &request,
         output: common.output,
-        bar: Bar::new(),
+        bar: Bar::new("backfill"),
         plans: Vec::new(),
         slices: Vec::new(),
     };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::JobEnd;
+use crate::pipeline::ledger::Account;
 use crate::pipeline::step::Counts;
 
 /// Shortest real time between two reports that tell of no finished slice.
@@ -149,6 +150,7 @@ pub struct Reports {
     progress: Option<mpsc::Sender<Progress>>,
     totals: Progress,
     last: Option<Instant>,
+    reconciled: Option<Account>,
 }
 
 impl Reports {
@@ -158,6 +160,7 @@ impl Reports {
             progress: Some(progress),
             totals: Progress::default(),
             last: None,
+            reconciled: None,
         }
     }
 
@@ -167,6 +170,7 @@ impl Reports {
             progress: None,
             totals: Progress::default(),
             last: None,
+            reconciled: None,
         }
     }
 
@@ -198,6 +202,15 @@ impl Reports {
 
     pub(super) fn stream(&mut self, stream: StreamAccount) {
         self.totals.streams.push(stream);
+    }
+
+    pub(super) fn reconciled(&mut self, account: Account) {
+        self.reconciled = Some(account);
+    }
+
+    /// The account of the reconciliation that was run.
+    pub(super) fn take_reconciled(&mut self) -> Option<Account> {
+        self.reconciled.take()
     }
 
     /// A caller who does not look must not hold the job up: what could not be sent goes with the

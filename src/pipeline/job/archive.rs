@@ -40,10 +40,27 @@ const LOOK_MIN: Duration = Duration::from_millis(20);
 pub(super) struct Search {
     /// What is not cut into slices yet.
     rest: Option<Window>,
-    /// Slices to be submitted, with the tries that failed.
-    open: VecDeque<(Window, u32)>,
+    /// What is to be submitted next.
+    open: VecDeque<Piece>,
     /// Slices submitted and not read whole.
     running: Vec<Running>,
+}
+
+/// What is to be searched. Kept short: a job's searches are one value of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Piece {
+    slice: Window,
+    /// Tries that failed.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    tries: u32,
+    /// To be searched one after the other; all at once where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_nought(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A search that was submitted. Of the item only what cannot be made anew.
@@ -55,9 +72,35 @@ struct Running {
     expires: Option<DateTime<Utc>>,
     slice: Window,
     tries: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<String>,
 }
 
 impl Running {
+    /// To be searched again.
+    fn again(&self) -> Piece {
+        Piece {
+            slice: self.slice,
+            tries: self.tries + 1,
+            parts: self.part.iter().cloned().collect(),
+        }
+    }
+
+    /// What is searched in its place when its answer was cut; nothing where it cannot be divided.
+    fn divided(&self, limits: &ArchiveLimits, parts: Vec<String>) -> Vec<Piece> {
+        let piece = |slice, parts| Piece {
+            slice,
+            tries: 0,
+            parts,
+        };
+        match (&self.part, limits.halves(self.slice)) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(halves)) => halves.map(|half| piece(half, Vec::new())).to_vec(),
+            (None, None) if parts.is_empty() => Vec::new(),
+            (None, None) => vec![piece(self.slice, parts)],
+        }
+    }
+
     fn item(&self, stream: &StreamId) -> WorkItem {
         WorkItem {
             stream: stream.clone(),
@@ -81,15 +124,33 @@ impl Search {
         }
     }
 
-    /// The next slice to submit.
-    fn next(&mut self, slice: TimeDelta) -> Option<(Window, u32)> {
-        if let Some(open) = self.open.pop_front() {
+    /// The next piece to submit, of one part at most.
+    fn next(&mut self, slice: TimeDelta) -> Option<Piece> {
+        if let Some(mut open) = self.open.pop_front() {
+            if open.parts.len() > 1 {
+                let parts = open.parts.split_off(1);
+                self.open.push_front(Piece {
+                    parts,
+                    ..open.clone()
+                });
+            }
             return Some(open);
         }
         let rest = self.rest?;
         let until = rest.until().min(rest.from() + slice);
         self.rest = Window::new(until, rest.until());
-        Some((Window::new(rest.from(), until)?, 0))
+        Some(Piece {
+            slice: Window::new(rest.from(), until)?,
+            tries: 0,
+            parts: Vec::new(),
+        })
+    }
+
+    /// What takes the place of a search that was cut goes first: so what waits stays short.
+    fn instead(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces.into_iter().rev() {
+            self.open.push_front(piece);
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -272,7 +333,7 @@ impl Reader<'_> {
             if now < searching.not_before {
                 return Ok(());
             }
-            let Some((slice, tries)) = searching.search.next(searching.limits.slice) else {
+            let Some(piece) = searching.search.next(searching.limits.slice) else {
                 return Ok(());
             };
             // Counted before it is submitted: a crash between counts one too many.
@@ -282,24 +343,27 @@ impl Reader<'_> {
                 ..Commit::default()
             });
             self.flush(Vec::new()).await?;
-            let asked = archive.search(&whole.stream, slice);
+            let part = piece.parts.first().map(String::as_str);
+            let asked = archive.search_part(&whole.stream, piece.slice, part);
             match interruptible(&self.shared.shutdown, asked).await? {
                 Ok(item) => {
                     self.reports.add_slices(1, 0);
-                    searching.started(&item, slice, tries);
+                    let slice = piece.slice;
+                    searching.started(&item, piece);
                     self.keep(&whole.stream, &searching.search).await?;
                     searching.fetch(&item, slice);
                 }
-                Err(error) if passes(&error) && tries < TRIES_MAX => {
-                    searching.search.open.push_front((slice, tries + 1));
-                    searching.not_before = now + pause_of(&error, tries);
+                Err(error) if passes(&error) && piece.tries < TRIES_MAX => {
+                    searching.not_before = now + pause_of(&error, piece.tries);
+                    let tries = piece.tries + 1;
+                    searching.search.open.push_front(Piece { tries, ..piece });
                 }
                 Err(error) => {
                     let state = match error {
                         FetchError::Gone { .. } => GapState::Lost,
                         _ => GapState::Open,
                     };
-                    self.miss(whole, slice, state, &in_words(&error));
+                    self.miss(whole, piece.slice, state, &in_words(&error));
                     self.keep(&whole.stream, &searching.search).await?;
                 }
             }
@@ -364,15 +428,17 @@ impl Reader<'_> {
         };
         tracing::warn!(stream = %whole.stream, from = %ended.slice.from(), %error, "a search was not read");
         match &error {
-            FetchError::Truncated { .. } => match searching.limits.halves(ended.slice) {
-                Some(halves) => searching.search.open.extend(halves.map(|half| (half, 0))),
-                None => self.miss(whole, ended.slice, GapState::Open, &in_words(&error)),
-            },
+            FetchError::Truncated { .. } => {
+                let archive = searching.connector.archive();
+                let parts = archive.map(|archive| archive.parts(&whole.stream));
+                let pieces = ended.divided(&searching.limits, parts.unwrap_or_default());
+                if pieces.is_empty() {
+                    self.miss(whole, ended.slice, GapState::Open, &in_words(&error));
+                }
+                searching.search.instead(pieces);
+            }
             FetchError::Gone { .. } if ended.tries < TRIES_MAX => {
-                searching
-                    .search
-                    .open
-                    .push_back((ended.slice, ended.tries + 1));
+                searching.search.open.push_back(ended.again());
             }
             error if passes(error) && ended.tries < TRIES_MAX => {
                 // The search itself is fine: it is read again, after a while.
@@ -391,14 +457,15 @@ impl Reader<'_> {
 }
 
 impl Searching<'_> {
-    fn started(&mut self, item: &WorkItem, slice: Window, tries: u32) {
+    fn started(&mut self, item: &WorkItem, piece: Piece) {
         self.search.running.push(Running {
             key: item.key.clone(),
             body: item.body.clone(),
             from: item.from,
             expires: item.expires,
-            slice,
-            tries,
+            slice: piece.slice,
+            tries: piece.tries,
+            part: piece.parts.into_iter().next(),
         });
     }
 
@@ -469,5 +536,61 @@ fn in_words(error: &FetchError) -> String {
         | FetchError::AuditingDisabled { what, help }
         | FetchError::Hold { what, help } => format!("{what}: {help}"),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ArchiveLimits = ArchiveLimits {
+        reach: TimeDelta::days(180),
+        lag: TimeDelta::days(1),
+        slice: TimeDelta::days(1),
+        slice_shortest: TimeDelta::minutes(15),
+        submissions_per_day: 150,
+        parallel: 5,
+    };
+
+    /// Every answer is cut: what is searched in the end, and the longest the stored value grew.
+    fn all_cut(parts: &[&str]) -> (Vec<(Window, Option<String>)>, usize) {
+        let day = Window::new(
+            DateTime::UNIX_EPOCH,
+            DateTime::UNIX_EPOCH + TimeDelta::days(1),
+        );
+        let mut search = Search::of(day.unwrap());
+        let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+        let (mut ends, mut longest) = (Vec::new(), 0);
+        while let Some(piece) = search.next(LIMITS.slice) {
+            assert!(piece.parts.len() <= 1);
+            let running = Running {
+                key: String::new(),
+                body: String::new(),
+                from: piece.slice.from(),
+                expires: None,
+                slice: piece.slice,
+                tries: piece.tries,
+                part: piece.parts.into_iter().next(),
+            };
+            let pieces = running.divided(&LIMITS, parts.clone());
+            if pieces.is_empty() {
+                ends.push((running.slice, running.part));
+            }
+            search.instead(pieces);
+            longest = longest.max(serde_json::to_string(&search).unwrap().len());
+        }
+        (ends, longest)
+    }
+
+    #[test]
+    fn what_stays_cut_at_the_shortest_slice_is_searched_part_by_part() {
+        let (ends, _) = all_cut(&[]);
+        assert_eq!(ends.len(), 64, "a day in pieces of 22 minutes");
+        let (ends, longest) = all_cut(&["mail", "items", "groups"]);
+        assert_eq!(ends.len(), 3 * 64);
+        let parts: Vec<_> = ends[..3].iter().map(|(_, part)| part.as_deref()).collect();
+        assert_eq!(parts, [Some("mail"), Some("items"), Some("groups")]);
+        assert!(ends[..3].iter().all(|(slice, _)| *slice == ends[0].0));
+        assert!(longest < 2 << 10, "{longest} bytes");
     }
 }

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use exfilwatch_connectors::{Connector, FetchError, Listing, Standing};
-use exfilwatch_model::{Cursor, StreamId};
+use exfilwatch_model::{Cursor, StreamId, Window, WorkItem};
 use tokio_util::sync::CancellationToken;
 
 use super::JobError;
+use crate::pipeline::ledger::TRIES_WAITED_FOR;
 use crate::pipeline::worker::Shared;
 
 /// Tries of an item or a listing before its span is noted as a gap.
@@ -42,6 +43,32 @@ pub(super) async fn list(
                 interruptible(&shared.shutdown, pause_before_retry(&error, tries, shared)).await?;
             }
             Err(error) => return refused(error),
+        }
+    }
+}
+
+/// Lists a span again, tried again after failures that pass. What still fails then ends the reading of
+/// the stream: a span that could not be listed proves nothing.
+pub(super) async fn relist(
+    connector: &dyn Connector,
+    stream: &StreamId,
+    span: Window,
+    shared: &Shared,
+) -> Result<Vec<WorkItem>, JobError> {
+    let mut tries = 0;
+    loop {
+        match interruptible(&shared.shutdown, connector.relist(stream, span)).await? {
+            Ok(items) => return Ok(items),
+            Err(error) if passes(&error) && tries < TRIES_WAITED_FOR => {
+                tries += 1;
+                tracing::warn!(%stream, %error, "will be tried again");
+                interruptible(&shared.shutdown, pause_before_retry(&error, tries, shared)).await?;
+            }
+            Err(error) => {
+                let error = refused::<()>(error)?.err();
+                let why = error.map(|error| error.to_string()).unwrap_or_default();
+                return Err(JobError::Refused(format!("could not be listed: {why}")));
+            }
         }
     }
 }

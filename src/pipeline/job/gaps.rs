@@ -65,8 +65,9 @@ impl Reader<'_> {
             JobKind::GapFill => {
                 self.still_missing.push((window, state, reason.to_owned()));
             }
-            // The ledger is about what was delivered.
-            JobKind::DetectOnly => {}
+            // The ledger is about what was delivered. What a reconciliation cannot fetch is the live
+            // line's.
+            JobKind::DetectOnly | JobKind::Reconcile => {}
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use exfilwatch_connectors::kernel::limit::as_job;
 use exfilwatch_connectors::{Connector, FetchError};
-use exfilwatch_model::{GapState, StreamId, WorkItem};
+use exfilwatch_model::{StreamId, WorkItem};
 use exfilwatch_state::Commit;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -17,7 +17,9 @@ use super::account::SliceAccount;
 use super::calls::{TRIES_MAX, interruptible, refused, wait_while_paused};
 use super::reader::Reader;
 use crate::pipeline::fetch::{Message, fetch};
-use crate::pipeline::worklist::{ItemKey, WorkList, after_failure};
+use crate::pipeline::ledger::TRIES_WAITED_FOR;
+use crate::pipeline::step::Counts;
+use crate::pipeline::worklist::{ItemKey, WorkList, after_failure, done_item};
 
 /// Messages waiting for the job; fetches wait above it. All that wait share one commit.
 pub(super) const MESSAGES_MAX: usize = 32;
@@ -33,8 +35,7 @@ const LOOK_MIN: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Missed {
     pub(super) item: WorkItem,
-    pub(super) state: GapState,
-    pub(super) reason: String,
+    pub(super) error: FetchError,
 }
 
 /// The fetches of a slice.
@@ -107,8 +108,11 @@ impl Reader<'_> {
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Page { page, reply, .. } => {
-                    self.stage(&**connector, &page, slice);
+                Message::Page { item, page, reply } => {
+                    let counts = self.stage(&**connector, &page, slice);
+                    if let Some(item) = fetches.work.item(&item) {
+                        self.note_late(&**connector, item, counts);
+                    }
                     replies.push(reply);
                 }
                 Message::Ended { item, outcome } => {
@@ -131,11 +135,12 @@ impl Reader<'_> {
         connector: &dyn Connector,
         page: &exfilwatch_model::Page,
         slice: &mut SliceAccount,
-    ) {
+    ) -> Counts {
         let products = vec![connector.records().product(); page.records.len()];
         let counts = self.ingest.stage_page(page, &products, Commit::default());
         slice.add(&counts);
         self.reports.read(&counts);
+        counts
     }
 
     /// Writes what was staged and lets the fetches go on.
@@ -153,7 +158,7 @@ impl Reader<'_> {
     }
 
     fn ended(
-        &self,
+        &mut self,
         key: &ItemKey,
         outcome: Result<(), FetchError>,
         fetches: &mut Fetches,
@@ -163,6 +168,14 @@ impl Reader<'_> {
         let error = match outcome.map_or_else(refused, |()| Ok(Ok(())))? {
             Ok(()) => {
                 slice.items += 1;
+                if let Some(item) = fetches.work.item(key).filter(|_| self.reconciles()) {
+                    // Listed again it is known.
+                    let done = vec![done_item(item, self.shared.clock.now())];
+                    self.ingest.stage_commit(Commit {
+                        done,
+                        ..Commit::default()
+                    });
+                }
                 fetches.work.finish(key);
                 return Ok(());
             }
@@ -172,6 +185,11 @@ impl Reader<'_> {
             return Ok(());
         };
         let now = self.shared.clock.now();
+        let tries_max = if self.reconciles() {
+            TRIES_WAITED_FOR
+        } else {
+            TRIES_MAX
+        };
         let again = match &error {
             FetchError::Throttled { after, .. } => {
                 let times = fetches.throttled.entry(key.clone()).or_default();
@@ -182,7 +200,7 @@ impl Reader<'_> {
                     ..item.clone()
                 })
             }
-            FetchError::Retry { .. } if item.attempts < TRIES_MAX => {
+            FetchError::Retry { .. } if item.attempts < tries_max => {
                 Some(after_failure(&item, now, &error.to_string(), 1.0))
             }
             _ => None,
@@ -193,15 +211,7 @@ impl Reader<'_> {
             return Ok(());
         }
         fetches.work.finish(key);
-        let state = match error {
-            FetchError::Gone { .. } => GapState::Lost,
-            _ => GapState::Open,
-        };
-        fetches.missed.push(Missed {
-            state,
-            reason: format!("item {} could not be fetched: {error}", item.key),
-            item,
-        });
+        fetches.missed.push(Missed { item, error });
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The jobs that `run` does by itself: what lies before a new stream's beginning, and open gaps.
+//! The jobs that `run` does by itself: what lies before a new stream's beginning, open gaps, and the
+//! daily reconciliation.
 //!
 //! A new stream's live line begins a day back at once, so that a window over the start is whole
 //! there; the days before are a job's. When that has ended, the live line takes in what it remembers,
@@ -14,6 +15,7 @@ use exfilwatch_state::{Commit, StateError, StateStore};
 use tokio::sync::Semaphore;
 
 use super::account::Reports;
+use super::reconcile::{self, Extent};
 use super::stored::{self, Known, Stored};
 use super::submissions::Ended;
 use super::{JobEnd, JobKind, JobRequest};
@@ -94,6 +96,7 @@ fn first_run(worker: &WorkerConfig, shared: &Shared) -> Result<Option<Stored>, S
         tenant: tenant.clone(),
         span: request.window,
         request,
+        reconciled: None,
     }))
 }
 
@@ -165,6 +168,91 @@ impl Patience {
         *times += 1;
         *at = now + wait.copied().unwrap_or(LIVE_BACK);
     }
+
+    fn worked(&mut self, what: &str) {
+        self.0.remove(what);
+    }
+}
+
+/// Reconciles a tenant's streams daily until shutdown, one after the other, apart from its other jobs:
+/// a search in an archive may take longer than a day.
+pub async fn reconcile_daily(worker: WorkerConfig, shared: Shared, places: Arc<Semaphore>) {
+    let mut patience = Patience::default();
+    while !shared.shutdown.is_cancelled() {
+        match to_reconcile(&worker, &shared, &patience) {
+            Ok(due) => {
+                for (stream, request) in due {
+                    let place = places.acquire();
+                    let Some(Ok(_place)) = shared.shutdown.run_until_cancelled(place).await else {
+                        return;
+                    };
+                    let name = stream.to_string();
+                    let (worker, shared) = (worker.clone(), shared.clone());
+                    let clock = shared.clock.clone();
+                    let job = async move {
+                        let mut reports = Reports::to_nobody();
+                        let what = (&stream, &request);
+                        reconcile::run(what, &worker, &shared, &mut reports).await
+                    };
+                    match tokio::spawn(job).await {
+                        Ok(account) if account.ended.is_some() => patience.worked(&name),
+                        Ok(account) => {
+                            let why = account.error.unwrap_or_default();
+                            tracing::warn!(stream = %name, %why, "not reconciled; it is tried again later");
+                            patience.tried(&name, clock.now());
+                        }
+                        Err(error) => {
+                            tracing::error!(stream = %name, %error, "a reconciliation panicked");
+                            patience.tried(&name, clock.now());
+                        }
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "what is to be reconciled could not be read"),
+        }
+        let wait = tokio::time::sleep(shared.clock.real(LOOK).max(LOOK_MIN));
+        if shared.shutdown.run_until_cancelled(wait).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// The streams whose retention was not listed again for a day.
+fn to_reconcile(
+    worker: &WorkerConfig,
+    shared: &Shared,
+    patience: &Patience,
+) -> Result<Vec<(StreamId, JobRequest)>, StateError> {
+    let now = shared.clock.now();
+    let ledgers = ledger::read(&*shared.store)?;
+    let known = stored::known(&*shared.store)?;
+    let mut due = Vec::new();
+    for connector in &worker.connectors {
+        for stream in connector.streams() {
+            let Some(ledger) = ledgers.get(&stream) else {
+                continue;
+            };
+            let waits = now < ledger.relisted + connector.schedule(&stream).retention_every
+                || !patience.is_due(&stream.to_string(), now)
+                // Ended, and not yet taken in.
+                || known.iter().any(|known| known.finished && reconciles(known, &stream));
+            if waits {
+                continue;
+            }
+            let of = (&**connector, &stream);
+            let from = (&*shared.store, Some(ledger));
+            let request = reconcile::request(of, Extent::Daily, from, now)?;
+            due.extend(request.map(|request| (stream, request)));
+        }
+    }
+    Ok(due)
+}
+
+fn reconciles(known: &Known, stream: &StreamId) -> bool {
+    let request = &known.stored.request;
+    request.kind == JobKind::Reconcile
+        && known.stored.tenant == *stream.tenant()
+        && request.is_for(stream)
 }
 
 /// Does a tenant's jobs until shutdown, one after the other.

@@ -1,6 +1,7 @@
 //! Jobs: a past range is read again in slices, beside or without the live line.
 //!
-//! Backfill, a search with detectors only, the filling of gaps and the first run are one machinery.
+//! Backfill, a search with detectors only, the filling of gaps, reconciliation and the first run are one
+//! machinery.
 //! A job has windows of its own and shares the finding table, so ids and revisions agree with the
 //! live line's. Records that were seen before are detected again and not delivered again. A job that
 //! was interrupted goes on at its first unfinished slice. What the vendor no longer lists is
@@ -16,6 +17,7 @@ mod items;
 pub mod keeper;
 pub mod plan;
 mod reader;
+pub(crate) mod reconcile;
 mod stored;
 mod submissions;
 
@@ -47,6 +49,8 @@ pub enum JobKind {
     GapFill,
     /// A stream is new: what lies before the live line's beginning.
     FirstRun,
+    /// What the vendor still lists is held against what was fetched.
+    Reconcile,
 }
 
 impl JobKind {
@@ -57,12 +61,13 @@ impl JobKind {
             Self::DetectOnly => "detect",
             Self::GapFill => "gap",
             Self::FirstRun => "first",
+            Self::Reconcile => "reconcile",
         }
     }
 
     /// Whether what was missing in the live line's windows is handed to it at the end.
     pub fn joins_live(self) -> bool {
-        matches!(self, Self::GapFill | Self::FirstRun)
+        matches!(self, Self::GapFill | Self::FirstRun | Self::Reconcile)
     }
 }
 
@@ -187,7 +192,9 @@ pub(crate) fn span_of(
         JobKind::Backfill | JobKind::DetectOnly => (longest.min(WIDENED_MAX), LATE_BY),
         // What is older than the live line remembers is detected by the job alone.
         JobKind::GapFill if wanted.from() < now - LATENESS => (longest.min(LATE_BY), LATE_BY),
-        JobKind::GapFill | JobKind::FirstRun => (TimeDelta::zero(), TimeDelta::zero()),
+        JobKind::GapFill | JobKind::FirstRun | JobKind::Reconcile => {
+            (TimeDelta::zero(), TimeDelta::zero())
+        }
     };
     let until = (wanted.until() + behind).min(now).max(wanted.until());
     Window::new(wanted.from() - before, until).unwrap_or(wanted)

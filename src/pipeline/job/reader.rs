@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use exfilwatch_connectors::Connector;
+use exfilwatch_connectors::{Connector, FetchError};
 use exfilwatch_model::{GapState, JobId, StreamId, Window, WorkItem};
 use exfilwatch_state::Commit;
 
@@ -37,6 +37,8 @@ pub(super) struct Reader<'a> {
     accounts: BTreeMap<StreamId, StreamAccount>,
     /// Spans of the gap that is filled which are still missing, and why.
     pub(super) still_missing: Vec<(Window, GapState, String)>,
+    /// New records of a reconciliation's slice that should have been found before.
+    pub(super) late: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -59,6 +61,7 @@ impl<'a> Reader<'a> {
                     span: span_of(request, worker.step.rules.longest_window(), now),
                     tenant,
                     request: request.clone(),
+                    reconciled: None,
                 };
                 (stored::id_of(&stored)?, stored)
             }
@@ -69,7 +72,8 @@ impl<'a> Reader<'a> {
             ..worker.step.clone()
         };
         let (store, committer) = (shared.store.clone(), shared.committer.clone());
-        let ingest = Ingest::restore(config, store, committer, shared.watch.clone())?;
+        let ingest = Ingest::restore(config, store, committer, shared.watch.clone())?
+            .detecting(stored.request.kind == JobKind::Reconcile);
         Ok(Self {
             shared,
             reports,
@@ -79,6 +83,7 @@ impl<'a> Reader<'a> {
             streams: BTreeMap::new(),
             accounts: BTreeMap::new(),
             still_missing: Vec::new(),
+            late: 0,
         })
     }
 
@@ -86,6 +91,7 @@ impl<'a> Reader<'a> {
     /// stays unfinished then.
     pub(super) async fn run(&mut self, connectors: &[Arc<dyn Connector>]) -> Result<(), JobError> {
         let outcome = self.read(connectors).await;
+        self.report_account();
         for account in std::mem::take(&mut self.accounts).into_values() {
             self.reports.stream(account);
         }
@@ -177,7 +183,11 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let mut account = SliceAccount::new(stream, slice, Source::Feed);
-        self.slice(connector, slice, &mut account).await?;
+        if self.reconciles() {
+            self.reconcile(connector, slice, &mut account).await?;
+        } else {
+            self.slice(connector, slice, &mut account).await?;
+        }
         if let Some(done) = self.streams.get_mut(stream) {
             done.slices = index + 1;
         }
@@ -222,7 +232,13 @@ impl<'a> Reader<'a> {
         let items = self.listed(&**connector, slice, account).await?;
         for missed in self.fetch_all(connector, items, account).await? {
             if let Some(window) = span_of_item(&missed.item) {
-                self.miss(account, window, missed.state, &missed.reason);
+                let state = match missed.error {
+                    FetchError::Gone { .. } => GapState::Lost,
+                    _ => GapState::Open,
+                };
+                let (key, error) = (&missed.item.key, &missed.error);
+                let reason = format!("item {key} could not be fetched: {error}");
+                self.miss(account, window, state, &reason);
             }
         }
         Ok(())
@@ -272,6 +288,12 @@ impl<'a> Reader<'a> {
     async fn finish(&mut self) -> Result<(), JobError> {
         self.ingest.end(self.shared.clock.now()).await?;
         self.settle_gap().await?;
+        let now = self.shared.clock.now();
+        let mut accounts = self.streams.values_mut();
+        if let Some(account) = accounts.find_map(|done| done.reconciled.as_mut()) {
+            account.ended = Some(now);
+            self.stored.reconciled = Some(account.clone());
+        }
         let tenant = &self.stored.tenant;
         let records = self.reports.totals().records;
         tracing::info!(%tenant, job = %self.job, records, "the job is done");

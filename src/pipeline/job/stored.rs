@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::account::{SliceAccount, StreamAccount};
 use super::{JobRequest, archive};
+use crate::pipeline::ledger::Account;
 
 /// What a job is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub(super) struct Stored {
     pub(super) request: JobRequest,
     /// The span that is read, fixed when the job was made: slices are counted from its start.
     pub(super) span: Window,
+    /// What a reconciliation that has ended found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reconciled: Option<Account>,
 }
 
 /// How far a stream is.
@@ -40,6 +44,9 @@ pub(super) struct Done {
     pub(super) search: Option<archive::Search>,
     /// Nothing is left to search.
     pub(super) searched: bool,
+    /// What a reconciliation has found so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reconciled: Option<Account>,
 }
 
 impl Done {

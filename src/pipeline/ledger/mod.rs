@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::pipeline::alarm::Raised;
 use crate::pipeline::step::LATENESS;
 
-pub use account::{Account, Open, TRIES_WAITED_FOR};
+pub use account::{Account, TRIES_WAITED_FOR};
 pub use gaps::{Changes, acknowledge, acknowledged, fill, lose, note, worth_filling};
 pub use habit::{Habit, SilenceOptions};
 pub use intervals::{Interval, IntervalState, intervals, seconds_due};

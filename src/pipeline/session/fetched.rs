@@ -3,22 +3,18 @@
 use chrono::TimeDelta;
 use exfilwatch_connectors::FetchError;
 use exfilwatch_model::{Gap, GapCause, GapState, Page, Window, WorkItem};
-use exfilwatch_state::{Commit, DoneItem, Quarantined, StateError};
+use exfilwatch_state::{Commit, Quarantined, StateError};
 use tokio::sync::oneshot;
 
 use super::Session;
 use super::take::After;
-use crate::pipeline::worklist::{ItemKey, after_failure, key_of};
+use crate::pipeline::worklist::{DONE_KEPT_MAX, ItemKey, after_failure, done_item, key_of};
 
 /// What an item may hold when it has no expiry of its own to tell (google: windows of an hour).
 const WINDOW_SPAN: TimeDelta = TimeDelta::hours(1);
 /// Tries of one item that hold its stream when they are refused. One that is refused over and over
 /// while others come says nothing of its stream, and must not stop it.
 const HOLDS_BY_ITEM_MAX: u32 = 3;
-/// Finished items that expire later than this are not listed again under the same key.
-const DONE_KEPT_MAX: TimeDelta = TimeDelta::days(10);
-/// How long those are remembered.
-const DONE_KEPT: TimeDelta = TimeDelta::days(2);
 
 impl Session<'_> {
     pub(super) fn page(&mut self, item: ItemKey, page: &Page, reply: oneshot::Sender<()>) {
@@ -36,8 +32,7 @@ impl Session<'_> {
         } else {
             Commit::default()
         };
-        let counts = self.ingest.stage_page(page, &products, with);
-        self.reconciled_page(&item, counts);
+        self.ingest.stage_page(page, &products, with);
         // A page says nothing of a listing that is refused.
         if self
             .held
@@ -56,16 +51,9 @@ impl Session<'_> {
     /// The item as finished, remembered as long as the vendor may list it again.
     pub(super) fn done(&self, key: &ItemKey) -> Commit {
         let now = self.shared.clock.now();
-        let expires = self.work.item(key).and_then(|item| item.expires);
-        let listed_until = expires.filter(|at| *at - now < DONE_KEPT_MAX);
-        let forget_after = listed_until.map_or(now + DONE_KEPT, |at| at + TimeDelta::days(1));
-        let done = DoneItem {
-            stream: key.0.clone(),
-            key: key.1.clone(),
-            forget_after,
-        };
+        let item = self.work.item(key).into_iter();
         Commit {
-            done: vec![done],
+            done: item.map(|item| done_item(item, now)).collect(),
             ..Commit::default()
         }
     }

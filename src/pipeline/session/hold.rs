@@ -84,7 +84,6 @@ impl Session<'_> {
     /// Holds a stream; the operator is told once.
     fn hold(&mut self, stream: &StreamId, (what, help): (&str, &str), hold: Hold) {
         let now = self.shared.clock.now();
-        self.refused_account(stream, what);
         let news = self.held.insert(stream.clone(), hold).is_none();
         self.shared.watch.stream(stream, |health| {
             health.held = Some(format!("{what}: {help}"));

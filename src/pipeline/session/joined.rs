@@ -1,9 +1,13 @@
 //! What jobs found out that filled a hole in the live line: taken into its windows.
 
 use exfilwatch_model::{JobId, StreamId, Window};
+use exfilwatch_state::StateError;
 
 use super::{End, Session};
 use crate::pipeline::job::keeper::first_run_span;
+use crate::pipeline::job::reconcile;
+use crate::pipeline::ledger::Account;
+use crate::pipeline::worklist::key_of;
 
 impl Session<'_> {
     /// Stages what the jobs that ended remember, as if it had been seen here. A window that lies over
@@ -22,6 +26,9 @@ impl Session<'_> {
                 .stage_absorbed(&windows, self.shared.clock.now());
         }
         for job in &ended {
+            if let Some((account, whole)) = reconcile::ended(&*self.shared.store, job)? {
+                self.join_reconciled(account, whole)?;
+            }
             for stream in &streams {
                 if let Some(span) = first_run_span(&*self.shared.store, job, stream)? {
                     self.join_first_run(stream, span);
@@ -41,6 +48,30 @@ impl Session<'_> {
             known.joined(span.from(), settled);
             self.store_ledger(stream);
         }
+    }
+
+    /// A span was held against what the vendor lists: it is settled, and what could not be fetched is
+    /// this line's.
+    fn join_reconciled(&mut self, account: Account, whole: bool) -> Result<(), StateError> {
+        let stream = account.stream.clone();
+        if !self.by_stream.contains_key(&stream) {
+            return Ok(());
+        }
+        let handed_over = self.shared.store.work(&stream)?.into_iter();
+        let handed_over: Vec<_> = handed_over
+            .filter(|item| !self.work.holds(&key_of(item)))
+            .collect();
+        self.work.put(handed_over);
+        let span = Window::new(account.from, account.until);
+        self.settle(&stream, span, account.began)?;
+        if let Some(known) = self.ledgers.get_mut(&stream) {
+            if whole {
+                known.relisted = account.began;
+            }
+            known.reconciled = Some(account);
+            self.store_ledger(&stream);
+        }
+        Ok(())
     }
 
     /// The jobs are over: the live line has what they knew.

@@ -7,7 +7,6 @@ use exfilwatch_model::{Gap, GapCause, GapState, JobId, StreamId, Window};
 use exfilwatch_state::{Commit, StateError};
 
 use super::{End, Session};
-use crate::pipeline::fetch::Pass;
 use crate::pipeline::ledger::{self, StreamLedger};
 use crate::pipeline::notice::Notice;
 
@@ -48,7 +47,6 @@ impl Session<'_> {
         stream: &StreamId,
         span: Option<Window>,
         began: DateTime<Utc>,
-        pass: Pass,
     ) -> Result<(), StateError> {
         self.lapse(stream)?;
         let Some(connector) = self.by_stream.get(stream) else {
@@ -63,9 +61,6 @@ impl Session<'_> {
         let span = span.and_then(|span| Window::new(span.from().max(lowest), span.until()));
         if let Some(span) = span {
             known.listed(span, began, settle);
-        }
-        if pass == Pass::Whole {
-            known.relisted = began;
         }
         if *known != before {
             self.store_ledger(stream);
@@ -213,6 +208,8 @@ impl Session<'_> {
             let intervals = ledger::intervals(stream, Some(known), &of_stream, now);
             let seconds = |state| ledger::seconds_due(&intervals, state);
             self.shared.watch.stream(stream, |health| {
+                let account = || known.reconciled.clone();
+                health.reconciled = health.reconciled.take().or_else(account);
                 health.complete_until = Some(known.complete_until);
                 health.gap_open_seconds = seconds(ledger::IntervalState::Open);
                 health.gap_lost_seconds = seconds(ledger::IntervalState::Lost);

@@ -1,7 +1,7 @@
 //! What a listing means for the store: new items with the cursor that covers them, and gaps.
 
 use chrono::{DateTime, Utc};
-use exfilwatch_connectors::{Listing, Standing};
+use exfilwatch_connectors::Listing;
 use exfilwatch_model::{StreamId, Window};
 use exfilwatch_state::{Commit, StateError};
 use tokio::sync::oneshot;
@@ -24,18 +24,11 @@ impl Session<'_> {
         stream: StreamId,
         listing: Listing,
         (pass, span, began): (Pass, Option<Window>, DateTime<Utc>),
-        order: Option<u64>,
         reply: oneshot::Sender<Listed>,
     ) -> Result<(), End> {
-        if self.has_work_enough(&stream, pass, order) {
+        if self.has_work_enough(&stream, pass) {
             answer(reply, self.not_taken(&stream));
             return Ok(());
-        }
-        if let (Pass::Whole | Pass::Asked, Some(window)) = (pass, span) {
-            self.open_account((&stream, order), (window, began), &listing.items)?;
-        }
-        if let Standing::Held { what, .. } = &listing.standing {
-            self.not_reconciled(&stream, order, what);
         }
         let store = &self.shared.store;
         let work = &self.work;
@@ -54,7 +47,7 @@ impl Session<'_> {
         // What is new begins where the last listing ended.
         let covered = self.cursors.get(&stream).map(|old| old.covered_until);
         let new = || Window::new(covered?, cursor.covered_until);
-        self.settle(&stream, span.or_else(new), began, pass)?;
+        self.settle(&stream, span.or_else(new), began)?;
         // A span that is lost is noted together with the cursor that passes it.
         for gap in listing.gaps {
             self.note_gap(gap)?;
@@ -73,20 +66,14 @@ impl Session<'_> {
     pub(super) fn not_taken(&self, stream: &StreamId) -> Listed {
         Listed {
             cursor: self.cursors.get(stream).cloned(),
-            checked_until: self.ledgers.get(stream).map(|known| known.checked_until),
             taken: false,
         }
     }
 
     /// Whether a listing is put off: fetching is paused or refused, or many items wait. A span that is
     /// listed again waits for a short list: what is still to be fetched will see what came late.
-    pub(super) fn has_work_enough(
-        &self,
-        stream: &StreamId,
-        pass: Pass,
-        order: Option<u64>,
-    ) -> bool {
-        let open_max = if pass == Pass::New || order.is_some() {
+    pub(super) fn has_work_enough(&self, stream: &StreamId, pass: Pass) -> bool {
+        let open_max = if pass == Pass::New {
             OPEN_ITEMS_MAX
         } else {
             OPEN_ITEMS_AGAIN_MAX

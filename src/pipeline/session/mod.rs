@@ -11,7 +11,6 @@ mod hold;
 mod joined;
 mod ledger;
 mod listed;
-mod reconcile;
 mod take;
 mod tick;
 
@@ -31,7 +30,7 @@ use crate::pipeline::committer::CommitError;
 use crate::pipeline::fetch::{Message, fetch};
 use crate::pipeline::ingest::{Ingest, IngestError};
 use crate::pipeline::job::keeper::{live_from, recall_ended};
-use crate::pipeline::ledger::{Open, StreamLedger};
+use crate::pipeline::ledger::StreamLedger;
 use crate::pipeline::listing::ListingTask;
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::worklist::WorkList;
@@ -83,8 +82,6 @@ pub(crate) struct Session<'a> {
     ledgers: BTreeMap<StreamId, StreamLedger>,
     /// Gaps as they are when what is staged is written; `None` when the store says it.
     gaps: Option<Vec<Gap>>,
-    /// Reconciliations that are not at their end.
-    accounts: BTreeMap<StreamId, Open>,
     /// Streams that are read again since the store was lost, and from where.
     restarted: Vec<(StreamId, DateTime<Utc>)>,
     messages: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
@@ -155,7 +152,6 @@ impl<'a> Session<'a> {
             ledgers,
             gaps: None,
             restarted,
-            accounts: BTreeMap::new(),
             messages: mpsc::channel(MESSAGES_MAX),
             tasks: TaskTracker::new(),
             cancel: shared.shutdown.child_token(),
@@ -191,20 +187,14 @@ impl<'a> Session<'a> {
 
     fn start_listing(&mut self) {
         for (stream, connector) in &self.by_stream {
-            let (Some(cursor), Some(ledger)) =
-                (self.cursors.get(stream).cloned(), self.ledgers.get(stream))
-            else {
+            let Some(cursor) = self.cursors.get(stream).cloned() else {
                 continue;
             };
             let task = ListingTask {
                 connector: connector.clone(),
                 stream: stream.clone(),
                 cursor,
-                relisted: ledger.relisted,
-                checked_until: ledger.checked_until,
                 clock: self.shared.clock.clone(),
-                order_done: self.order_done(stream),
-                orders: self.shared.reconciler.orders(),
                 messages: self.messages.0.clone(),
                 shutdown: self.cancel.clone(),
             };

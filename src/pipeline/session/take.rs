@@ -57,20 +57,17 @@ impl Session<'_> {
                 pass,
                 span,
                 began,
-                order,
                 reply,
             } => {
-                self.listed(stream, listing, (pass, span, began), order, reply)?;
+                self.listed(stream, listing, (pass, span, began), reply)?;
             }
             Message::Listed {
                 stream,
                 outcome: Err(error),
-                order,
                 reply,
                 ..
             } => {
                 self.failed(&stream, &error, false);
-                self.not_reconciled(&stream, order, &error.to_string());
                 answer(reply, self.not_taken(&stream));
             }
             Message::Page { item, page, reply } => self.page(item, &page, reply),
@@ -109,20 +106,15 @@ impl Session<'_> {
             After::Page { item, last, reply } => {
                 if last {
                     self.work.finish(&item);
-                    self.reconciled_item(&item, false);
                     let fetched = |health: &mut StreamHealth| health.items_fetched += 1;
                     self.shared.watch.stream(&item.0, fetched);
                     self.show(&item.0);
                 }
                 answer(reply, ());
             }
-            After::Tried(item) => {
-                self.tried_item(&item);
-                self.work.put([item]);
-            }
+            After::Tried(item) => self.work.put([item]),
             After::Finished(item) => {
                 self.work.finish(&item);
-                self.reconciled_item(&item, true);
                 let lost = |health: &mut StreamHealth| health.items_lost += 1;
                 self.shared.watch.stream(&item.0, lost);
                 self.show(&item.0);

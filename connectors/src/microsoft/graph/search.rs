@@ -213,20 +213,40 @@ impl Archive for AuditLogSearch {
         })
     }
 
-    async fn search(&self, stream: &StreamId, window: Window) -> Result<WorkItem, FetchError> {
+    fn parts(&self, stream: &StreamId) -> Vec<String> {
+        match filter(stream.name()) {
+            // One record type is the least that can be asked for.
+            [] | [_] => Vec::new(),
+            types => types.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    async fn search_part(
+        &self,
+        stream: &StreamId,
+        window: Window,
+        part: Option<&str>,
+    ) -> Result<WorkItem, FetchError> {
         let (from, until) = (second_down(window.from()), second_up(window.until()));
         let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let span = format!("from {} to {}", time(from), time(until));
-        let what = format!("search of the audit log for {} {span}", stream.name());
+        let name = match part {
+            Some(part) => format!("{} ({part})", stream.name()),
+            None => stream.name().to_owned(),
+        };
+        let what = format!("search of the audit log for {name} {span}");
         in_reach(window, self.now(), &what)?;
         self.check(stream).await?;
         let mut body = json!({
             "@odata.type": "#microsoft.graph.security.auditLogQuery",
-            "displayName": format!("exfilwatch {} {span}", stream.name()),
+            "displayName": format!("exfilwatch {name} {span}"),
             "filterStartDateTime": time(from),
             "filterEndDateTime": time(until),
         });
-        let record_types = filter(stream.name());
+        let record_types: Vec<&str> = match part {
+            Some(part) => vec![part],
+            None => filter(stream.name()).to_vec(),
+        };
         if let (false, Some(members)) = (record_types.is_empty(), body.as_object_mut()) {
             members.insert("recordTypeFilters".to_owned(), json!(record_types));
         }

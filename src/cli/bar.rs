@@ -14,14 +14,15 @@ const LOOK: &str = "{bar:30} {pos}/{len} slices · {msg} · {elapsed} gone, {eta
 
 /// Shows progress on standard error.
 #[derive(Debug)]
-pub(super) struct Bar {
+pub(crate) struct Bar {
+    what: &'static str,
     drawn: Option<ProgressBar>,
     slices_done: usize,
     told: Option<Instant>,
 }
 
 impl Bar {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         let drawn = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             match ProgressStyle::with_template(LOOK) {
@@ -30,13 +31,14 @@ impl Bar {
             }
         });
         Self {
+            what,
             drawn,
             slices_done: 0,
             told: None,
         }
     }
 
-    pub(super) fn show(&mut self, progress: &Progress) {
+    pub(crate) fn show(&mut self, progress: &Progress) {
         let gaps: u64 = progress.finished.iter().map(|slice| slice.gaps).sum();
         let Some(bar) = &self.drawn else {
             if self.told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
@@ -46,7 +48,8 @@ impl Bar {
                     records = progress.records,
                     seen_before = progress.seen_before,
                     gaps,
-                    "backfill"
+                    "{}",
+                    self.what
                 );
             }
             return;
@@ -63,7 +66,7 @@ impl Bar {
         bar.set_message(format!("{} records", progress.records));
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         if let Some(bar) = &self.drawn {
             bar.finish_and_clear();
         }
