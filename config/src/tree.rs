@@ -19,6 +19,7 @@ const SYNTAX_ERRORS_MAX: usize = 20;
 const PATH_KEYS: &[&str] = &[
     "file",
     "key_file",
+    "certificate_file",
     "ca_file",
     "folder",
     "path",

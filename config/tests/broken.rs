@@ -191,7 +191,7 @@ const AFTER_CONTOSO: &[(&str, &str, &str)] = &[
     (
         "a secret in place of a word",
         "[emitters.syslog.x]\naddress = \"s.example:1\"\ntransport = \"CANARY\"\n",
-        "10:13: `transport`: unknown value (known here: `udp`, `tcp`, `tls`)",
+        "10:13: `transport`: unknown value (known here: `udp`, `tcp`, `tls`, `relp`, `relp_tls`)",
     ),
     (
         "a secret in place of a number",

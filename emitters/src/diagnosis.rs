@@ -46,15 +46,14 @@ fn hec(options: &SplunkHecOptions) -> Option<Endpoint> {
 
 fn syslog(options: &SyslogOptions) -> Option<Endpoint> {
     let (host, port) = host_and_port(&options.address)?;
-    let tls = match options.transport {
-        SyslogTransport::Udp => return None,
-        SyslogTransport::Tcp => None,
-        SyslogTransport::Tls => Some(Tls {
-            name: options.server_name.clone().unwrap_or_else(|| host.clone()),
-            ca_file: options.ca_file.clone(),
-            besides_system: false,
-        }),
-    };
+    if options.transport == SyslogTransport::Udp {
+        return None;
+    }
+    let tls = options.transport.is_tls().then(|| Tls {
+        name: options.server_name.clone().unwrap_or_else(|| host.clone()),
+        ca_file: options.ca_file.clone(),
+        besides_system: false,
+    });
     Some(Endpoint {
         name: "receiver",
         host,

@@ -13,6 +13,7 @@ mod error;
 pub mod formats;
 mod ndjson;
 pub mod options;
+mod progress;
 pub mod registry;
 pub mod splunk_hec;
 mod syslog;
@@ -24,7 +25,7 @@ pub use error::BuildError;
 pub use ndjson::{Ndjson, Stdout};
 pub use options::{
     Ack, ArchiveOptions, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape,
-    SplunkHecOptions, StdoutOptions, SyslogOptions, SyslogTransport,
+    SplunkHecOptions, StdoutOptions, SyslogFormat, SyslogOptions, SyslogTransport,
 };
 pub use splunk_hec::SplunkHec;
 pub use syslog::Syslog;

@@ -162,8 +162,12 @@ pub enum Ack {
 pub struct SyslogOptions {
     /// Host and port (`syslog.example:6514`).
     pub address: String,
-    /// How lines travel. Only the receiver's kernel confirms TCP and TLS, nobody confirms UDP.
+    /// How lines travel. Only RELP is confirmed by the receiver itself; TCP and TLS are by its
+    /// kernel, UDP by nobody.
     pub transport: SyslogTransport,
+    /// What stands in the line: `json` (structured data and OCSF or the record), or `cef`.
+    #[serde(default)]
+    pub format: SyslogFormat,
     /// What to send: `findings`, `signals`, `internal`, `events`.
     #[serde(default = "findings")]
     pub send: Vec<Kind>,
@@ -184,11 +188,15 @@ pub struct SyslogOptions {
     pub ca_file: Option<PathBuf>,
     /// TLS: the name in the receiver's certificate, when it is not the host of `address`.
     pub server_name: Option<String>,
+    /// TLS: PEM file with our own certificate, for receivers that ask for one.
+    pub certificate_file: Option<PathBuf>,
+    /// TLS: PEM file with its key; only its owner may read it.
+    pub key_file: Option<PathBuf>,
     /// Time for connection and TLS.
     #[serde(default = "connect_timeout_seconds")]
     #[schemars(range(min = 1, max = 300))]
     pub connect_timeout_seconds: u64,
-    /// Time for writing a batch.
+    /// Time for writing a batch; with RELP, time without any answer.
     #[serde(default = "request_timeout_seconds")]
     #[schemars(range(min = 1, max = 600))]
     pub write_timeout_seconds: u64,
@@ -204,6 +212,31 @@ pub enum SyslogTransport {
     Tcp,
     /// Octet counting over TLS (RFC 5425).
     Tls,
+    /// Every line confirmed by the receiver (rsyslog's `imrelp`).
+    Relp,
+    /// The same over TLS.
+    RelpTls,
+}
+
+impl SyslogTransport {
+    /// Whether the connection is encrypted.
+    pub fn is_tls(self) -> bool {
+        match self {
+            Self::Tls | Self::RelpTls => true,
+            Self::Udp | Self::Tcp | Self::Relp => false,
+        }
+    }
+}
+
+/// What stands in a syslog line behind its header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SyslogFormat {
+    /// Structured data with the flat keys, and JSON: the OCSF document, or the record.
+    #[default]
+    Json,
+    /// ArcSight's Common Event Format; raw records have none.
+    Cef,
 }
 
 /// Syslog facilities that a program outside the operating system may use.

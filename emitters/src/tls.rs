@@ -3,10 +3,12 @@
 
 use std::error::Error;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustls_pki_types::CertificateDer;
+use rustls::AlertDescription;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Largest file of certificate authorities read, in bytes.
 const CA_BYTES_MAX: u64 = 4 << 20;
@@ -27,12 +29,62 @@ pub(crate) fn authorities(path: &Path) -> io::Result<Vec<CertificateDer<'static>
     Ok(certificates)
 }
 
+/// Our own certificate with those that vouch for it, and its key, which only its owner may read.
+pub(crate) fn identity(
+    certificate: &Path,
+    key: &Path,
+) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let shown = key.display();
+    let place = |error: io::Error| io::Error::new(error.kind(), format!("{shown}: {error}"));
+    let about = std::fs::metadata(key).map_err(place)?;
+    let mode = about.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(invalid(format!(
+            "{shown} may be read by others (mode {mode:04o}): run chmod 600 on it"
+        )));
+    }
+    if about.len() > CA_BYTES_MAX {
+        return Err(invalid(format!("{shown} is too large")));
+    }
+    let pem = std::fs::read(key).map_err(place)?;
+    // The parser's own words could quote the file.
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| invalid(format!("{shown} holds no private key in PEM form")))?;
+    Ok((authorities(certificate)?, key))
+}
+
+/// The alert with which the receiver ended the handshake because of our certificate.
+pub(crate) fn refused_by_alert(error: &(dyn Error + 'static)) -> Option<String> {
+    let rustls::Error::AlertReceived(alert) = tls_error(error)? else {
+        return None;
+    };
+    let ours = matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied
+            | AlertDescription::HandshakeFailure
+    );
+    ours.then(|| format!("{alert:?}"))
+}
+
 /// What is wrong with the receiver's certificate, if that is why the connection failed.
 pub(crate) fn certificate_trouble(error: &(dyn Error + 'static)) -> Option<String> {
+    match tls_error(error)? {
+        rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
+        _ => None,
+    }
+}
+
+/// The error of TLS in a chain of causes.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(cause) = next {
-        if let Some(rustls::Error::InvalidCertificate(why)) = cause.downcast_ref() {
-            return Some(why.to_string());
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
         }
         // An io::Error hides what it wraps from `source`.
         next = match cause

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{finding, finding_envelope, google, heartbeat, office365, worst_finding};
+use exfilwatch_emitters::SyslogFormat;
 use exfilwatch_emitters::formats::ocsf::Document;
 use exfilwatch_emitters::formats::{splunk, syslog5424};
 use exfilwatch_model::{Finding, UpdateReason};
@@ -16,6 +17,7 @@ fn header() -> syslog5424::Header {
         hostname: "contoso".to_owned(),
         app_name: "exfilwatch".to_owned(),
         bytes_max: 8_192,
+        message: SyslogFormat::Json,
     }
 }
 

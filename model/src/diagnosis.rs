@@ -235,6 +235,9 @@ causes! {
     NotAHec "not_a_hec" Receiver
         "the address answers, but not as a HEC does"
         "check the URL: the port of HEC (8088, or 443 in Splunk Cloud), not the one of Splunk's web pages";
+    NotRelp "not_relp" Receiver
+        "the address answers, but does not take syslog by RELP"
+        "use the port of rsyslog's imrelp, and transport = \"relp_tls\" where it has TLS";
     FileNotWritable "file_not_writable" Receiver
         "the output file cannot be written"
         "make the folder and let the service user write there";

@@ -1,6 +1,7 @@
 //! The forms in which items leave: one module per form, pure functions.
 
 mod attack;
+pub mod cef;
 pub mod ocsf;
 pub mod splunk;
 pub mod syslog5424;

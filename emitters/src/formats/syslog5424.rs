@@ -1,4 +1,4 @@
-//! One item as one RFC 5424 line: structured data with the flat keys, JSON as MSG.
+//! One item as one RFC 5424 line: structured data with the flat keys and JSON as MSG, or CEF as MSG.
 //!
 //! The line is printable: no byte below 0x20 and no DEL whatever a record says, so it is one frame
 //! in any framing. MSG is ASCII-only JSON without a byte order mark (rsyslog would keep the mark
@@ -15,8 +15,10 @@ use exfilwatch_model::{Envelope, Finding, Kind, Mode, Severity};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::cef;
 use super::ocsf::{Document, Part};
-use super::text::{ascii_json, cut_json};
+use super::text::{ascii_json, cut_json, invisible};
+use crate::options::SyslogFormat;
 
 /// Longest value in the structured data, in bytes as written.
 const PARAM_BYTES_MAX: usize = 128;
@@ -38,6 +40,8 @@ pub struct Header {
     pub app_name: String,
     /// Largest line, at least 2,048 bytes.
     pub bytes_max: usize,
+    /// What stands as MSG.
+    pub message: SyslogFormat,
 }
 
 /// What cannot become a line, with the reason.
@@ -98,6 +102,11 @@ fn finding_line(finding: &Finding, kind: Kind, header: &Header) -> Result<String
             Kind::Findings | Kind::Events | Kind::Internal => "FINDING",
         },
     };
+    if header.message == SyslogFormat::Cef {
+        let frame = start.put(header, "-", "").len();
+        let room = header.bytes_max.saturating_sub(frame);
+        return Ok(start.put(header, "-", &cef::finding(finding, time, room)));
+    }
     let mut document = Document::new(finding);
     let whole = start.line(header, &params(false), &serde_json::to_string(&document)?);
     if whole.len() <= header.bytes_max {
@@ -152,16 +161,20 @@ struct Start {
 }
 
 impl Start {
-    /// Puts a line together; `json` is made ASCII here and nowhere else.
+    /// Puts a line of JSON together; it is made ASCII here and nowhere else.
     fn line(&self, header: &Header, structured: &str, json: &str) -> String {
+        self.put(header, structured, &ascii_json(json))
+    }
+
+    /// Puts a line together.
+    fn put(&self, header: &Header, structured: &str, message: &str) -> String {
         format!(
-            "<{}>1 {} {} {} - {} {structured} {}",
+            "<{}>1 {} {} {} - {} {structured} {message}",
             u16::from(header.facility) * 8 + u16::from(self.severity),
             self.time.to_rfc3339_opts(SecondsFormat::Millis, true),
             header_field(&header.hostname, HOSTNAME_MAX),
             header_field(&header.app_name, APP_NAME_MAX),
             self.msgid,
-            ascii_json(json),
         )
     }
 }
@@ -227,13 +240,6 @@ fn escape(c: char) -> String {
         }
         c => c.to_string(),
     }
-}
-
-/// Control characters, line and paragraph separators, marks that turn or hide text.
-fn invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -65,12 +65,19 @@ pub(crate) fn ascii_json(json: &str) -> String {
 }
 
 /// `\uXXXX`.
-fn push_escape(unit: u16, line: &mut String) {
+pub(crate) fn push_escape(unit: u16, line: &mut String) {
     line.push_str("\\u");
     for shift in [12, 8, 4, 0] {
         let digit = u32::from(unit >> shift) & 0xf;
         line.push(char::from_digit(digit, 16).unwrap_or('0'));
     }
+}
+
+/// Control characters, line and paragraph separators, marks that turn or hide text.
+pub(crate) fn invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// JSON on one line: line breaks between members become blanks. `json` must be valid, where a line

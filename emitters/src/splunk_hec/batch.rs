@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::ack::Pending;
 use super::client::Reply;
 use super::envelope::Piece;
-use super::progress::Fate;
 use super::reply::{INDEX, Rest, words};
 use crate::contract::EmitError;
+use crate::progress::Fate;
 
 /// A batch on its way.
 pub(super) struct Batch<'a> {

@@ -15,13 +15,13 @@ use super::batch::{Batch, hold, retry};
 use super::client::Client;
 use super::diagnosis;
 use super::envelope::{Piece, pieces};
-use super::progress::{Fate, Progress};
 use super::reply::{Action, CHANNEL, decide};
 use super::request::{body, runs};
 use crate::contract::{Delivered, EmitError, Emitter, Refusal};
 use crate::environment::Environment;
 use crate::error::BuildError;
 use crate::options::{Ack, SplunkHecOptions};
+use crate::progress::{Fate, Progress};
 
 /// Most requests sent and not yet acknowledged.
 const OUTSTANDING_MAX: usize = 1_000;

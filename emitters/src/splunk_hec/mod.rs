@@ -4,7 +4,7 @@
 //! those become requests within the limits (`request`), every reply is judged by one pure function
 //! (`reply`), and the batch counts as delivered only when all of it was taken, by the indexer's
 //! acknowledgement where it is on (`ack`). What was taken before a failure is remembered
-//! (`progress`), so that a resend does not double it.
+//! (`crate::progress`), so that a resend does not double it.
 
 mod ack;
 mod batch;
@@ -12,7 +12,6 @@ mod client;
 mod diagnosis;
 mod emitter;
 mod envelope;
-mod progress;
 mod records;
 mod reply;
 mod request;

@@ -2,26 +2,39 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
-use rustls::{ClientConfig, RootCertStore};
+use rustix::net::sockopt;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
-
-use crate::tls::authorities;
 
 /// Most chunks read from a receiver that talks although it should not, per look.
 const CHATTER_MAX: usize = 16;
+/// What our kernel may hold for a receiver; Linux doubles it for its own needs. The tail of the link
+/// is larger, so that what was lost there goes out again.
+const SEND_BUFFER_BYTES: u32 = 96 << 10;
+/// How long the receiver's machine may stay silent about bytes it was sent: else a connection that
+/// a firewall forgot would swallow lines for a quarter of an hour.
+#[cfg(target_os = "linux")]
+const UNCONFIRMED_MILLIS_MAX: u32 = 15_000;
+/// An idle connection is looked at after so long, and then at this pace.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
+/// See [`KEEP_ALIVE_IDLE`].
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 
-/// A connected stream.
+/// A stream that somebody else holds.
+pub(super) type Both<'a> = &'a mut Box<dyn Duplex>;
+
+/// A connected stream. Dropped, it says good-bye as far as that needs no waiting: TLS receivers
+/// report a connection that ends without `close_notify`.
 pub(super) struct Stream(Box<dyn Duplex>);
 
 impl std::fmt::Debug for Stream {
@@ -30,11 +43,15 @@ impl std::fmt::Debug for Stream {
     }
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        drop(self.0.shutdown().now_or_never());
+    }
+}
+
 impl Stream {
     pub(super) async fn tcp(addresses: &[SocketAddr]) -> io::Result<Self> {
-        let stream = TcpStream::connect(addresses).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self(Box::new(stream)))
+        Ok(Self(Box::new(connect(addresses).await?)))
     }
 
     pub(super) async fn tls(
@@ -42,8 +59,7 @@ impl Stream {
         config: &Arc<ClientConfig>,
         name: &ServerName<'static>,
     ) -> io::Result<Self> {
-        let stream = TcpStream::connect(addresses).await?;
-        stream.set_nodelay(true)?;
+        let stream = connect(addresses).await?;
         let connector = TlsConnector::from(config.clone());
         Ok(Self(Box::new(
             connector.connect(name.clone(), stream).await?,
@@ -56,44 +72,64 @@ impl Stream {
             self.0.write_all(frame).await?;
         }
         self.0.flush().await?;
-        if self.is_closed() {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                "the receiver closed the connection",
-            ));
-        }
-        Ok(())
+        self.gone().map_or(Ok(()), Err)
     }
 
-    /// Looks at the read side without waiting.
-    pub(super) fn is_closed(&mut self) -> bool {
+    /// Looks at the read side without waiting: how the receiver ended the connection, if it did.
+    pub(super) fn gone(&mut self) -> Option<io::Error> {
         let mut chunk = [0; 1_024];
         for _ in 0..CHATTER_MAX {
             match self.0.read(&mut chunk).now_or_never() {
-                None => return false,
-                Some(Ok(0) | Err(_)) => return true,
+                None => return None,
+                Some(Ok(0)) => {
+                    return Some(io::Error::new(
+                        io::ErrorKind::ConnectionReset,
+                        "the receiver closed the connection",
+                    ));
+                }
+                Some(Err(error)) => return Some(error),
                 Some(Ok(_)) => {}
             }
         }
-        false
+        None
+    }
+
+    /// Both directions, for a conversation.
+    pub(super) fn halves(&mut self) -> (ReadHalf<Both<'_>>, WriteHalf<Both<'_>>) {
+        tokio::io::split(&mut self.0)
+    }
+
+    /// Writes without waiting; what does not go at once does not go.
+    pub(super) fn write_now(&mut self, bytes: &[u8]) {
+        drop(self.0.write_all(bytes).now_or_never());
     }
 }
 
-/// Trust in the authorities of a file, or in the platform's.
-pub(super) fn tls_config(ca_file: Option<&Path>) -> io::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let builder = match ca_file {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in authorities(path)? {
-                roots.add(certificate).map_err(io::Error::other)?;
-            }
-            builder.with_root_certificates(roots)
+/// Connects to the first address that answers.
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the receiver has no address");
+    for address in addresses {
+        match connect_to(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
         }
-        None => builder.with_platform_verifier().map_err(io::Error::other)?,
+    }
+    Err(last)
+}
+
+async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
     };
-    Ok(builder.with_no_client_auth())
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&stream, KEEP_ALIVE_INTERVAL)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(&stream, UNCONFIRMED_MILLIS_MAX)?;
+    Ok(stream)
 }

@@ -173,7 +173,7 @@ pub(super) fn host_and_port(given: &str) -> Result<String, String> {
 
 pub(super) fn transport(given: &str) -> Result<SyslogTransport, String> {
     serde_json::from_value(given.trim().to_lowercase().into())
-        .map_err(|_| "expected tls, tcp or udp".to_owned())
+        .map_err(|_| "expected tls, relp_tls, relp, tcp or udp".to_owned())
 }
 
 /// The name of a transport, as in the configuration.
@@ -182,6 +182,8 @@ pub(super) fn transport_name(transport: SyslogTransport) -> &'static str {
         SyslogTransport::Udp => "udp",
         SyslogTransport::Tcp => "tcp",
         SyslogTransport::Tls => "tls",
+        SyslogTransport::Relp => "relp",
+        SyslogTransport::RelpTls => "relp_tls",
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct ReceiverArgs {
     /// Syslog receiver, host and port.
     #[arg(long, value_name = "ADDRESS", value_parser = answers::host_and_port)]
     syslog: Option<String>,
-    /// tls, tcp or udp.
+    /// tls, relp_tls, relp, tcp or udp.
     #[arg(long, value_name = "HOW", value_parser = answers::transport, requires = "syslog")]
     syslog_transport: Option<SyslogTransport>,
     /// PEM file with the authority that signed the syslog receiver's certificate.
@@ -147,7 +147,7 @@ impl ReceiverArgs {
             self.syslog_transport,
             Question {
                 flag: "--syslog-transport HOW",
-                text: "  Transport: tls, tcp or udp",
+                text: "  Transport: tls, relp_tls, relp, tcp or udp",
                 default: Some("tls"),
             },
             answers::transport,

@@ -8,7 +8,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Header, NotJson, Params, Start};
+use crate::formats::cef;
 use crate::formats::text::{ascii_json, cut_json};
+use crate::options::SyslogFormat;
 
 /// Longest text in bytes and longest list, step by step.
 const CUTS: [(usize, usize); 3] = [(512, 20), (128, 20), (64, 3)];
@@ -36,6 +38,10 @@ pub(super) fn line(envelope: &Envelope, header: &Header) -> Result<String, NotJs
             Kind::Events | Kind::Findings | Kind::Signals => "EVENT",
         },
     };
+    if header.message == SyslogFormat::Cef && envelope.kind == Kind::Internal {
+        let text = cef::internal(envelope, raw, start.time);
+        return Ok(start.put(header, "-", &text));
+    }
     let whole = start.line(header, &params(false), raw.get());
     if whole.len() <= header.bytes_max {
         return Ok(whole);

@@ -13,9 +13,9 @@ use exfilwatch_model::Envelope;
 /// Most failed batches remembered; the oldest is forgotten first.
 const BATCHES_MAX: usize = 256;
 
-/// What happened to one event so far.
+/// What happened to one item so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// Not taken yet.
     Open,
     /// Taken for good.
@@ -23,11 +23,11 @@ pub(super) enum Fate {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Progress(Mutex<VecDeque<(u64, Vec<Fate>)>>);
+pub(crate) struct Progress(Mutex<VecDeque<(u64, Vec<Fate>)>>);
 
 impl Progress {
-    /// Fates of the events of a batch that failed before; forgets them.
-    pub(super) fn recall(&self, batch: &[Envelope], events: usize) -> Option<Vec<Fate>> {
+    /// Fates of the items of a batch that failed before; forgets them.
+    pub(crate) fn recall(&self, batch: &[Envelope], items: usize) -> Option<Vec<Fate>> {
         let mut batches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if batches.is_empty() {
             return None;
@@ -35,11 +35,11 @@ impl Progress {
         let digest = digest(batch);
         let at = batches.iter().position(|(known, _)| *known == digest)?;
         let (_, fates) = batches.remove(at)?;
-        (fates.len() == events).then_some(fates)
+        (fates.len() == items).then_some(fates)
     }
 
     /// Remembers a failed batch, when any of it was taken.
-    pub(super) fn keep(&self, batch: &[Envelope], fates: Vec<Fate>) {
+    pub(crate) fn keep(&self, batch: &[Envelope], fates: Vec<Fate>) {
         if !fates.contains(&Fate::Taken) {
             return;
         }

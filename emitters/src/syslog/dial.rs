@@ -1,0 +1,162 @@
+//! The way to a receiver: its address, its trust, and what a failed connection means.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::time::timeout;
+
+use super::stream::Stream;
+use crate::address_guard::resolve;
+use crate::contract::EmitError;
+use crate::error::BuildError;
+use crate::options::SyslogOptions;
+use crate::tls::{authorities, certificate_trouble, chain, identity, refused_by_alert};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    /// As configured, for messages.
+    pub(super) address: String,
+    host: String,
+    port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    limit: Duration,
+}
+
+impl Dialer {
+    pub(super) fn new(name: &str, options: &SyslogOptions) -> Result<Self, BuildError> {
+        let (host, port) = host_and_port(&options.address)
+            .ok_or_else(|| BuildError::option(name, "address", &"write host:port"))?;
+        let tls = if options.transport.is_tls() {
+            let server = options.server_name.clone().unwrap_or_else(|| host.clone());
+            let server = ServerName::try_from(server)
+                .map_err(|error| BuildError::option(name, "server_name", &error))?;
+            Some((Arc::new(tls_config(name, options)?), server))
+        } else {
+            None
+        };
+        Ok(Self {
+            address: options.address.clone(),
+            host,
+            port,
+            tls,
+            limit: Duration::from_secs(options.connect_timeout_seconds),
+        })
+    }
+
+    /// The receiver's addresses, without those no emitter may talk to.
+    pub(super) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        resolve(&self.host, self.port).await
+    }
+
+    /// Connects, and agrees on TLS where that is wanted.
+    pub(super) async fn connect(&self) -> io::Result<Stream> {
+        let connecting = async {
+            let addresses = self.addresses().await?;
+            match &self.tls {
+                None => Stream::tcp(&addresses).await,
+                Some((config, name)) => Stream::tls(&addresses, config, name).await,
+            }
+        };
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
+        timeout(self.limit, connecting).await.map_err(late)?
+    }
+
+    /// What the lane is to do after a connection failed.
+    pub(super) fn failed(&self, error: &io::Error) -> EmitError {
+        let hold = |what: String, help: &str| EmitError::Hold {
+            what: format!("{}: {what}", self.address),
+            help: help.to_owned(),
+        };
+        if let Some(why) = certificate_trouble(error) {
+            return hold(
+                format!("the certificate is not trusted: {why}"),
+                "set ca_file to the authority that signed the receiver's certificate, and \
+                 server_name to the name that stands in it",
+            );
+        }
+        if let Some(why) = refused_by_alert(error) {
+            return hold(
+                format!("the receiver ended TLS: {why}"),
+                "set certificate_file and key_file to a certificate that the receiver accepts",
+            );
+        }
+        EmitError::Retry {
+            what: format!("{}: {}", self.address, chain(error)),
+            after: None,
+        }
+    }
+}
+
+/// Trust in the authorities of a file, or in the platform's; our own certificate where there is one.
+fn tls_config(name: &str, options: &SyslogOptions) -> Result<ClientConfig, BuildError> {
+    let unusable = |error: io::Error| BuildError::option(name, "ca_file", &error);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(io::Error::other(error)))?;
+    let builder = match &options.ca_file {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in authorities(path).map_err(unusable)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| unusable(io::Error::other(error)))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder
+            .with_platform_verifier()
+            .map_err(|error| unusable(io::Error::other(error)))?,
+    };
+    match (&options.certificate_file, &options.key_file) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(certificate), Some(key)) => {
+            let unusable = |error: &dyn std::fmt::Display| {
+                BuildError::option(name, "certificate_file, key_file", error)
+            };
+            let (certificates, key) = identity(certificate, key).map_err(|e| unusable(&e))?;
+            let config = builder.with_client_auth_cert(certificates, key);
+            config.map_err(|error| unusable(&error))
+        }
+        (Some(_), None) | (None, Some(_)) => Err(BuildError::option(
+            name,
+            "certificate_file, key_file",
+            &"write both or neither",
+        )),
+    }
+}
+
+/// `host:port`, `[v6]:port`.
+pub(crate) fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = match bare {
+        Some(v6) => v6,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_host_and_port() {
+        let parts = |address| host_and_port(address);
+        assert_eq!(parts("s.example:514"), Some(("s.example".to_owned(), 514)));
+        assert_eq!(parts("[::1]:6514"), Some(("::1".to_owned(), 6514)));
+        for bad in ["s.example", ":514", "::1:514", "s.example:0", "s.example:x"] {
+            assert_eq!(parts(bad), None, "{bad}");
+        }
+    }
+}
