@@ -71,6 +71,15 @@ fn findings(
     case: &Case,
     read: &mut ReadRecord<'_>,
 ) -> Result<Vec<Finding>, String> {
+    let events = events(rule, case, read)?;
+    Ok(match rule.kind {
+        Kind::Incident { .. } => found_by_all(rules, rule, scope, &events),
+        Kind::Single { .. } | Kind::Window { .. } => found_by_one(rules, place, scope, &events),
+    })
+}
+
+/// The events of a case, in the order of its records.
+pub fn events(rule: &Rule, case: &Case, read: &mut ReadRecord<'_>) -> Result<Vec<Event>, String> {
     let internal = case.internal_domains.clone();
     let internal = internal.unwrap_or_else(|| vec![INTERNAL_DOMAIN.to_owned()]);
     let lists = Lists::new(case.people.clone(), case.apps.clone());
@@ -82,10 +91,7 @@ fn findings(
             .map_err(|reason| format!("record {number} cannot be read: {reason}"))?;
         events.extend(of_record);
     }
-    Ok(match rule.kind {
-        Kind::Incident { .. } => found_by_all(rules, rule, scope, &events),
-        Kind::Single { .. } | Kind::Window { .. } => found_by_one(rules, place, scope, &events),
-    })
+    Ok(events)
 }
 
 /// Whose record it is. Of a rule over both products, Google's are known by their `id`.
