@@ -30,6 +30,7 @@ use crate::pipeline::own_domains::{Configured, TenantDomains};
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::{Pipeline, Route, Undelivered};
+use crate::tuning;
 
 /// Reads the configuration. `required` makes a missing file an error; where it is not, defaults
 /// serve.
@@ -226,8 +227,6 @@ pub struct Tenants {
     pub workers: Vec<WorkerConfig>,
     /// Their own domains, in the same order.
     pub domains: Vec<TenantDomains>,
-    /// Where the rules come from, for jobs that want only some.
-    pub detectors: DetectorsOptions,
 }
 
 /// Connectors by tenant.
@@ -291,7 +290,6 @@ pub fn tenants(
     let mut tenants = Tenants {
         workers: Vec::new(),
         domains: Vec::new(),
-        detectors: config.detectors.clone(),
     };
     for (tenant, connectors) in built {
         let Some(own) = domains.remove(&tenant) else {
@@ -300,10 +298,10 @@ pub fn tenants(
         let readers = readers_of_tenant(config, &tenant, own.live());
         let step = StepConfig {
             live_since: live_since(&tenant, shared).map_err(|error| state_failure(&error))?,
-            memory: memory(tenant, shared)?,
+            memory: memory(tenant.clone(), shared)?,
             job: JobId::live(),
             readers,
-            rules: rules.clone(),
+            rules: tuning::rules_of(config, rules, &tenant)?.into(),
             forwards_events,
             detects_only: false,
         };
@@ -312,7 +310,7 @@ pub fn tenants(
             connectors,
             step,
             heartbeat: seconds(config.run.heartbeat_interval_seconds),
-            alarms: alarms(config),
+            alarms: tuning::runs(config, &tenant, alarm::DETECTION).then(|| alarms(config)),
             first_run: TimeDelta::days(i64::from(config.run.first_read_days)),
         });
     }
@@ -320,17 +318,14 @@ pub fn tenants(
 }
 
 /// When `x.audit.gap` fires.
-fn alarms(config: &Config) -> Option<AlarmOptions> {
-    config
-        .detectors
-        .runs(alarm::DETECTION)
-        .then(|| AlarmOptions {
-            silence: SilenceOptions {
-                hours_min: config.run.silence_hours_min,
-                hours: config.run.silence_hours.clone(),
-            },
-            gap_warning: TimeDelta::hours(i64::from(config.run.gap_warning_hours)),
-        })
+fn alarms(config: &Config) -> AlarmOptions {
+    AlarmOptions {
+        silence: SilenceOptions {
+            hours_min: config.run.silence_hours_min,
+            hours: config.run.silence_hours.clone(),
+        },
+        gap_warning: TimeDelta::hours(i64::from(config.run.gap_warning_hours)),
+    }
 }
 
 fn seconds(count: u64) -> TimeDelta {
@@ -444,21 +439,22 @@ fn live_since(tenant: &TenantId, shared: &Shared) -> Result<DateTime<Utc>, State
     Ok(now)
 }
 
-/// The rules of a job: all, or those it names.
-pub fn rules_of_job(
-    options: &DetectorsOptions,
+/// Whether the rules that a job names are there, in one set of several at least.
+pub fn check_rules_of_job<'a>(
+    sets: impl IntoIterator<Item = &'a Arc<RuleSet>>,
     names: &[String],
-) -> Result<Option<Arc<RuleSet>>, Failure> {
-    if names.is_empty() {
-        return Ok(None);
+) -> Result<(), Failure> {
+    let sets: Vec<_> = sets.into_iter().collect();
+    for name in names {
+        let name = std::slice::from_ref(name);
+        if !sets.iter().any(|rules| rules.only(name).is_ok()) {
+            let what = format!("no rule is called {:?}", name.concat());
+            return Err(Failure::new(Code::Usage, what).help(
+                "exfilwatch rules list names them all; --rule takes an id, a name or a pattern",
+            ));
+        }
     }
-    let all = RuleSet::load(options)
-        .map_err(|error| Failure::caused(Code::Usage, "the rules cannot be loaded", &error))?;
-    let only = all.only(names).map_err(|name| {
-        Failure::new(Code::Usage, format!("no rule is called {name:?}"))
-            .help("exfilwatch rules list names them all; --rule takes an id, a name or a pattern")
-    })?;
-    Ok(Some(Arc::new(only)))
+    Ok(())
 }
 
 impl Tenants {
@@ -482,7 +478,7 @@ impl Tenants {
             if request.is_for_tenant(worker.step.memory.tenant()) {
                 let basis = Basis {
                     connectors: &worker.connectors,
-                    longest: worker.step.rules.longest_window(),
+                    longest: worker.step.rules.get().longest_window(),
                     beside_live,
                 };
                 plans.push(plan::plan(request, basis, clock).await);
@@ -499,17 +495,22 @@ impl Tenants {
         progress: &mpsc::Sender<Progress>,
     ) {
         let mut reports = Reports::to(progress.clone());
-        let end = match rules_of_job(&self.detectors, &request.rules) {
-            Ok(rules) => self.run_with(request, rules, shared, &mut reports).await,
+        let asked = self
+            .workers
+            .iter()
+            .filter(|worker| request.is_for_tenant(worker.step.memory.tenant()));
+        let sets: Vec<_> = asked.map(|worker| worker.step.rules.get()).collect();
+        let end = match check_rules_of_job(&sets, &request.rules) {
+            Ok(()) => self.run_all(request, shared, &mut reports).await,
+            Err(_) if sets.is_empty() => JobEnd::NoTenant,
             Err(failure) => JobEnd::Usage(failure.message.clone()),
         };
         reports.end(end).await;
     }
 
-    async fn run_with(
+    async fn run_all(
         &self,
         request: &JobRequest,
-        rules: Option<Arc<RuleSet>>,
         shared: &Shared,
         reports: &mut Reports,
     ) -> JobEnd {
@@ -519,9 +520,13 @@ impl Tenants {
             if !request.is_for_tenant(tenant) {
                 continue;
             }
+            let rules = match request.rules.as_slice() {
+                [] => worker.step.rules.clone(),
+                names => Arc::new(worker.step.rules.get().those_of(names)).into(),
+            };
             let step = StepConfig {
                 live_since: DateTime::<Utc>::MAX_UTC,
-                rules: rules.clone().unwrap_or_else(|| worker.step.rules.clone()),
+                rules,
                 ..worker.step.clone()
             };
             let worker = WorkerConfig {

@@ -7,3 +7,4 @@ pub mod cli;
 pub mod files;
 pub mod pipeline;
 pub mod serve;
+pub mod tuning;

@@ -239,7 +239,7 @@ fn worker_config(service: &Running, pipeline: &Pipeline, clock: &Arc<dyn Clock>)
             memory: TenantMemory::load(&*shared.store, tenant, today, budget).unwrap(),
             job: JobId::live(),
             readers: app::readers(&["contoso.example"], &[]),
-            rules: app::rules(&DetectorsOptions::default()).unwrap(),
+            rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
             forwards_events: true,
             detects_only: false,
             live_since: now() - TimeDelta::days(1),

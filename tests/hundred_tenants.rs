@@ -274,7 +274,7 @@ impl Process {
                 memory: TenantMemory::load(&*shared.store, alias, today, budget).unwrap(),
                 job: JobId::live(),
                 readers: app::readers(&[&tenant.domain], &[]),
-                rules: rules.clone(),
+                rules: rules.clone().into(),
                 forwards_events: true,
                 detects_only: false,
                 live_since: self.now(),

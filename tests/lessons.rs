@@ -55,7 +55,7 @@ fn ingest(pipeline: &Pipeline, job: JobId) -> Ingest {
         memory: TenantMemory::load(&*shared.store, tenant(), today, budget).unwrap(),
         job,
         readers: app::readers(&["corp.example"], &[]),
-        rules: Arc::new(only.unwrap()),
+        rules: Arc::new(only.unwrap()).into(),
         forwards_events: false,
         detects_only: false,
         live_since: day(-1_000),

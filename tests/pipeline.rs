@@ -67,7 +67,7 @@ fn ingest(pipeline: &Pipeline, tenant: &str) -> Ingest {
         memory: TenantMemory::load(&*shared.store, tenant, today, budget).unwrap(),
         job: JobId::live(),
         readers: app::readers(&["corp.example"], &[]),
-        rules: app::rules(&DetectorsOptions::default()).unwrap(),
+        rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
         forwards_events: true,
         detects_only: false,
         live_since: at() - TimeDelta::days(1),

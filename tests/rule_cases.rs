@@ -63,7 +63,7 @@ fn every_detection_has_its_texts_and_cases_on_both_sides() {
     let mut cases: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for rule in rules.rules() {
         let (finding, silent) = cases.entry(&rule.facts.detection).or_default();
-        for case in &rule.tests {
+        for case in rule.tests.iter() {
             *(if case.expect.findings > 0 {
                 &mut *finding
             } else {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chrono::NaiveDate;
+use exfilwatch_detectors::tuning::{AllowOptions, allowed};
 use exfilwatch_model::domains::clean_domain;
 use exfilwatch_model::{Lists, Person};
 
@@ -72,6 +73,7 @@ const DOMAIN: &[&str] = &["domain", "domains", "domainname"];
 /// Reads the lists that a tenant names. A list that cannot be read is a problem at the tenant's place.
 pub(crate) fn read(
     item: &Item<Tenant>,
+    allow: &AllowOptions,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Lists {
@@ -97,6 +99,13 @@ pub(crate) fn read(
     lists.lookalikes = lookalikes;
     lists.partners = partners;
     lists.leaver_days = options.leaver_days;
+    match allowed(allow, &item.options.detectors.allow) {
+        Ok(allowed) => lists.allowed = allowed,
+        Err(what) => {
+            let what = format!("`detectors.allow.addresses`: {what}");
+            problems.push(Problem::new(item.place_of("detectors"), what));
+        }
+    }
     lists
 }
 

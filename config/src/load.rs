@@ -127,7 +127,12 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     sorting.check(&tenants, &connectors, &emitters, tree);
     let mut lists = BTreeMap::new();
     for item in &tenants {
-        let read = lists::read(item, &mut sorting.problems, &mut sorting.warnings);
+        let read = lists::read(
+            item,
+            &detectors.allow,
+            &mut sorting.problems,
+            &mut sorting.warnings,
+        );
         lists.insert(item.name.clone(), Arc::new(read));
     }
     let bad = sorting.bad_files();

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use exfilwatch_detectors::tuning::TenantDetectors;
 use exfilwatch_model::Domains;
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
@@ -22,6 +23,8 @@ pub struct Tenant {
     pub partners: Vec<String>,
     /// What the organisation says of its people, apps and counterparts, in files.
     pub lists: ListsOptions,
+    /// What is different for the tenant of what the rules say.
+    pub detectors: TenantDetectors,
 }
 
 /// `[tenants.<alias>.lists]`: CSV files, each with a line of column names (docs/TUNING.md).

@@ -188,7 +188,9 @@ impl NodeReader<'_> {
             Value::Integer(integer) => visitor.visit_i64(*integer),
             Value::Float(float) => visitor.visit_f64(*float),
             Value::Boolean(boolean) => visitor.visit_bool(*boolean),
-            Value::Date => Err(ReadError::other("no date is expected here")),
+            Value::Date => Err(ReadError::other(
+                "no date is expected here; text stands in quotes",
+            )),
             Value::Array(items) => visitor.visit_seq(Items {
                 items: items.iter().enumerate(),
             }),

@@ -126,7 +126,7 @@ const AFTER_CONTOSO: &[(&str, &str, &str)] = &[
     (
         "a date",
         "[state]\nfolder = 2026-01-01\n",
-        "9:10: `folder`: no date is expected here",
+        "9:10: `folder`: no date is expected here; text stands in quotes",
     ),
     (
         "a misspelt kind of connector",

@@ -45,7 +45,7 @@ pub fn run(rules: &Arc<RuleSet>, read: &mut ReadRecord<'_>) -> Result<Vec<CaseOu
     };
     let mut outcomes = Vec::new();
     for (place, rule) in rules.rules().iter().enumerate() {
-        for case in &rule.tests {
+        for case in rule.tests.iter() {
             let found = findings(rules, place, rule, &scope, case, read);
             let failure = match found {
                 Ok(found) => difference(&case.expect, &found),

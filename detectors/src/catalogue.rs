@@ -56,7 +56,7 @@ pub struct Summary {
 
 /// All rules in words, by name.
 pub fn summaries(rules: &RuleSet) -> Vec<Summary> {
-    rules.rules().iter().map(summary).collect()
+    rules.rules().iter().map(|rule| summary(rule)).collect()
 }
 
 fn summary(rule: &Rule) -> Summary {

@@ -12,6 +12,7 @@ mod engine;
 mod native;
 mod options;
 mod rules;
+pub mod tuning;
 pub mod updates;
 
 pub use contract::{BadState, Counters, Detector, Interest, StateChange};

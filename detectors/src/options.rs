@@ -2,12 +2,14 @@
 //!
 //! Nothing else of this crate is configurable from outside: what a rule does stands in its file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::{Pack, Pattern};
+use crate::tuning::{AllowOptions, ExceptionOptions, RuleTuning};
 
 /// Whether and with which rules records are looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +25,13 @@ pub struct DetectorsOptions {
     /// What detections may alert about. Those of other packs are signals: stored, counted, part of
     /// incidents, and delivered where an emitter's `send` has `signals`.
     pub packs: Vec<Pack>,
+    /// What is different of some rules, for all tenants.
+    pub rules: BTreeMap<String, RuleTuning>,
+    /// What is known and agreed, for all tenants.
+    pub allow: AllowOptions,
+    /// Findings that somebody answers for, for all tenants.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<ExceptionOptions>,
 }
 
 impl Default for DetectorsOptions {
@@ -32,6 +41,9 @@ impl Default for DetectorsOptions {
             rules_dir: None,
             disabled: Vec::new(),
             packs: vec![Pack::Exfil],
+            rules: BTreeMap::new(),
+            allow: AllowOptions::default(),
+            exceptions: Vec::new(),
         }
     }
 }

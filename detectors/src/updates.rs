@@ -134,7 +134,8 @@ fn sent(
     let mut finding = numbered(finding, previous.revision, reason);
     // What was sent is never taken back.
     finding.severity = finding.severity.max(previous.severity);
-    finding.alert |= previous.alert;
+    // Unless somebody has agreed to it since.
+    finding.alert |= previous.alert && finding.suppressed.is_none();
     let mut state = state_of(&finding, expires.max(previous.expires), finding.revision);
     state.count = state.count.max(previous.count);
     state.last_time = state.last_time.max(previous.last_time);

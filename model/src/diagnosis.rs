@@ -93,6 +93,9 @@ causes! {
     InternalDomainsUnknown "internal_domains_unknown" Configuration
         "detectors are on, but nobody said which domains are inside"
         "set internal_domains in the tenant's table to all domains of your users, aliases and onmicrosoft.com included";
+    ExceptionLapses "exception_lapses" Configuration
+        "an exception from alerts lapses within a week, or has lapsed"
+        "have its owner renew it (until) or remove it; docs/TUNING.md says what it does";
     QuotaAboveLimit "quota_above_limit" Configuration
         "requests_per_minute is set above what the vendor allows"
         "lower requests_per_minute: the vendor answers the surplus with refusals, and the data comes later";

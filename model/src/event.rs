@@ -90,9 +90,9 @@ pub mod field {
     pub const EXTERNAL_IS_FREE_MAIL: &str = "external_is_free_mail";
     /// What is outside looks like a domain of ours, or is a free mailbox that bears its name.
     pub const EXTERNAL_IS_LOOKALIKE: &str = "external_is_lookalike";
-    /// An allow-list of the tenant names whom or what the event is about.
+    /// An allow-list of the tenant names whom or what the event is about, or it goes to a partner.
     pub const IS_ALLOWED: &str = "is_allowed";
-    /// Which: `domain`, `person`, `group`, `app`, `address`.
+    /// Which: `partner`, `domain`, `person`, `group`, `app`, `address`.
     pub const ALLOWED_BY: &str = "allowed_by";
     /// One destination mail is forwarded to (address, lower case); one event per destination.
     pub const FORWARD_TO: &str = "forward_to";

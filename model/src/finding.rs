@@ -63,6 +63,17 @@ impl Severity {
         }
     }
 
+    /// One step less, down to the least.
+    #[must_use]
+    pub fn lower(self) -> Self {
+        match self {
+            Self::Informational | Self::Low => Self::Informational,
+            Self::Medium => Self::Low,
+            Self::High => Self::Medium,
+            Self::Critical => Self::High,
+        }
+    }
+
     /// OCSF `severity_id`, 1 to 5.
     pub fn ocsf_id(self) -> u8 {
         match self {
@@ -130,6 +141,25 @@ impl UpdateReason {
     }
 }
 
+/// What keeps a finding from alerting.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Suppression {
+    /// The tenant runs the rule only to count what it would alert about.
+    Shadow,
+    /// An exception of this name covers all its events.
+    Exception(String),
+}
+
+impl std::fmt::Display for Suppression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shadow => f.write_str("shadow"),
+            Self::Exception(name) => write!(f, "exception {name}"),
+        }
+    }
+}
+
 /// A record that shows what the finding says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evidence {
@@ -186,6 +216,9 @@ pub struct Finding {
     pub stream: String,
     /// Whether someone should look; `false` makes it a signal.
     pub alert: bool,
+    /// What keeps it from alerting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<Suppression>,
     /// The highest reached.
     pub severity: Severity,
     /// 0 to 100.

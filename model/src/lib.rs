@@ -26,7 +26,9 @@ pub use clock::{Clock, RatedClock, SystemClock, Window};
 pub use delivery::{Envelope, Kind};
 pub use domains::{Domains, Party, PartyClass};
 pub use event::{Event, Value, field};
-pub use finding::{Evidence, Finding, FindingState, Mode, RuleFacts, Severity, UpdateReason};
+pub use finding::{
+    Evidence, Finding, FindingState, Mode, RuleFacts, Severity, Suppression, UpdateReason,
+};
 pub use gap::{Gap, GapCause, GapState};
 pub use identity::finding_uid;
 pub use lists::{Lists, Person};

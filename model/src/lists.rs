@@ -54,6 +54,9 @@ impl Person {
     }
 }
 
+/// The class of partners, and that by which what goes to them is allowed.
+const PARTNER: &str = "partner";
+
 /// Whom and what the organisation has allowed: findings about nothing else are a step less severe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
@@ -235,8 +238,9 @@ impl Lists {
     /// By which of the allow-lists, in a fixed order.
     fn allowed_by(&self, event: &Event) -> Vec<&'static str> {
         let allowed = &self.allowed;
+        let is_partner = event.text(field::EXTERNAL_CLASS).as_deref() == Some(PARTNER);
         if *allowed == Allowed::default() {
-            return Vec::new();
+            return is_partner.then_some(PARTNER).into_iter().collect();
         }
         let text = |name| event.text(name);
         let domain = [field::FORWARD_TO, field::TARGET].into_iter().any(|name| {
@@ -257,6 +261,7 @@ impl Lists {
             .and_then(|text| text.parse::<IpAddr>().ok())
             .is_some_and(|ip| allowed.networks.iter().any(|network| network.holds(ip)));
         [
+            (PARTNER, is_partner),
             ("domain", domain),
             ("person", person),
             ("group", group),

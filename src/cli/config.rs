@@ -2,11 +2,13 @@
 
 use clap::Subcommand;
 use exfilwatch_config::Config;
+use exfilwatch_model::{Clock, SystemClock};
 
 use crate::app;
 use crate::cli::Common;
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
+use crate::tuning;
 
 /// What to do with the configuration.
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -31,6 +33,12 @@ pub(crate) fn run(command: ConfigCommand, common: &Common) -> Outcome {
 fn check(config: &Config) -> Outcome {
     for warning in &config.warnings {
         print(&format!("warning: {warning}\n"))?;
+    }
+    let now = SystemClock.now();
+    for exception in tuning::check(config, now)? {
+        if let Some(warning) = exception.warning(now) {
+            print(&format!("warning: {warning}\n"))?;
+        }
     }
     if config.disabled.is_empty() {
         return print(&format!(

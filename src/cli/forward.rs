@@ -27,6 +27,7 @@ use crate::pipeline::own_domains;
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{Parts, Pipeline};
+use crate::tuning;
 
 /// Name of the stream of records that come from files.
 const STREAM: &str = "file";
@@ -142,7 +143,7 @@ async fn forward(
         memory: app::memory(args.tenant.clone(), shared)?,
         job: job.clone(),
         readers: readers(args, config, shared)?,
-        rules: app::rules(&config.detectors)?,
+        rules: tuning::rules_of(config, &app::rules(&config.detectors)?, &args.tenant)?.into(),
         forwards_events: pipeline.takes(Kind::Events),
         detects_only: false,
         live_since: DateTime::UNIX_EPOCH,

@@ -24,11 +24,14 @@ use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{self, AboutJob, Answers, Request};
 use crate::serve::http;
+use crate::tuning;
 
 /// Jobs waiting to be run; callers wait above it.
 const JOBS_MAX: usize = 4;
 /// Tries to open a state that another command holds for a moment, and the wait between them.
 const LOCK_TRIES_MAX: u32 = 20;
+/// Time between two looks at exceptions that lapse.
+const EXCEPTIONS_EVERY: Duration = Duration::from_hours(24);
 /// See [`LOCK_TRIES_MAX`].
 const LOCK_WAIT: Duration = Duration::from_millis(250);
 /// Wait before a tenant that panicked is started again.
@@ -98,6 +101,8 @@ async fn prepare_and_poll(
     listen: Option<SocketAddr>,
 ) -> Outcome {
     let shared = pipeline.shared();
+    let exceptions = tuning::check(config, shared.clock.now())?;
+    shared.watch.exceptions(exceptions);
     let rules = app::rules(&config.detectors)?;
     let forwards_events = pipeline.takes(Kind::Events);
     let tenants = app::tenants(config, &rules, &shared.clock, forwards_events, shared)?;
@@ -147,6 +152,7 @@ async fn poll(
         jobs,
     };
     tasks.spawn(control::serve(socket, answers, shared.shutdown.clone()));
+    tasks.spawn(warn_of_exceptions(shared.clone()));
     tasks.spawn(serve_jobs(requests, tenants.clone(), shared.clone()));
     for domains in tenants.domains.iter().filter(|domains| domains.asks()) {
         tasks.spawn(domains.clone().keep_current(shared.clone()));
@@ -172,6 +178,22 @@ async fn poll(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// Says daily which exceptions lapse soon or have lapsed.
+async fn warn_of_exceptions(shared: Shared) {
+    loop {
+        let now = shared.clock.now();
+        for exception in shared.watch.copy().exceptions {
+            if let Some(warning) = exception.warning(now) {
+                tracing::warn!("{warning}");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(shared.clock.real(EXCEPTIONS_EVERY)) => {}
+            () = shared.shutdown.cancelled() => return,
+        }
+    }
 }
 
 /// Runs a tenant, as soon as its domains are known, and again when it panicked: one tenant's trouble

@@ -111,8 +111,9 @@ fn show(report: &Report, output: Output) -> Outcome {
     } else {
         format!("\n{}", gaps::table(&report.due).text())
     };
+    let tuning = tuning(report);
     print(&format!(
-        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost, {} acknowledged, {} filled · quarantine: {}\n{}",
+        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost, {} acknowledged, {} filled · quarantine: {}\n{}{tuning}",
         report.version,
         if report.paused {
             " · PAUSED: the receivers do not keep up"
@@ -128,4 +129,48 @@ fn show(report: &Report, output: Output) -> Outcome {
         report.quarantined,
         due
     ))
+}
+
+/// Exceptions, and what was kept from alerting.
+fn tuning(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.exceptions.is_empty() {
+        let mut table = Table::new(&[
+            "EXCEPTION",
+            "TENANT",
+            "DETECTION",
+            "OWNER",
+            "UNTIL",
+            "FINDINGS",
+        ]);
+        for line in &report.exceptions {
+            let lapsed = if line.days_left < 0 { " (lapsed)" } else { "" };
+            table.row([
+                line.standing.name.clone(),
+                line.standing.tenant.clone(),
+                line.standing.detection.clone(),
+                line.standing.owner.clone(),
+                format!("{}{lapsed}", line.standing.until),
+                line.findings.to_string(),
+            ]);
+        }
+        text = format!("\n{}", table.text());
+    }
+    let shadow: Vec<_> = report
+        .suppressed
+        .iter()
+        .filter(|line| line.by == "shadow")
+        .collect();
+    if !shadow.is_empty() {
+        let mut table = Table::new(&["SHADOW", "TENANT", "FINDINGS"]);
+        for line in shadow {
+            table.row([
+                line.detection.clone(),
+                line.tenant.clone(),
+                line.findings.to_string(),
+            ]);
+        }
+        text.push_str(&format!("\n{}", table.text()));
+    }
+    text
 }

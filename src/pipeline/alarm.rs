@@ -130,6 +130,7 @@ impl Alarm<'_> {
             rule: facts(self.product),
             stream: stream.name().to_owned(),
             alert: true,
+            suppressed: None,
             severity,
             risk_score,
             mode: Mode::Live,

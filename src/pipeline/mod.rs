@@ -18,6 +18,7 @@ pub mod job;
 mod lanes;
 pub mod ledger;
 mod listing;
+pub mod live_rules;
 pub mod memory;
 pub mod notice;
 pub mod opening;

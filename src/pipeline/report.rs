@@ -2,13 +2,14 @@
 //! where there is one, else from the store alone.
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::JobId;
+use exfilwatch_model::{JobId, Suppression, TenantId};
 use exfilwatch_state::{StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::ledger::IntervalState::{Filled, Lost, Open};
 use crate::pipeline::ledger::{self, Account, Interval};
 use crate::pipeline::watch::Shown;
+use crate::tuning::Standing;
 
 /// Most intervals that a report names.
 pub const DUE_MAX: usize = 20;
@@ -105,6 +106,37 @@ pub struct Report {
     pub due: Vec<Interval>,
     /// Entries in quarantine.
     pub quarantined: usize,
+    /// Exceptions from alerts, and what they have covered since the process began.
+    #[serde(default)]
+    pub exceptions: Vec<ExceptionLine>,
+    /// Findings that were kept from alerting since the process began.
+    #[serde(default)]
+    pub suppressed: Vec<SuppressedLine>,
+}
+
+/// An exception.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExceptionLine {
+    /// Its name, detection, owner and last day.
+    #[serde(flatten)]
+    pub standing: Standing,
+    /// Days until it lapses; below zero it has.
+    pub days_left: i64,
+    /// Findings that it has kept from alerting.
+    pub findings: u64,
+}
+
+/// Findings of a detection that were kept from alerting.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SuppressedLine {
+    /// Whose they are.
+    pub tenant: String,
+    /// `shadow`, or `exception` and its name.
+    pub by: String,
+    /// The detection.
+    pub detection: String,
+    /// How many, revisions too.
+    pub findings: u64,
 }
 
 impl Report {
@@ -144,7 +176,24 @@ impl Report {
             }
         });
         let (streams, lanes) = (streams.collect(), lanes.collect());
-        Self::with_ledger(true, shown.paused, streams, lanes, store, now)
+        let mut report = Self::with_ledger(true, shown.paused, streams, lanes, store, now)?;
+        let exceptions = shown.exceptions.iter().map(|one| ExceptionLine {
+            days_left: one.days_left(now),
+            findings: shown.excepted(one),
+            standing: one.clone(),
+        });
+        report.exceptions = exceptions.collect();
+        let suppressed = shown.suppressed.iter();
+        let line = |((tenant, by, detection), count): (&(TenantId, Suppression, String), &u64)| {
+            SuppressedLine {
+                tenant: tenant.to_string(),
+                by: by.to_string(),
+                detection: detection.clone(),
+                findings: *count,
+            }
+        };
+        report.suppressed = suppressed.map(line).collect();
+        Ok(report)
     }
 
     /// From the store of a process that is not running.
@@ -222,6 +271,8 @@ impl Report {
             gaps_filled,
             due: due.take(DUE_MAX).collect(),
             quarantined: store.quarantined()?.len(),
+            exceptions: Vec::new(),
+            suppressed: Vec::new(),
         })
     }
 }

@@ -24,6 +24,7 @@ use exfilwatch_state::{
 };
 use uuid::Uuid;
 
+use crate::pipeline::live_rules::LiveRules;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
 
@@ -140,7 +141,7 @@ pub struct StepConfig {
     /// Readers with the tenant's domains.
     pub readers: Readers,
     /// The rules.
-    pub rules: Arc<RuleSet>,
+    pub rules: LiveRules,
     /// Whether any lane takes raw records; they stay out of the outbox otherwise.
     pub forwards_events: bool,
     /// Records are shown to the detectors and that is all: none is delivered, quarantined or counts
@@ -154,7 +155,8 @@ impl Step {
     /// Builds the step from what the store holds.
     pub fn restore(config: StepConfig, store: &dyn StateStore) -> Result<Self, StateError> {
         let tenant = config.memory.tenant().clone();
-        let mut engine = Engine::new(config.rules.clone(), tenant.clone(), config.job.clone());
+        let rules = config.rules.get();
+        let mut engine = Engine::new(rules.clone(), tenant.clone(), config.job.clone());
         let left = store.windows(&JobId::lessons(), &tenant)?;
         if config.job.is_live() {
             *config.memory.lessons() = left;
@@ -171,7 +173,7 @@ impl Step {
             tenant,
             job: config.job,
             readers: config.readers,
-            rules: config.rules,
+            rules,
             engine,
             memory: config.memory,
             hash_key: store.hash_key()?,

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use exfilwatch_detectors::Counters;
-use exfilwatch_model::{Finding, Severity, StreamId, TenantId};
+use exfilwatch_model::{Finding, Severity, StreamId, Suppression, TenantId};
 use exfilwatch_state::LaneId;
 use serde::Serialize;
 
 use crate::pipeline::deliver::LaneHealth;
 use crate::pipeline::ledger::Account;
 use crate::pipeline::step::Counts;
+use crate::tuning::Standing;
 
 /// Share of late records above which a longer lag or overlap is suggested.
 pub const LATE_SHARE_MAX: f64 = 0.001;
@@ -73,6 +74,10 @@ pub struct Shown {
     pub lanes: BTreeMap<LaneId, Arc<Mutex<LaneHealth>>>,
     /// Findings put into the outbox, by detection and severity; revisions count too.
     pub findings: BTreeMap<(String, Severity, bool), u64>,
+    /// Findings that were kept from alerting, by tenant, by what, and detection; revisions count too.
+    pub suppressed: BTreeMap<(TenantId, Suppression, String), u64>,
+    /// The exceptions of all tenants.
+    pub exceptions: Vec<Standing>,
     /// Fetching is paused because the outbox has used up its budget.
     pub paused: bool,
     /// What each tenant's detectors remember, and which bounds were hit.
@@ -133,7 +138,17 @@ impl Watch {
                 finding.alert,
             );
             *shown.findings.entry(key).or_default() += 1;
+            if let Some(suppression) = &finding.suppressed {
+                let detection = finding.rule.detection.clone();
+                let key = (finding.tenant.clone(), suppression.clone(), detection);
+                *shown.suppressed.entry(key).or_default() += 1;
+            }
         }
+    }
+
+    /// The exceptions that hold from now on.
+    pub fn exceptions(&self, exceptions: Vec<Standing>) {
+        self.shown().exceptions = exceptions;
     }
 
     /// Shows a lane; returns where its health is to be written.
@@ -165,6 +180,15 @@ impl Watch {
 }
 
 impl Shown {
+    /// Findings that an exception of a tenant kept from alerting, since the process began.
+    pub fn excepted(&self, exception: &Standing) -> u64 {
+        let of_it = self.suppressed.iter().filter(|((tenant, by, _), _)| {
+            tenant.as_str() == exception.tenant
+                && *by == Suppression::Exception(exception.name.clone())
+        });
+        of_it.map(|(_, count)| count).sum()
+    }
+
     /// Health of a lane as it is now.
     pub fn lane_health(&self, lane: &LaneId) -> LaneHealth {
         self.lanes

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::pipeline::watch::Shown;
+use crate::tuning::Standing;
 
 /// Media type of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +39,19 @@ struct FindingLabels {
 struct BoundLabels {
     tenant: String,
     bound: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SuppressedLabels {
+    tenant: String,
+    by: String,
+    detection: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExceptionLabels {
+    tenant: String,
+    exception: String,
 }
 
 type Counter = prometheus_client::metrics::counter::Counter;
@@ -94,6 +108,7 @@ pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         "Findings put into the outbox, revisions too",
         findings,
     );
+    tuning(&mut page, shown, now);
     page.registry
         .register("paused", "Fetching is paused by the outbox budget", {
             let gauge = Gauge::<i64>::default();
@@ -107,6 +122,33 @@ pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         Ok(()) => text,
         Err(error) => format!("# the metrics could not be written: {error}\n"),
     }
+}
+
+/// What tenants have said of the rules, and what came of it.
+fn tuning(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
+    let suppressed = shown
+        .suppressed
+        .iter()
+        .map(|((tenant, by, detection), count)| {
+            let labels = SuppressedLabels {
+                tenant: tenant.to_string(),
+                by: by.to_string(),
+                detection: detection.clone(),
+            };
+            (labels, *count)
+        });
+    let help = "Findings kept from alerting by shadow mode or an exception, revisions too";
+    page.counters("findings_suppressed", help, suppressed);
+    let labels = |one: &Standing| ExceptionLabels {
+        tenant: one.tenant.clone(),
+        exception: one.name.clone(),
+    };
+    let left = shown
+        .exceptions
+        .iter()
+        .map(|one| (labels(one), one.days_left(now)));
+    let help = "Days until an exception lapses; below zero it has";
+    page.gauges("exception_days_left", help, left);
 }
 
 /// Bounds that were hit: above zero, findings may depend on the order of arrival, or a record may be

@@ -241,7 +241,7 @@ impl Setting {
                 memory: TenantMemory::load(&*shared.store, tenant, today, budget).unwrap(),
                 job: JobId::live(),
                 readers: app::readers(&["contoso.example"], &[]),
-                rules: app::rules(&DetectorsOptions::default()).unwrap(),
+                rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
                 forwards_events: true,
                 detects_only: false,
                 live_since: start() - TimeDelta::days(1),

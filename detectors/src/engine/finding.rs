@@ -76,6 +76,8 @@ impl Material<'_> {
             self.uid_scope,
         );
         let first_view = views.first()?;
+        let would_alert = any & 1 == 1 && !rule.tuned.is_quiet;
+        let suppressed = rule.suppression(would_alert, &views, time(last));
         Some(Finding {
             uid,
             incident_uid: self.incident(self.act(&views)?),
@@ -85,7 +87,8 @@ impl Material<'_> {
                 rule.facts.product,
                 digest.first(field::SERVICE).unwrap_or_default(),
             ),
-            alert: any & 1 == 1,
+            alert: would_alert && suppressed.is_none(),
+            suppressed,
             severity: rule.severity(self.level, any, all),
             risk_score: rule.risk,
             mode: Mode::from(&self.scope.job),

@@ -97,7 +97,7 @@ pub(crate) struct Incidents {
 
 impl Incidents {
     pub(crate) fn new(rules: Arc<RuleSet>, place: usize, scope: Scope) -> Self {
-        let rule = rules.rules().get(place);
+        let rule = rules.at(place);
         Self {
             id: rule
                 .map(|rule| rule.facts.id.to_string())
@@ -116,7 +116,7 @@ impl Incidents {
     }
 
     fn rule(&self) -> Option<(&Rule, &[Tier], i64)> {
-        let rule = self.rules.rules().get(self.place)?;
+        let rule = self.rules.at(self.place)?;
         match &rule.kind {
             Kind::Incident { tiers, period_ms } => Some((rule, tiers, *period_ms)),
             Kind::Single { .. } | Kind::Window { .. } => None,
@@ -242,14 +242,18 @@ impl Incidents {
         ]);
         let first_ms = facts.iter().map(|fact| fact.first_ms).min();
         let last_ms = facts.iter().map(|fact| fact.last_ms).max();
+        let last_time = time(last_ms.unwrap_or(trip_ms));
+        let would_alert = rule.alerts_by_itself();
+        let suppressed = rule.suppression_of(would_alert, person, last_time);
         Finding {
             uid,
             incident_uid: uid,
             tenant,
             rule: rule.facts.clone(),
             stream: facts.first().map(|f| f.stream.clone()).unwrap_or_default(),
-            alert: rule.flags_of_nothing() & 1 == 1,
-            severity: tier.level,
+            alert: would_alert && suppressed.is_none(),
+            suppressed,
+            severity: rule.severity(tier.level, 0, 0),
             risk_score: risk_of(facts),
             mode: Mode::from(&self.scope.job),
             revision: 1,
@@ -261,7 +265,7 @@ impl Incidents {
             count: facts.iter().map(|fact| fact.count).sum(),
             event_ids,
             first_time: time(first_ms.unwrap_or(trip_ms)),
-            last_time: time(last_ms.unwrap_or(trip_ms)),
+            last_time,
             trip_time: time(trip_ms),
             fetched_at,
             user: Some(person.to_owned()),

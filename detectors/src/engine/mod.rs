@@ -29,6 +29,7 @@ use exfilwatch_model::{Event, Finding, JobId, Product, TenantId, field};
 use crate::contract::{BadState, Counters, Detector, StateChange};
 use crate::native;
 use crate::rules::{Kind, Rule, RuleSet};
+pub(crate) use entry::{SEPARATOR, View};
 pub(crate) use finding::Scope;
 use incident::Incidents;
 use single::Single;
@@ -117,7 +118,7 @@ impl Engine {
         // Those that listen say something of what the others have found; nobody listens to them.
         for listener in &self.listeners {
             if let Some(detector) = self.detectors.get_mut(*listener) {
-                for finding in &findings {
+                for finding in findings.iter().filter(|one| counts(&self.rules, one)) {
                     detector.hear(finding);
                 }
             }
@@ -229,9 +230,15 @@ impl Engine {
     }
 }
 
+/// What is agreed, or only tried, is no part of an incident.
+fn counts(rules: &RuleSet, finding: &Finding) -> bool {
+    let rule = rules.rule(finding.rule.id);
+    finding.suppressed.is_none() && !rule.is_some_and(|rule| rule.tuned.is_shadow)
+}
+
 /// The detector of a rule.
 pub(crate) fn detector(rules: &Arc<RuleSet>, place: usize, scope: &Scope) -> Box<dyn Detector> {
-    let kind = rules.rules().get(place).map(|rule| &rule.kind);
+    let kind = rules.at(place).map(|rule| &rule.kind);
     let (rules, scope) = (Arc::clone(rules), scope.clone());
     match kind {
         Some(Kind::Incident { .. }) => Box::new(Incidents::new(rules, place, scope)),

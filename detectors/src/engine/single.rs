@@ -37,7 +37,7 @@ pub(crate) struct Single {
 
 impl Single {
     pub(crate) fn new(rules: Arc<RuleSet>, place: usize, scope: Scope) -> Self {
-        let rule = rules.rules().get(place);
+        let rule = rules.at(place);
         Self {
             id: rule
                 .map(|rule| rule.facts.id.to_string())
@@ -130,7 +130,7 @@ impl Detector for Single {
     }
 
     fn observe(&mut self, event: &Event) {
-        let Some(rule) = self.rules.rules().get(self.place) else {
+        let Some(rule) = self.rules.at(self.place) else {
             return;
         };
         let Kind::Single {
@@ -171,7 +171,7 @@ impl Detector for Single {
 
     fn settle(&mut self, until: DateTime<Utc>) {
         let until_ms = until.timestamp_millis();
-        let rule = self.rules.rules().get(self.place);
+        let rule = self.rules.at(self.place);
         if until_ms <= self.settled_ms || rule.and_then(first_seen).is_none() {
             return;
         }
@@ -183,7 +183,7 @@ impl Detector for Single {
 
     fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
         let dirty = std::mem::take(&mut self.dirty);
-        if let Some(rule) = self.rules.rules().get(self.place) {
+        if let Some(rule) = self.rules.at(self.place) {
             out.extend(
                 dirty
                     .iter()
@@ -194,7 +194,7 @@ impl Detector for Single {
     }
 
     fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
-        let Some(rule) = self.rules.rules().get(self.place) else {
+        let Some(rule) = self.rules.at(self.place) else {
             return;
         };
         let watermark_ms = watermark.timestamp_millis();
@@ -219,7 +219,7 @@ impl Detector for Single {
     }
 
     fn evict(&mut self, watermark: DateTime<Utc>) {
-        let Some(rule) = self.rules.rules().get(self.place) else {
+        let Some(rule) = self.rules.at(self.place) else {
             return;
         };
         let watermark_ms = watermark.timestamp_millis();
@@ -258,8 +258,7 @@ impl Detector for Single {
             reason,
         };
         let foreign = self.ledger.foreign(key, value).map_err(bad)?;
-        let (Some((key, id, entry)), Some(rule)) = (foreign, self.rules.rules().get(self.place))
-        else {
+        let (Some((key, id, entry)), Some(rule)) = (foreign, self.rules.at(self.place)) else {
             return Ok(());
         };
         if !is_late(rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, entry) {
@@ -283,7 +282,7 @@ pub(super) fn cut() -> String {
 
 /// What a rule wants.
 pub(crate) fn interests(rules: &RuleSet, place: usize) -> Vec<Interest> {
-    let rule = rules.rules().get(place);
+    let rule = rules.at(place);
     rule.map(|rule| rule.interests.clone()).unwrap_or_default()
 }
 

@@ -75,7 +75,7 @@ fn parts(rule: &Rule) -> Option<Parts<'_>> {
 
 impl Windows {
     pub(crate) fn new(rules: Arc<RuleSet>, place: usize, scope: Scope) -> Self {
-        let rule = rules.rules().get(place);
+        let rule = rules.at(place);
         Self {
             id: rule
                 .map(|rule| rule.facts.id.to_string())
@@ -337,7 +337,7 @@ impl Detector for Windows {
     }
 
     fn observe(&mut self, event: &Event) {
-        let Some(rule) = self.rules.rules().get(self.place) else {
+        let Some(rule) = self.rules.at(self.place) else {
             return;
         };
         let Kind::Window {
@@ -375,7 +375,7 @@ impl Detector for Windows {
 
     fn settle(&mut self, until: DateTime<Utc>) {
         let until_ms = until.timestamp_millis();
-        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+        let Some(parts) = self.rules.at(self.place).and_then(parts) else {
             return;
         };
         if until_ms <= self.settled_ms || days_kept(parts.tiers).is_none() {
@@ -392,7 +392,7 @@ impl Detector for Windows {
 
     fn collect(&mut self, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
         let dirty = std::mem::take(&mut self.dirty);
-        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+        let Some(parts) = self.rules.at(self.place).and_then(parts) else {
             return;
         };
         let open = self
@@ -409,7 +409,7 @@ impl Detector for Windows {
     }
 
     fn close(&self, watermark: DateTime<Utc>, fetched_at: DateTime<Utc>, out: &mut Vec<Finding>) {
-        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+        let Some(parts) = self.rules.at(self.place).and_then(parts) else {
             return;
         };
         let first_open = period::number(watermark.timestamp_millis(), parts.period_ms);
@@ -437,7 +437,7 @@ impl Detector for Windows {
     }
 
     fn evict(&mut self, watermark: DateTime<Utc>) {
-        let Some(rule) = self.rules.rules().get(self.place) else {
+        let Some(rule) = self.rules.at(self.place) else {
             return;
         };
         let watermark_ms = watermark.timestamp_millis();
@@ -460,7 +460,7 @@ impl Detector for Windows {
     }
 
     fn past(&self, out: &mut Vec<StateChange>) {
-        let Some(parts) = self.rules.rules().get(self.place).and_then(parts) else {
+        let Some(parts) = self.rules.at(self.place).and_then(parts) else {
             return;
         };
         if days_kept(parts.tiers).is_some() {
@@ -492,7 +492,7 @@ impl Detector for Windows {
         };
         let foreign = self.ledger.foreign(key, value).map_err(bad)?;
         let rules = Arc::clone(&self.rules);
-        let parts = rules.rules().get(self.place).and_then(parts);
+        let parts = rules.at(self.place).and_then(parts);
         let (Some((key, id, entry)), Some(parts)) = (foreign, parts) else {
             return Ok(());
         };

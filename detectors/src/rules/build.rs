@@ -15,6 +15,7 @@ use super::rule_file::{Document, RuleFile, Sigma, product};
 use super::schema::{IdentityKey, IdentityMap, IncidentKey, OwnKeys, ShiftKey};
 use super::set::Skipped;
 use super::template::Template;
+use super::tuned::Tuned;
 use super::{usual, window_rule};
 use crate::contract::Interest;
 use crate::engine::sigma::Matcher;
@@ -202,6 +203,7 @@ fn single(
         entity: identity.entity.unwrap_or_else(|| field::ACTOR.to_owned()),
         entity_type: identity.entity_type.unwrap_or_else(|| "user".to_owned()),
         kind,
+        own_threshold: None,
         interests,
         matched: interest::positive_fields(sigma),
     };
@@ -236,6 +238,7 @@ fn incident(
             .unwrap_or(Severity::Medium),
         entity: field::ACTOR.to_owned(),
         entity_type: "user".to_owned(),
+        own_threshold: tiers.last().map(|tier| tier.threshold),
         kind: Kind::Incident { tiers, period_ms },
         interests: Vec::new(),
         matched: Vec::new(),
@@ -288,6 +291,7 @@ fn window(
         entity_type: identity.entity_type.unwrap_or_else(|| "user".to_owned()),
         interests: window.interests,
         matched: window.matched,
+        own_threshold: window.own_threshold,
         kind: Kind::Window {
             bases: window.bases,
             group_by: window.group_by,
@@ -309,6 +313,7 @@ struct Parts {
     entity: String,
     entity_type: String,
     kind: Kind,
+    own_threshold: Option<u64>,
     interests: Vec<Interest>,
     matched: Vec<String>,
 }
@@ -343,10 +348,11 @@ fn finish(
         entity: parts.entity,
         alert: alert(place, own)?,
         pack: own.pack,
-        is_quiet: false,
+        tuned: Tuned::default(),
+        own_threshold: parts.own_threshold,
         kind: parts.kind,
         interests: parts.interests,
-        tests: own.tests.clone(),
+        tests: own.tests.clone().into(),
         is_own: document.is_own,
         raise: shifts(place, "raise", &own.raise)?,
         lower: shifts(place, "lower", &own.lower)?,
@@ -410,7 +416,7 @@ fn alert(place: Place<'_>, own: &OwnKeys) -> Result<Alert, RuleError> {
         None => Ok(Alert::Fixed(true)),
         Some(yaml_serde::Value::Bool(alert)) => Ok(Alert::Fixed(*alert)),
         Some(selection) => Matcher::of_selection(selection)
-            .map(Alert::When)
+            .map(|matcher| Alert::When(Arc::new(matcher)))
             .map_err(|problem| place.error("alert", problem, "write true, false or a selection")),
     }
 }
@@ -434,7 +440,7 @@ fn shifts(place: Place<'_>, key: &str, lines: &[ShiftKey]) -> Result<Vec<Shift>,
         })?;
         Ok(Shift {
             level: line.level,
-            when,
+            when: Arc::new(when),
         })
     };
     lines.iter().map(shift).collect()

@@ -16,6 +16,7 @@ mod rule_file;
 mod schema;
 mod set;
 mod template;
+mod tuned;
 mod usual;
 mod window_rule;
 

@@ -7,23 +7,24 @@ use exfilwatch_model::{Event, RuleFacts, Severity, field};
 
 use super::schema::{Case, Pack};
 use super::template::Template;
+use super::tuned::Tuned;
 use crate::contract::Interest;
 use crate::engine::sigma::Matcher;
 
 /// What a rule's `alert` says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Alert {
     /// Always or never.
     Fixed(bool),
     /// When any event of the finding matches.
-    When(Matcher),
+    When(Arc<Matcher>),
 }
 
 /// A `raise` or `lower`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shift {
     pub(crate) level: Severity,
-    pub(crate) when: Matcher,
+    pub(crate) when: Arc<Matcher>,
 }
 
 /// What a window counts.
@@ -115,7 +116,7 @@ pub struct FirstSeen {
 }
 
 /// What sort of rule it is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Kind {
     /// Looks at one event at a time.
     Single {
@@ -153,7 +154,7 @@ pub enum Kind {
 }
 
 /// The fields that are kept of each event, so that a finding can be built again after a restart.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
     fields: Vec<String>,
     places: HashMap<String, usize>,
@@ -181,7 +182,7 @@ impl Layout {
 }
 
 /// A rule that raises findings.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rule {
     /// What its findings say of it.
     pub facts: RuleFacts,
@@ -203,14 +204,17 @@ pub struct Rule {
     pub alert: Alert,
     /// What it is about.
     pub pack: Pack,
-    /// Its pack is not switched on: whatever `alert` says, its findings are signals.
-    pub(crate) is_quiet: bool,
+    /// What a tenant has made of it.
+    pub(crate) tuned: Tuned,
+    /// The number that its own condition asks for, where it counts something that can be asked for
+    /// otherwise.
+    pub(crate) own_threshold: Option<u64>,
     /// What sort of rule it is.
     pub kind: Kind,
     /// Which events it wants: one entry, or one for each base of a window.
     pub interests: Vec<Interest>,
     /// Its cases.
-    pub tests: Vec<Case>,
+    pub tests: Arc<[Case]>,
     /// Whether the file bears our keys; a stock Sigma rule does not.
     pub is_own: bool,
     pub(crate) raise: Vec<Shift>,
@@ -230,10 +234,10 @@ pub(crate) const SHIFTS_MAX: usize = 15;
 
 impl Rule {
     /// Outcome of `alert`, `raise` and `lower` for one event, as bits that are kept with it:
-    /// bit 0 `alert`, 1 to 15 `raise`, 16 to 30 `lower`.
+    /// bit 0 `alert`, 1 to 15 `raise`, 16 to 30 `lower`, 31 whether the tenant allows what it is about.
+    /// They say nothing of the tenant's tuning of the rule, which may change while they are kept.
     pub(crate) fn flags(&self, event: &Event) -> u32 {
         let mut flags = match &self.alert {
-            _ if self.is_quiet => 0,
             Alert::Fixed(alert) => u32::from(*alert),
             Alert::When(matcher) => u32::from(matcher.matches(event)),
         };
@@ -243,17 +247,20 @@ impl Rule {
         for (bit, shift) in (16..31).zip(&self.lower) {
             flags |= u32::from(shift.when.matches(event)) << bit;
         }
-        flags
+        flags | u32::from(event.is(field::IS_ALLOWED)) << 31
     }
 
-    /// The same for a rule that sees no events.
-    pub(crate) fn flags_of_nothing(&self) -> u32 {
-        u32::from(!self.is_quiet && !matches!(self.alert, Alert::Fixed(false)))
+    /// Whether a rule that sees no events alerts, before exceptions.
+    pub(crate) fn alerts_by_itself(&self) -> bool {
+        !self.tuned.is_quiet && !matches!(self.alert, Alert::Fixed(false))
     }
 
     /// Severity of a finding whose events have these flags: `any` is their union, `all` their
     /// intersection.
     pub(crate) fn severity(&self, level: Severity, any: u32, all: u32) -> Severity {
+        if let Some(severity) = self.tuned.severity {
+            return severity;
+        }
         let raised = (1..16)
             .zip(&self.raise)
             .filter(|(bit, _)| any >> bit & 1 == 1);
@@ -264,7 +271,11 @@ impl Rule {
             .zip(&self.lower)
             .filter(|(bit, _)| all >> bit & 1 == 1);
         let lowest = lowered.map(|(_, shift)| shift.level).min();
-        lowest.map_or(level, |lowest| lowest.min(level))
+        match lowest {
+            Some(lowest) => lowest.min(level),
+            None if all >> 31 == 1 => level.lower(),
+            None => level,
+        }
     }
 
     /// Fields kept of each event, most important first: what the finding is made of.

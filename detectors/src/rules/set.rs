@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{Finding, Product};
@@ -36,9 +37,9 @@ pub struct Skipped {
 /// All rules, compiled.
 #[derive(Debug)]
 pub struct RuleSet {
-    rules: Vec<Rule>,
-    skipped: Vec<Skipped>,
-    index: Index,
+    rules: Vec<Arc<Rule>>,
+    skipped: Arc<[Skipped]>,
+    index: Arc<Index>,
     places: HashMap<Uuid, usize>,
 }
 
@@ -61,7 +62,10 @@ impl RuleSet {
     #[must_use]
     pub fn with_packs(mut self, packs: &[Pack]) -> Self {
         for rule in &mut self.rules {
-            rule.is_quiet = !packs.contains(&rule.pack);
+            let is_quiet = !packs.contains(&rule.pack);
+            if is_quiet != rule.tuned.is_quiet {
+                Arc::make_mut(rule).tuned.is_quiet = is_quiet;
+            }
         }
         self
     }
@@ -86,10 +90,11 @@ impl RuleSet {
             let name = rule.facts.detection.to_lowercase();
             !disabled.iter().any(|pattern| pattern.matches(&name))
         });
-        Ok(Self::of(rules, skipped))
+        let rules = rules.into_iter().map(Arc::new).collect();
+        Ok(Self::of(rules, skipped.into()))
     }
 
-    fn of(mut rules: Vec<Rule>, skipped: Vec<Skipped>) -> Self {
+    fn of(mut rules: Vec<Arc<Rule>>, skipped: Arc<[Skipped]>) -> Self {
         rules.sort_by(|a, b| {
             (&a.facts.detection, a.facts.id).cmp(&(&b.facts.detection, b.facts.id))
         });
@@ -100,40 +105,62 @@ impl RuleSet {
         Self {
             rules,
             skipped,
-            index,
+            index: Arc::new(index),
             places,
+        }
+    }
+
+    /// The same set with other forms of its rules, or some of them.
+    pub(super) fn with_rules(&self, rules: Vec<Arc<Rule>>) -> Self {
+        if rules.len() != self.rules.len() {
+            return Self::of(rules, Arc::clone(&self.skipped));
+        }
+        Self {
+            rules,
+            skipped: Arc::clone(&self.skipped),
+            index: Arc::clone(&self.index),
+            places: self.places.clone(),
         }
     }
 
     /// Only the rules that are named, by id, detection name or a pattern of names
     /// (`o365.mail.*`). The first name that no rule has is the error.
-    pub fn only(self, names: &[String]) -> Result<Self, String> {
-        let named = |rule: &Rule, name: &str| {
-            rule.facts.id.to_string() == name.to_lowercase()
-                || Pattern::new(name).matches(&rule.facts.detection.to_lowercase())
-        };
+    pub fn only(&self, names: &[String]) -> Result<Self, String> {
         for name in names {
-            if !self.rules.iter().any(|rule| named(rule, name)) {
+            if !self.rules.iter().any(|rule| is_named(rule, name)) {
                 return Err(name.clone());
             }
         }
-        let Self {
-            mut rules, skipped, ..
-        } = self;
-        rules.retain(|rule| names.iter().any(|name| named(rule, name)));
-        Ok(Self::of(rules, skipped))
+        Ok(self.those_of(names))
+    }
+
+    /// The same; a name that no rule has adds none.
+    #[must_use]
+    pub fn those_of(&self, names: &[String]) -> Self {
+        let is_meant = |rule: &&Arc<Rule>| names.iter().any(|name| is_named(rule, name));
+        let rules = self.rules.iter().filter(is_meant).cloned().collect();
+        Self::of(rules, Arc::clone(&self.skipped))
     }
 
     /// The longest trailing window of a rule: what a past range is to be widened by, so that a
     /// burst which began before it is whole.
     pub fn longest_window(&self) -> TimeDelta {
-        let longest = self.rules.iter().map(period::longest_span_ms).max();
+        let longest = self
+            .rules
+            .iter()
+            .map(|rule| period::longest_span_ms(rule))
+            .max();
         TimeDelta::milliseconds(longest.unwrap_or(0))
     }
 
     /// The rules, by name.
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// The rule at a place.
+    pub(crate) fn at(&self, place: usize) -> Option<&Rule> {
+        self.rules.get(place).map(|rule| &**rule)
     }
 
     /// Stock rules that were left out, and why.
@@ -143,9 +170,7 @@ impl RuleSet {
 
     /// The rule of an id.
     pub fn rule(&self, id: Uuid) -> Option<&Rule> {
-        self.places
-            .get(&id)
-            .and_then(|place| self.rules.get(*place))
+        self.places.get(&id).and_then(|place| self.at(*place))
     }
 
     /// Whether some detector wants a record with these operations. Cheap: asked for every record.
@@ -175,6 +200,11 @@ impl RuleSet {
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }
+}
+
+fn is_named(rule: &Rule, name: &str) -> bool {
+    rule.facts.id.to_string() == name.to_lowercase()
+        || Pattern::new(name).matches(&rule.facts.detection.to_lowercase())
 }
 
 fn ids(files: &[RuleFile]) -> impl Iterator<Item = Uuid> {

@@ -35,6 +35,8 @@ pub(crate) struct WindowRule {
     pub(crate) counted: Counted,
     pub(crate) also: Vec<Also>,
     pub(crate) tiers: Vec<Tier>,
+    /// What the rule's own condition asks for, where it counts events or values.
+    pub(crate) own_threshold: Option<u64>,
     pub(crate) period_ms: i64,
 }
 
@@ -74,7 +76,9 @@ pub(crate) fn window(
         .collect();
     matched.sort();
     matched.dedup();
+    let is_number = matches!(counted, Counted::Events | Counted::Values(_));
     Ok(WindowRule {
+        own_threshold: is_number.then_some(threshold),
         product: first.product,
         service: first.service.clone(),
         interests: named.iter().map(|base| base.interest.clone()).collect(),

@@ -57,6 +57,8 @@ struct Flat<'a> {
     trip_time: DateTime<Utc>,
     mode: Mode,
     alert: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suppressed_by: Option<String>,
     tenant: &'a str,
     app: &'static str,
     message: Cow<'a, str>,
@@ -129,6 +131,7 @@ fn flat(finding: &Finding) -> Flat<'_> {
         trip_time: finding.trip_time,
         mode: finding.mode,
         alert: finding.alert,
+        suppressed_by: finding.suppressed.as_ref().map(ToString::to_string),
         tenant: finding.tenant.as_str(),
         app: rule.product.as_str(),
         message: cut_chars(&finding.message, MESSAGE_CHARS_MAX),

@@ -47,6 +47,7 @@ pub(crate) fn finding() -> Finding {
         },
         stream: "drive".to_owned(),
         alert: true,
+        suppressed: None,
         severity: Severity::High,
         risk_score: 72,
         mode: Mode::Live,

@@ -118,7 +118,11 @@ fn check(request: &JobRequest, config: &Config) -> Outcome {
         let what = "--detect-only with detectors.enabled = false would find nothing";
         return Err(Failure::new(Code::Usage, what));
     }
-    app::rules_of_job(&config.detectors, &request.rules).map(drop)
+    if request.rules.is_empty() {
+        return Ok(());
+    }
+    let rules = app::rules(&config.detectors)?;
+    app::check_rules_of_job([&rules], &request.rules)
 }
 
 /// Streams that are asked for must be there.

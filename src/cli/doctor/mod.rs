@@ -14,6 +14,7 @@ mod tls;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use exfilwatch_config::{Config, ConnectorConfig};
 use exfilwatch_connectors::Depth;
 use exfilwatch_model::diagnosis::{Cause, Check};
@@ -26,6 +27,7 @@ use crate::cli::Common;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::serve::control::{self, Request};
+use crate::tuning;
 
 /// Connectors and emitters looked at at the same time.
 const AT_ONCE: usize = 8;
@@ -87,6 +89,7 @@ async fn look(
     }
     let is_meant = |tenant: &TenantId| args.tenant.as_ref().is_none_or(|wanted| wanted == tenant);
     let mut checks = configuration(config);
+    checks.extend(exceptions(config, clock.now()));
     let looking = &access::Looking::new(config, clock);
     let connectors: Vec<&ConnectorConfig> = config
         .connectors
@@ -141,6 +144,22 @@ fn configuration(config: &Config) -> Vec<Check> {
         ));
     }
     checks.into_iter().map(about).collect()
+}
+
+/// What tenants say of the rules can be used, and no exception is near its end.
+fn exceptions(config: &Config, now: DateTime<Utc>) -> Vec<Check> {
+    let check = match tuning::check(config, now) {
+        Err(failure) => Check::failed("exceptions", Cause::ConfigurationInvalid, failure.message),
+        Ok(all) => {
+            let warnings: Vec<String> = all.iter().filter_map(|one| one.warning(now)).collect();
+            if warnings.is_empty() {
+                Check::ok("exceptions", all.len().to_string())
+            } else {
+                Check::warning("exceptions", Cause::ExceptionLapses, warnings.join("; "))
+            }
+        }
+    };
+    vec![check.about("configuration")]
 }
 
 /// Whether inside can be told from outside. With `"auto"` the vendors are asked.

@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
             }
             None => {
                 let stored = Stored {
-                    span: span_of(request, worker.step.rules.longest_window(), now),
+                    span: span_of(request, worker.step.rules.get().longest_window(), now),
                     tenant,
                     request: request.clone(),
                     reconciled: None,

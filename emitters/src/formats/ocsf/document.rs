@@ -214,6 +214,8 @@ pub(crate) struct Unmapped<'a> {
 pub(crate) struct Ours<'a> {
     pub(crate) detection: &'a str,
     pub(crate) alert: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) suppressed_by: Option<String>,
     pub(crate) severity: Severity,
     pub(crate) tenant: &'a str,
     pub(crate) entity_type: &'a str,

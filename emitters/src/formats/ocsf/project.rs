@@ -43,8 +43,12 @@ impl<'a> Document<'a> {
             end_time: finding.last_time.timestamp_millis(),
             severity_id: finding.severity.ocsf_id(),
             severity: severity_caption(finding.severity),
-            status_id: 1,
-            status: "New",
+            status_id: if finding.suppressed.is_some() { 3 } else { 1 },
+            status: if finding.suppressed.is_some() {
+                "Suppressed"
+            } else {
+                "New"
+            },
             is_alert: finding.alert,
             risk_score: finding.risk_score,
             count: finding.count,
@@ -266,6 +270,7 @@ fn ours(finding: &Finding) -> Ours<'_> {
     Ours {
         detection: &finding.rule.detection,
         alert: finding.alert,
+        suppressed_by: finding.suppressed.as_ref().map(ToString::to_string),
         severity: finding.severity,
         tenant: finding.tenant.as_str(),
         entity_type: &finding.entity_type,
