@@ -56,7 +56,7 @@ static HISTORIES: LazyLock<Vec<History>> = LazyLock::new(|| {
     let mut cases: BTreeMap<&str, Vec<Vec<Event>>> = BTreeMap::new();
     for rule in RULES.rules() {
         let of_detection = cases.entry(&rule.facts.detection).or_default();
-        for case in &rule.tests {
+        for case in rule.tests.iter() {
             let events = cases::events(rule, case, &mut read).unwrap();
             let events = events.into_iter().map(|event| of_case(event, &case.name));
             of_detection.push(events.take(EVENTS_MAX).collect());
