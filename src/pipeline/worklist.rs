@@ -1,7 +1,7 @@
 //! The work list of one tenant in memory: which item is fetched next, and how long one that failed
 //! must wait. Follows the store, never leads it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{StreamId, WorkItem};
@@ -32,6 +32,26 @@ pub struct WorkList {
 /// The key of an item.
 pub fn key_of(item: &WorkItem) -> ItemKey {
     (item.stream.clone(), item.key.clone())
+}
+
+/// The items of a listing, each once. A vendor may list one under several times: it counts from the
+/// earliest, since it was to be had from then on, and is there until the last of them has expired.
+pub fn each_once(listed: impl IntoIterator<Item = WorkItem>) -> Vec<WorkItem> {
+    let mut items: Vec<WorkItem> = Vec::new();
+    let mut places: HashMap<ItemKey, usize> = HashMap::new();
+    for item in listed {
+        let place = *places.entry(key_of(&item)).or_insert(items.len());
+        let Some(known) = items.get_mut(place) else {
+            items.push(item);
+            continue;
+        };
+        let expires = known.expires.max(item.expires);
+        if item.from < known.from {
+            *known = item;
+        }
+        known.expires = expires;
+    }
+    items
 }
 
 impl WorkList {
@@ -204,6 +224,18 @@ mod tests {
             0,
             "what is being fetched is not given up"
         );
+    }
+
+    #[test]
+    fn what_is_listed_under_several_times_is_one_item_from_the_earliest() {
+        let listed = [
+            item("a", 5, 173),
+            item("b", 6, 174),
+            item("a", 2, 170),
+            item("a", 9, 177),
+        ];
+        let items = each_once(listed);
+        assert_eq!(items, [item("a", 2, 177), item("b", 6, 174)]);
     }
 
     #[test]

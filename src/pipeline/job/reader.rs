@@ -15,6 +15,7 @@ use super::{JobError, JobKind, JobRequest, common, span_of};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::step::StepConfig;
 use crate::pipeline::worker::{Shared, WorkerConfig};
+use crate::pipeline::worklist::each_once;
 
 /// What a job reads at once and can begin again from.
 pub(super) const SLICE: TimeDelta = TimeDelta::hours(24);
@@ -253,7 +254,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<WorkItem>, JobError> {
         let stream = account.stream.clone();
         let mut cursor = connector.first_cursor(&stream, slice);
-        let mut items: BTreeMap<String, WorkItem> = BTreeMap::new();
+        let mut items: Vec<WorkItem> = Vec::new();
         for _ in 0..LISTINGS_MAX {
             let listing = match list(connector, &stream, &cursor, self.shared).await? {
                 Ok(listing) => listing,
@@ -261,7 +262,7 @@ impl<'a> Reader<'a> {
                     let left = Window::new(cursor.covered_until.max(slice.from()), slice.until());
                     let left = left.unwrap_or(slice);
                     self.miss(account, left, GapState::Open, &error.to_string());
-                    return Ok(items.into_values().collect());
+                    return Ok(each_once(items));
                 }
             };
             for gap in listing.gaps {
@@ -272,16 +273,16 @@ impl<'a> Reader<'a> {
             }
             let inside = listing.items.into_iter();
             let inside = inside.filter(|item| item.from < slice.until());
-            items.extend(inside.map(|item| (item.key.clone(), item)));
+            items.extend(inside);
             let at_end = listing.cursor.covered_until >= slice.until();
             if at_end || !listing.more || listing.cursor == cursor {
-                return Ok(items.into_values().collect());
+                return Ok(each_once(items));
             }
             cursor = listing.cursor;
         }
         let why = "the listing did not come to an end";
         self.miss(account, slice, GapState::Open, why);
-        Ok(items.into_values().collect())
+        Ok(each_once(items))
     }
 
     /// The last words on findings; what the job remembers goes to the live line, or is forgotten.

@@ -23,6 +23,7 @@ use super::{JobError, JobKind, JobRequest, stored};
 use crate::pipeline::ledger::{Account, StreamLedger, TRIES_WAITED_FOR};
 use crate::pipeline::step::Counts;
 use crate::pipeline::worker::{Shared, WorkerConfig};
+use crate::pipeline::worklist::each_once;
 
 /// The words of a job over all that the vendor lists: asked for again, it goes on.
 const WHOLE: &str = "whole";
@@ -141,20 +142,17 @@ impl Reader<'_> {
     ) -> Result<(), JobError> {
         let stream = account.stream.clone();
         let listed = relist(&**connector, &stream, slice, self.shared).await?;
-        let listed: BTreeMap<String, WorkItem> = listed
-            .into_iter()
-            .map(|item| (item.key.clone(), item))
-            .collect();
+        let listed = each_once(listed);
         let with_live = self.open_keys(&stream)?;
         let (mut missing, mut open) = (Vec::new(), BTreeSet::new());
         let mut found = Account {
             listed: listed.len(),
             ..Account::new(&stream, slice, slice.from())
         };
-        for (key, item) in listed {
-            if with_live.contains_key(&key) {
-                open.insert(key);
-            } else if self.shared.store.is_known(&stream, &key)? {
+        for item in listed {
+            if with_live.contains_key(&item.key) {
+                open.insert(item.key);
+            } else if self.shared.store.is_known(&stream, &item.key)? {
                 found.done_before += 1;
             } else {
                 missing.push(item);

@@ -11,7 +11,7 @@ use super::take::{After, answer};
 use super::{End, Session};
 use crate::pipeline::fetch::{Listed, Pass};
 use crate::pipeline::listing::only_new;
-use crate::pipeline::worklist::key_of;
+use crate::pipeline::worklist::{each_once, key_of};
 
 /// Open items of a stream above which nothing more is listed.
 const OPEN_ITEMS_MAX: usize = 5_000;
@@ -22,7 +22,7 @@ impl Session<'_> {
     pub(super) fn listed(
         &mut self,
         stream: StreamId,
-        listing: Listing,
+        mut listing: Listing,
         (pass, span, began): (Pass, Option<Window>, DateTime<Utc>),
         reply: oneshot::Sender<Listed>,
     ) -> Result<(), End> {
@@ -30,6 +30,7 @@ impl Session<'_> {
             answer(reply, self.not_taken(&stream));
             return Ok(());
         }
+        listing.items = each_once(listing.items);
         let store = &self.shared.store;
         let work = &self.work;
         let items = only_new(listing.items, |item| {
