@@ -14,6 +14,7 @@ mod ledger;
 mod login;
 mod promises;
 mod readme;
+mod released_late;
 mod scene;
 mod secrets;
 mod trouble;
