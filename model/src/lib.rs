@@ -20,6 +20,7 @@ pub mod names;
 pub mod network;
 pub mod record;
 pub mod secret;
+pub mod verdict;
 pub mod work;
 
 pub use clock::{Clock, RatedClock, SystemClock, Window};
@@ -36,4 +37,5 @@ pub use live_domains::LiveDomains;
 pub use names::{JobId, NameError, Product, StreamId, TenantId};
 pub use record::{Malformed, Page, RawRecord, RecordHead};
 pub use secret::SecretSource;
+pub use verdict::{Judgement, Verdict};
 pub use work::{Cursor, WorkItem};

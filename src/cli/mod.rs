@@ -11,6 +11,7 @@ mod domains;
 pub mod environment;
 mod events;
 pub mod failure;
+mod finding;
 mod forward;
 mod gaps;
 mod init;
@@ -117,6 +118,9 @@ enum Command {
     Status,
     /// What is missing: intervals of a stream that are not, or no longer, to be had.
     Gaps(gaps::GapsArgs),
+    /// Findings: list them, close one, see which detections are noisy.
+    #[command(subcommand)]
+    Finding(finding::FindingCommand),
     /// What somebody did around a time: searches the archive.
     Events(events::EventsArgs),
     /// The state folder: look into it, export, import, verify.
@@ -155,6 +159,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Config(command) => config::run(command, &common),
         Command::Status => asynchronous(status::status(common)),
         Command::Gaps(args) => asynchronous(gaps::run(args, common)),
+        Command::Finding(command) => asynchronous(finding::run(command, common)),
         Command::Events(args) => events::run(&args, &common),
         Command::State(command) => state::run(command, &common),
     }

@@ -28,6 +28,7 @@ pub mod report;
 pub mod sample;
 mod session;
 pub mod step;
+pub mod verdicts;
 pub mod watch;
 pub mod worker;
 pub mod worklist;

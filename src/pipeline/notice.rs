@@ -14,7 +14,7 @@ pub struct Notice {
     /// What it is about.
     pub stream: StreamId,
     /// `collector.heartbeat`, `.gap`, `.loss`, `.degraded`, `.recovered`, `.malformed`, `.rebuilt`,
-    /// `.domains`.
+    /// `.domains`; `finding.closed`.
     pub name: &'static str,
     /// When.
     pub at: DateTime<Utc>,
@@ -100,13 +100,14 @@ impl Notice {
         }
     }
 
-    /// Of two gaps that are found at the same instant each has its own.
+    /// Of two gaps or findings that are found or closed at the same instant each has its own.
     fn id(&self) -> String {
         let at = self.at.timestamp_millis();
         let mut id = format!("{}:{}:{at}", self.name, self.stream);
-        if let Some(gap) = self.facts.get("gap_id").and_then(Value::as_str) {
+        let about = ["gap_id", "finding_uid"].map(|fact| self.facts.get(fact));
+        if let Some(about) = about.into_iter().flatten().find_map(Value::as_str) {
             id.push(':');
-            id.push_str(gap);
+            id.push_str(about);
         }
         id
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exfilwatch_model::Clock;
+use exfilwatch_model::{Clock, TenantId};
 use exfilwatch_state::StateStore;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
 use crate::pipeline::reconcile::{ReconcileRequest, Told};
 use crate::pipeline::report::Report;
+use crate::pipeline::verdicts::{self, Close};
 use crate::pipeline::watch::Watch;
 
 /// Name of the socket in the state folder.
@@ -52,6 +53,12 @@ pub enum Request {
         /// What is said of it.
         reason: String,
     },
+    /// The findings that are remembered or closed.
+    Findings,
+    /// Says how a finding turned out.
+    Close(Close),
+    /// How noisy each detection is, for one tenant or for all.
+    Noise(Option<TenantId>),
     /// Lists everything again and fetches what is missing; answers with its progress, and last with the
     /// accounts.
     Reconcile(ReconcileRequest),
@@ -159,6 +166,19 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             let answer = acknowledge(answers, &id, &reason).await;
             write_line(&mut write, &answer).await
         }
+        Ok(Request::Findings) => {
+            let listing = verdicts::list(&*answers.store, answers.clock.now());
+            write_line(&mut write, &or_error(listing)).await
+        }
+        Ok(Request::Close(request)) => {
+            let answer = close(answers, &request).await;
+            write_line(&mut write, &answer).await
+        }
+        Ok(Request::Noise(tenant)) => {
+            let now = answers.clock.now();
+            let noise = verdicts::noise(&*answers.store, tenant.as_ref(), now);
+            write_line(&mut write, &or_error(noise)).await
+        }
         Ok(Request::Reconcile(request)) => {
             run_job(&mut write, answers, |told| {
                 AboutJob::Reconcile(request, told)
@@ -193,6 +213,19 @@ async fn acknowledge(answers: &Answers, id: &str, reason: &str) -> Value {
         .await
     {
         Ok(_) => json!({ "ok": { "Ok": gap } }),
+        Err(error) => json!({ "error": chain(&error) }),
+    }
+}
+
+/// The verdict as it is now, or why not.
+async fn close(answers: &Answers, request: &Close) -> Value {
+    let (verdict, commit) = match verdicts::close(&*answers.store, request, answers.clock.now()) {
+        Ok(Ok(closed)) => closed,
+        Ok(Err(why)) => return json!({ "ok": { "Err": why } }),
+        Err(error) => return json!({ "error": chain(&error) }),
+    };
+    match answers.committer.commit(commit).await {
+        Ok(_) => json!({ "ok": { "Ok": verdict } }),
         Err(error) => json!({ "error": chain(&error) }),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use exfilwatch_model::finding::FindingState;
-use exfilwatch_model::{Cursor, Envelope, Gap, JobId, Kind, StreamId, TenantId, WorkItem};
+use exfilwatch_model::{Cursor, Envelope, Gap, JobId, Kind, StreamId, TenantId, Verdict, WorkItem};
 use serde::{Deserialize, Serialize};
 
 /// Largest value of the store, in bytes: larger ones are never given back by sled, and above
@@ -184,6 +184,10 @@ pub struct Commit {
     pub findings: Vec<(TenantId, FindingState)>,
     /// Entries of the finding table to forget.
     pub forget_findings: Vec<(TenantId, uuid::Uuid)>,
+    /// What was said of findings.
+    pub verdicts: Vec<(TenantId, Verdict)>,
+    /// Verdicts to forget.
+    pub forget_verdicts: Vec<(TenantId, uuid::Uuid)>,
     /// Gaps: new or changed, by their id.
     pub gaps: Vec<Gap>,
     /// Gaps that were joined to others, by stream and id; removed before `gaps` are entered.
@@ -213,6 +217,8 @@ impl Commit {
         self.watermarks.extend(other.watermarks);
         self.findings.extend(other.findings);
         self.forget_findings.extend(other.forget_findings);
+        self.verdicts.extend(other.verdicts);
+        self.forget_verdicts.extend(other.forget_verdicts);
         self.gaps.extend(other.gaps);
         self.forget_gaps.extend(other.forget_gaps);
         self.quarantined.extend(other.quarantined);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use exfilwatch_model::finding::FindingState;
-use exfilwatch_model::{Cursor, Gap, JobId, StreamId, TenantId, WorkItem};
+use exfilwatch_model::{Cursor, Gap, JobId, StreamId, TenantId, Verdict, WorkItem};
 
 use crate::commit::{
     Commit, FileMark, JobState, LaneId, LaneMark, Position, Quarantined, Subscription, Watermark,
@@ -121,6 +121,10 @@ pub trait StateStore: Send + Sync + Debug {
     fn watermarks(&self, job: &JobId) -> Result<Vec<Watermark>, StateError>;
     /// The finding table of a tenant.
     fn findings(&self, tenant: &TenantId) -> Result<Vec<FindingState>, StateError>;
+    /// The tenants that have findings.
+    fn tenants_with_findings(&self) -> Result<Vec<TenantId>, StateError>;
+    /// What was said of findings, of all tenants.
+    fn verdicts(&self) -> Result<Vec<(TenantId, Verdict)>, StateError>;
     /// Marks of all lanes, retired ones too.
     fn lanes(&self) -> Result<Vec<LaneMark>, StateError>;
     /// Mark of one lane.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::finding::FindingState;
-use exfilwatch_model::{Cursor, Gap, WorkItem};
+use exfilwatch_model::{Cursor, Gap, Verdict, WorkItem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -273,6 +273,7 @@ fn check_entry(family: Family, key: &[u8], body: &[u8], now: DateTime<Utc>) -> R
         Family::Job => json::<JobState>(key, body).map(|job| Some(layout::job(&job.job)))?,
         Family::File => json::<FileMark>(key, body).map(|file| Some(layout::file(&file.digest)))?,
         Family::Finding => json::<FindingState>(key, body).map(|_| None)?,
+        Family::Verdict => json::<Verdict>(key, body).map(|_| None)?,
         Family::Lane => json::<LaneMark>(key, body).map(|mark| Some(layout::lane(&mark.lane)))?,
         Family::Gap => json::<Gap>(key, body).map(|gap| Some(layout::gap(&gap.stream, &gap.id)))?,
         Family::Quarantine => json::<QuarantineEntry>(key, body)

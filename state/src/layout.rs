@@ -16,7 +16,7 @@ use crate::commit::{LaneId, VALUE_BYTES_MAX};
 use crate::contract::StateError;
 
 /// Format of keys and values. A store of a larger one is refused.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Longest key: sled's index nodes hold up to 256 of them and must stay below 128 KiB.
 pub(crate) const KEY_BYTES_MAX: usize = 480;
 /// Longest detector memory key.
@@ -43,13 +43,14 @@ pub(crate) enum Family {
     Job,
     File,
     Finding,
+    Verdict,
     Lane,
     Gap,
     Quarantine,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Meta,
         Self::Cursor,
         Self::Restart,
@@ -62,6 +63,7 @@ impl Family {
         Self::Job,
         Self::File,
         Self::Finding,
+        Self::Verdict,
         Self::Lane,
         Self::Gap,
         Self::Quarantine,
@@ -81,6 +83,7 @@ impl Family {
             Self::Job => "job",
             Self::File => "file",
             Self::Finding => "finding",
+            Self::Verdict => "verdict",
             Self::Lane => "lane",
             Self::Gap => "gap",
             Self::Quarantine => "quarantine",
@@ -243,6 +246,13 @@ pub(crate) fn findings_of(tenant: &TenantId) -> Key {
 
 pub(crate) fn finding(tenant: &TenantId, uid: &Uuid) -> Key {
     findings_of(tenant).part(uid.hyphenated().to_string().as_bytes())
+}
+
+/// What was said of a finding, kept longer than the finding.
+pub(crate) fn verdict(tenant: &TenantId, uid: &Uuid) -> Key {
+    Key::of(Family::Verdict)
+        .part(tenant.as_str().as_bytes())
+        .part(uid.hyphenated().to_string().as_bytes())
 }
 
 pub(crate) fn lane(lane: &LaneId) -> Key {

@@ -1,7 +1,8 @@
 //! From the format of an older version to this one's, in one batch: killed in the middle, the next
 //! start finds the old store and does it again.
 //!
-//! Format 2 keeps gaps by id; format 1 kept them by their start, so that of two that began at the
+//! Format 3 has verdicts on findings beside what format 2 has; an older version would leave them out of an
+//! export. Format 2 keeps gaps by id; format 1 kept them by their start, so that of two that began at the
 //! same instant one was lost.
 
 use exfilwatch_model::Gap;
@@ -20,7 +21,11 @@ pub(crate) fn to_current<T: Table>(store: &Store<T>, found: u32) -> Result<(), S
     }
     let mut preparation = Preparation::new(store.table());
     let mut old = Vec::new();
+    let by_start = found < 2;
     store.each(&Key::of(Family::Gap), |key, body| {
+        if !by_start {
+            return Ok(());
+        }
         let (new, value) = gap_entry(layout::from_json(key, body)?)?;
         old.push((key.to_vec(), new, value));
         Ok(())

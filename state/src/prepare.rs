@@ -162,6 +162,13 @@ impl<'a> Preparation<'a> {
         for (tenant, uid) in &commit.forget_findings {
             self.remove(layout::finding(tenant, uid));
         }
+        for (tenant, uid) in &commit.forget_verdicts {
+            self.remove(layout::verdict(tenant, uid));
+        }
+        for (tenant, verdict) in &commit.verdicts {
+            let key = layout::verdict(tenant, &verdict.uid);
+            self.put_json(Family::Verdict, key, verdict)?;
+        }
         Ok(())
     }
 

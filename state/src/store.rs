@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use exfilwatch_model::finding::FindingState;
-use exfilwatch_model::{Cursor, Gap, JobId, StreamId, TenantId, WorkItem};
+use exfilwatch_model::{Cursor, Gap, JobId, StreamId, TenantId, Verdict, WorkItem};
 use serde::de::DeserializeOwned;
 
 use crate::commit::{
@@ -170,9 +170,7 @@ impl<T: Table> Store<T> {
             let Some(key) = next else {
                 return Ok(tenants);
             };
-            let tenant = layout::parts(&key)
-                .and_then(|parts| std::str::from_utf8(parts.get(1)?).ok()?.parse().ok())
-                .ok_or_else(|| self.corrupt(format!("{} has no tenant", layout::display(&key))))?;
+            let tenant = tenant_of(&key).map_err(|reason| self.corrupt(reason))?;
             let below = prefix.clone().part(TenantId::as_str(&tenant).as_bytes());
             from = [below.bytes(), &[0xFF]].concat();
             tenants.push(tenant);
@@ -310,6 +308,19 @@ impl<T: Table> StateStore for Store<T> {
         self.all(&layout::findings_of(tenant))
     }
 
+    fn tenants_with_findings(&self) -> Result<Vec<TenantId>, StateError> {
+        self.tenants(Family::Finding)
+    }
+
+    fn verdicts(&self) -> Result<Vec<(TenantId, Verdict)>, StateError> {
+        let mut verdicts = Vec::new();
+        self.each(&Key::of(Family::Verdict), |key, body| {
+            verdicts.push((tenant_of(key)?, layout::from_json(key, body)?));
+            Ok(())
+        })?;
+        Ok(verdicts)
+    }
+
     fn lanes(&self) -> Result<Vec<LaneMark>, StateError> {
         self.all(&Key::of(Family::Lane))
     }
@@ -361,6 +372,13 @@ impl<T: Table> StateStore for Store<T> {
     fn file(&self, digest: &str) -> Result<Option<FileMark>, StateError> {
         self.read(&layout::file(digest))
     }
+}
+
+/// The tenant whose key it is, where that is its first part.
+fn tenant_of(key: &[u8]) -> Result<TenantId, String> {
+    layout::parts(key)
+        .and_then(|parts| std::str::from_utf8(parts.get(1)?).ok()?.parse().ok())
+        .ok_or_else(|| format!("{} has no tenant", layout::display(key)))
 }
 
 /// The stream a key of `cursor`, `restart` or `subscription` is for.

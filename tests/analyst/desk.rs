@@ -39,7 +39,9 @@ impl Desk {
                  api_root = \"http://127.0.0.1:9\"\nlogin_root = \"http://127.0.0.1:9\"\n\
                  graph_root = \"http://127.0.0.1:9\"\n\n\
                  [emitters.archive.main]\nfolder = \"{folder}/archive\"\ndays_max = 3650\n\n\
-                 [emitters.ndjson.findings]\npath = \"{folder}/findings.ndjson\"\n"
+                 [emitters.ndjson.findings]\npath = \"{folder}/findings.ndjson\"\n\n\
+                 [emitters.ndjson.internal]\npath = \"{folder}/internal.ndjson\"\n\
+                 send = [\"internal\"]\n"
             ),
         )
         .unwrap();
@@ -96,7 +98,6 @@ impl Desk {
     }
 
     /// `run`, up until it is dropped, and its control socket there.
-    #[expect(dead_code, reason = "for what asks a running process")]
     pub(crate) fn run(&self) -> Running {
         let log = fs::File::create(self.path("run.log")).unwrap();
         let mut command = self.command(&["run"]);

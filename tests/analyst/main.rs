@@ -9,3 +9,4 @@
 
 mod archive;
 mod desk;
+mod finding;

@@ -184,6 +184,10 @@ fn everything_committed_is_read_back() {
         work: vec![item("contoso", "blob/1"), item("contoso", "blob/2")],
         seen: vec![chunk("contoso", "2026-05-04", &[1, u64::MAX])],
         findings: vec![(tenant("contoso"), finding(1))],
+        verdicts: vec![
+            (tenant("contoso"), verdict(1)),
+            (tenant("fabrikam"), verdict(1)),
+        ],
         gaps: vec![gap(GapState::Open)],
         quarantined: vec![quarantined("q1", "00")],
         subscriptions: vec![start.clone()],
@@ -212,6 +216,8 @@ fn everything_committed_is_read_back() {
                 vec![finding(1)]
             );
             assert_eq!(store.findings(&tenant("contos")).unwrap(), vec![]);
+            assert_eq!(store.tenants_with_findings().unwrap(), [tenant("contoso")]);
+            assert_eq!(store.verdicts().unwrap(), commit.verdicts);
             assert_eq!(store.gaps().unwrap(), commit.gaps);
             assert_eq!(store.quarantined().unwrap(), commit.quarantined);
             assert_eq!(store.subscription(&of).unwrap().as_ref(), Some(&start));
@@ -368,12 +374,17 @@ fn later_commits_of_a_group_override_earlier_ones() {
                     (tenant("contoso"), finding(1)),
                     (tenant("contoso"), finding(2)),
                 ],
+                verdicts: vec![
+                    (tenant("contoso"), verdict(1)),
+                    (tenant("contoso"), verdict(2)),
+                ],
                 gaps: vec![gap(GapState::Open)],
                 ..Commit::default()
             };
             let second = Commit {
                 cursors: vec![(stream("contoso"), cursor(2))],
                 forget_findings: vec![(tenant("contoso"), finding(1).uid)],
+                forget_verdicts: vec![(tenant("contoso"), finding(2).uid)],
                 gaps: vec![gap(GapState::Filled)],
                 ..Commit::default()
             };
@@ -385,6 +396,10 @@ fn later_commits_of_a_group_override_earlier_ones() {
             assert_eq!(
                 store.findings(&tenant("contoso")).unwrap(),
                 vec![finding(2)]
+            );
+            assert_eq!(
+                store.verdicts().unwrap(),
+                vec![(tenant("contoso"), verdict(1))]
             );
             assert_eq!(store.gaps().unwrap(), vec![gap(GapState::Filled)]);
         },

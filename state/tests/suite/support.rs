@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use exfilwatch_model::finding::{FindingState, Severity};
+use exfilwatch_model::verdict::{Judgement, Statement, Verdict};
 use exfilwatch_model::{Cursor, Envelope, Kind, StreamId, TenantId, WorkItem};
 use exfilwatch_state::{
     Commit, Filter, Frame, LaneId, LaneMark, Opened, Options, Position, SeenChunk, State,
@@ -66,6 +67,16 @@ pub(crate) fn finding(number: u128) -> FindingState {
         networks: vec![],
         expires: at("2026-05-09T00:00:00Z"),
     }
+}
+
+pub(crate) fn verdict(number: u128) -> Verdict {
+    let statement = Statement {
+        judgement: Judgement::FalsePositive,
+        reason: "a test".to_owned(),
+        by: "analyst".to_owned(),
+        at: now(),
+    };
+    Verdict::of(&finding(number), None, statement)
 }
 
 pub(crate) fn chunk(tenant_name: &str, on: &str, fingerprints: &[u64]) -> SeenChunk {
