@@ -98,3 +98,13 @@ fn every_triage_text_names_five_checks() {
         }
     }
 }
+
+#[test]
+fn the_built_in_rules_fall_into_no_trap() {
+    let remarks = exfilwatch_detectors::lint(&exfilwatch_detectors::embedded(), &[]);
+    let faults = remarks
+        .iter()
+        .filter(|remark| remark.weight == exfilwatch_detectors::Weight::Fault);
+    let faults: Vec<_> = faults.collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+}

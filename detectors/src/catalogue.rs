@@ -150,14 +150,18 @@ fn counted_as(counted: &Counted) -> String {
 /// What the rules of our own form lack, one sentence each: text for the analyst, and a case that
 /// finds and one that does not.
 pub fn lint(rules: &RuleSet) -> Vec<String> {
-    let own = rules.rules().iter().filter(|rule| rule.is_own);
-    own.flat_map(|rule| {
-        let place = format!("{} ({})", rule.facts.detection, rule.file);
-        lacks(rule)
-            .into_iter()
-            .map(move |lack| format!("{place}: {lack}"))
-    })
-    .collect()
+    lacks_of(rules)
+        .into_iter()
+        .map(|(rule, lack)| format!("{} ({}): {lack}", rule.facts.detection, rule.file))
+        .collect()
+}
+
+/// The same, each beside its rule.
+pub(crate) fn lacks_of(rules: &RuleSet) -> Vec<(&Rule, &'static str)> {
+    let all = rules.rules().iter().map(|rule| &**rule);
+    let own = all.filter(|rule| rule.is_own);
+    own.flat_map(|rule| lacks(rule).into_iter().map(move |lack| (rule, lack)))
+        .collect()
 }
 
 fn lacks(rule: &Rule) -> Vec<&'static str> {

@@ -19,6 +19,6 @@ pub use contract::{BadState, Counters, Detector, Interest, StateChange};
 pub use engine::Engine;
 pub use options::DetectorsOptions;
 pub use rules::{
-    Alert, Case, Counted, Expectation, Kind, Need, Pack, Repeat, Rule, RuleError, RuleSet, Skipped,
-    SourceFile, Tier, VaryTime, embedded,
+    Alert, Case, Counted, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark, Repeat, Rule,
+    RuleError, RuleSet, Skipped, SourceFile, Tier, VaryTime, Weight, embedded, folder, lint,
 };

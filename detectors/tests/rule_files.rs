@@ -276,11 +276,14 @@ fn cases_are_run_and_say_what_was_expected_and_found() {
         read(record)
     })
     .unwrap();
-    let failures: Vec<Option<String>> = outcomes.into_iter().map(|o| o.failure).collect();
+    let failures: Vec<Option<String>> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.failure.map(|failure| failure.to_string()))
+        .collect();
     assert_eq!(failures[..3], [None, None, None]);
     let wrong = failures[3].as_deref().unwrap();
     assert!(
-        wrong.contains("expected 2 findings, severity low; found 1: severity medium"),
+        wrong.contains("findings: expected 2, got 1\nseverity: expected low, got medium"),
         "{wrong}"
     );
     assert!(

@@ -134,6 +134,68 @@ pub mod field {
     pub const ITEM: &str = "item";
     /// Web address of the object, where the vendor gives or implies one.
     pub const URL: &str = "url";
+
+    /// All of them.
+    pub const ALL: &[&str] = &[
+        OPERATION,
+        PRODUCT,
+        SERVICE,
+        RECORD_TYPE,
+        ACTOR,
+        ACTOR_IS_SYSTEM,
+        ACTOR_IS_INTERNAL,
+        ACTOR_DOMAIN,
+        ACTOR_IS_VIP,
+        ACTOR_IS_LEAVER,
+        ACTOR_HAS_LEFT,
+        ACTOR_IS_SERVICE_ACCOUNT,
+        ACTOR_GROUPS,
+        APP_ID,
+        APP_IS_APPROVED,
+        SOURCE_IP,
+        SOURCE_ASN,
+        SOURCE_REGION,
+        RESULT,
+        TARGET,
+        TARGET_IS_ACTOR,
+        TARGET_IS_VIP,
+        TARGET_IS_MANAGER,
+        MAILBOX,
+        MAILBOX_IS_OTHERS,
+        MAILBOX_IS_VIP,
+        MAILBOX_IS_LEAVER,
+        OBJECT,
+        OBJECT_NAME,
+        OWNER,
+        OWNER_IS_INTERNAL,
+        OBJECT_IS_OWN,
+        IS_EXTERNAL,
+        EXTERNAL_DOMAIN,
+        EXTERNAL_CLASS,
+        EXTERNAL_IS_FREE_MAIL,
+        EXTERNAL_IS_LOOKALIKE,
+        IS_ALLOWED,
+        ALLOWED_BY,
+        FORWARD_TO,
+        FORWARD_VIA,
+        FORWARD_DIRECTION,
+        FORWARD_WITHOUT_COPY,
+        HIDES_MAIL,
+        IS_REMOVAL,
+        RULE_NAME,
+        RULE_SENDER,
+        VISIBILITY,
+        VISIBILITY_RAISED,
+        ROLE,
+        IS_PRIMARY,
+        IS_RECONCILED,
+        ALERT_ID,
+        ALERT_NAME,
+        CAUSE_ID,
+        EXPORT_STEP,
+        ITEM,
+        URL,
+    ];
 }
 
 /// A value of a field.
@@ -294,6 +356,15 @@ mod tests {
             DateTime::UNIX_EPOCH,
             Bytes::new(),
         )
+    }
+
+    #[test]
+    fn the_list_of_field_names_is_whole() {
+        let text = include_str!("event.rs");
+        let named = text.lines().filter(|line| {
+            line.trim_start().starts_with("pub const ") && line.contains(": &str =")
+        });
+        assert_eq!(named.count(), field::ALL.len());
     }
 
     #[test]

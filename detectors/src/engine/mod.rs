@@ -6,6 +6,7 @@
 mod act;
 mod baseline;
 mod entry;
+pub(crate) mod explain;
 mod finding;
 mod history;
 mod incident;

@@ -7,11 +7,17 @@ use std::borrow::Cow;
 
 use exfilwatch_model::{Event, Value};
 use rsigma_eval::{CompiledRule, EventValue};
-use rsigma_parser::SigmaRule;
+use rsigma_parser::{Detections, SigmaRule};
+
+use super::explain::{self, Tried};
 
 /// A compiled Sigma detection.
 #[derive(Debug)]
-pub struct Matcher(Box<CompiledRule>);
+pub struct Matcher {
+    compiled: Box<CompiledRule>,
+    /// What it was compiled from: to say why it does not match.
+    source: Box<Detections>,
+}
 
 impl Matcher {
     /// Compiles a rule; the error says what in its detection cannot be used.
@@ -19,7 +25,10 @@ impl Matcher {
         let mut bare = rule.clone();
         bare.custom_attributes.clear();
         rsigma_eval::compile_rule(&bare)
-            .map(|compiled| Self(Box::new(compiled)))
+            .map(|compiled| Self {
+                compiled: Box::new(compiled),
+                source: Box::new(bare.detection),
+            })
             .map_err(|error| error.to_string())
     }
 
@@ -56,14 +65,21 @@ impl Matcher {
     pub(crate) fn matches(&self, event: &Event) -> bool {
         let flat = Flat(event);
         let mut selections = Vec::new();
-        self.0.conditions.iter().any(|condition| {
+        self.compiled.conditions.iter().any(|condition| {
             rsigma_eval::compiler::eval_condition(
                 condition,
-                &self.0.detections,
+                &self.compiled.detections,
                 &flat,
                 &mut selections,
             )
         })
+    }
+}
+
+impl Matcher {
+    /// Each selection against an event, for whoever asks why. Slow.
+    pub(crate) fn explain(&self, event: &Event) -> Vec<Tried> {
+        explain::explain(&self.source, event)
     }
 }
 

@@ -3,6 +3,8 @@
 //! `None` stands for all. What is read may be wider than the rule, never narrower: a rule that is
 //! not asked misses events.
 
+use std::collections::BTreeSet;
+
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaRule,
     SigmaString, SigmaValue,
@@ -104,6 +106,13 @@ fn fields_of(detection: &Detection, fields: &mut Vec<String>) {
         Detection::Keywords(_) | Detection::Conditional { .. } => {}
         Detection::ArrayMatch { field, .. } => fields.push(field.clone()),
     }
+}
+
+/// Fields that a selection names, in whatever part of it.
+pub(crate) fn fields_of_all(detection: &Detection, fields: &mut BTreeSet<String>) {
+    let mut named = Vec::new();
+    fields_of(detection, &mut named);
+    fields.extend(named);
 }
 
 fn union(parts: impl Iterator<Item = Option<Vec<String>>>) -> Option<Vec<String>> {

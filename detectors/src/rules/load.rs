@@ -49,7 +49,7 @@ fn collect_embedded(dir: &Dir<'static>, files: &mut Vec<SourceFile>) {
 }
 
 /// The rule files of a folder and the folders in it, by path.
-pub(crate) fn folder(dir: &Path) -> Result<Vec<SourceFile>, RuleError> {
+pub fn folder(dir: &Path) -> Result<Vec<SourceFile>, RuleError> {
     let mut files = Vec::new();
     collect_folder(dir, 0, &mut files)?;
     files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -8,6 +8,7 @@ mod error;
 mod facts;
 mod index;
 mod interest;
+mod lint;
 mod load;
 mod need;
 mod pattern;
@@ -21,7 +22,8 @@ mod usual;
 mod window_rule;
 
 pub use error::RuleError;
-pub use load::{SourceFile, embedded};
+pub use lint::{PLACEHOLDER, Remark, Weight, lint};
+pub use load::{SourceFile, embedded, folder};
 pub use need::Need;
 pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Pack, Repeat, VaryTime};

@@ -24,6 +24,8 @@ pub(crate) struct Document {
     pub(crate) sigma: Sigma,
     pub(crate) own: OwnKeys,
     pub(crate) is_own: bool,
+    /// Keys of other tools, which are not read.
+    pub(crate) foreign: Vec<String>,
 }
 
 /// What Sigma sees.
@@ -82,7 +84,7 @@ impl RuleFile {
 
 /// The documents of a YAML stream. A line of `---` at its start parts them; within block text
 /// lines are indented.
-fn split(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut starts = vec![0];
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
@@ -168,13 +170,15 @@ fn finish(
         .parse()
         .map_err(|_| place.error("id", format!("{id:?} is no UUID"), help))?;
     let is_own = OWN_KEYS.iter().any(|key| attributes.contains_key(*key));
-    let mut own = Mapping::new();
+    let (mut own, mut foreign) = (Mapping::new(), Vec::new());
     for (key, value) in attributes {
         if OWN_KEYS.contains(&key.as_str()) {
             own.insert(Value::String(key), value);
         } else if is_own {
             let help = format!("known are Sigma's keys and {}", OWN_KEYS.join(", "));
             return Err(place.error(&key, "it is not known", help));
+        } else {
+            foreign.push(key);
         }
     }
     let own: OwnKeys = read_own(place, own)?;
@@ -186,6 +190,7 @@ fn finish(
         sigma,
         own,
         is_own,
+        foreign,
     })
 }
 

@@ -3,12 +3,16 @@
 //! A case exercises reader and rule together. The reader lives elsewhere, so it comes in as a
 //! closure.
 
+mod explain;
+
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
     Domains, Event, Finding, JobId, Lists, NameError, Product, TenantId, field,
 };
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -34,7 +38,52 @@ pub struct CaseOutcome {
     /// The case.
     pub case: String,
     /// What was expected and what was found instead; `None` when the case passed.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
+}
+
+/// Why a case failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// What is not as expected, field by field of `expect`.
+    pub differences: Vec<Difference>,
+    /// What in the rule and the records led to that, a sentence each.
+    pub reasons: Vec<String>,
+}
+
+/// A field of `expect` that is not as expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The field.
+    pub field: &'static str,
+    /// What the case expects.
+    pub expected: String,
+    /// What was found.
+    pub got: String,
+}
+
+impl Failure {
+    /// The case could not be tried at all.
+    fn of_problem(problem: String) -> Self {
+        Self {
+            differences: Vec::new(),
+            reasons: vec![problem],
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let differences = self.differences.iter().map(|difference| {
+            let Difference {
+                field,
+                expected,
+                got,
+            } = difference;
+            format!("{field}: expected {expected}, got {got}")
+        });
+        let lines: Vec<String> = differences.chain(self.reasons.iter().cloned()).collect();
+        f.write_str(&lines.join("\n"))
+    }
 }
 
 /// Runs the cases of all rules.
@@ -46,10 +95,16 @@ pub fn run(rules: &Arc<RuleSet>, read: &mut ReadRecord<'_>) -> Result<Vec<CaseOu
     let mut outcomes = Vec::new();
     for (place, rule) in rules.rules().iter().enumerate() {
         for case in rule.tests.iter() {
-            let found = findings(rules, place, rule, &scope, case, read);
-            let failure = match found {
-                Ok(found) => difference(&case.expect, &found),
-                Err(problem) => Some(problem),
+            let failure = match seen(rule, case, read) {
+                Ok(events) => {
+                    let found = findings(rules, place, rule, &scope, &events);
+                    let differences = differences(&case.expect, &found);
+                    (!differences.is_empty()).then(|| Failure {
+                        reasons: explain::reasons(rule, &case.expect, &found, &events),
+                        differences,
+                    })
+                }
+                Err(problem) => Some(Failure::of_problem(problem)),
             };
             outcomes.push(CaseOutcome {
                 rule: rule.facts.id,
@@ -63,23 +118,19 @@ pub fn run(rules: &Arc<RuleSet>, read: &mut ReadRecord<'_>) -> Result<Vec<CaseOu
     Ok(outcomes)
 }
 
-fn findings(
-    rules: &Arc<RuleSet>,
-    place: usize,
-    rule: &Rule,
-    scope: &Scope,
-    case: &Case,
-    read: &mut ReadRecord<'_>,
-) -> Result<Vec<Finding>, String> {
-    let events = events(rule, case, read)?;
-    Ok(match rule.kind {
-        Kind::Incident { .. } => found_by_all(rules, rule, scope, &events),
-        Kind::Single { .. } | Kind::Window { .. } => found_by_one(rules, place, scope, &events),
-    })
-}
-
 /// The events of a case, in the order of its records.
 pub fn events(rule: &Rule, case: &Case, read: &mut ReadRecord<'_>) -> Result<Vec<Event>, String> {
+    let seen = seen(rule, case, read)?;
+    Ok(seen.into_iter().map(|seen| seen.event).collect())
+}
+
+/// An event of a case, and the number of the record it comes from.
+struct Seen {
+    record: usize,
+    event: Event,
+}
+
+fn seen(rule: &Rule, case: &Case, read: &mut ReadRecord<'_>) -> Result<Vec<Seen>, String> {
     let internal = case.internal_domains.clone();
     let internal = internal.unwrap_or_else(|| vec![INTERNAL_DOMAIN.to_owned()]);
     let lists = Lists::new(case.people.clone(), case.apps.clone());
@@ -89,9 +140,25 @@ pub fn events(rule: &Rule, case: &Case, read: &mut ReadRecord<'_>) -> Result<Vec
         let product = product_of(rule, record);
         let of_record = read(product, record.to_string().as_bytes(), &domains)
             .map_err(|reason| format!("record {number} cannot be read: {reason}"))?;
-        events.extend(of_record);
+        events.extend(of_record.into_iter().map(|event| Seen {
+            record: number,
+            event,
+        }));
     }
     Ok(events)
+}
+
+fn findings(
+    rules: &Arc<RuleSet>,
+    place: usize,
+    rule: &Rule,
+    scope: &Scope,
+    events: &[Seen],
+) -> Vec<Finding> {
+    match rule.kind {
+        Kind::Incident { .. } => found_by_all(rules, rule, scope, events),
+        Kind::Single { .. } | Kind::Window { .. } => found_by_one(rules, place, scope, events),
+    }
 }
 
 /// Whose record it is. Of a rule over both products, Google's are known by their `id`.
@@ -114,11 +181,11 @@ fn found_by_one(
     rules: &Arc<RuleSet>,
     place: usize,
     scope: &Scope,
-    events: &[Event],
+    events: &[Seen],
 ) -> Vec<Finding> {
     let mut detector = detector(rules, place, scope);
     let mut wanted = Vec::new();
-    for event in events {
+    for Seen { event, .. } in events {
         let operation = event.text(field::OPERATION).unwrap_or_default();
         rules.index().find(event.product, &operation, &mut wanted);
         if wanted.contains(&place) {
@@ -132,14 +199,9 @@ fn found_by_one(
 }
 
 /// What a rule that listens to the others says.
-fn found_by_all(
-    rules: &Arc<RuleSet>,
-    rule: &Rule,
-    scope: &Scope,
-    events: &[Event],
-) -> Vec<Finding> {
+fn found_by_all(rules: &Arc<RuleSet>, rule: &Rule, scope: &Scope, events: &[Seen]) -> Vec<Finding> {
     let mut engine = Engine::new(Arc::clone(rules), scope.tenant.clone(), scope.job.clone());
-    for event in events {
+    for Seen { event, .. } in events {
         engine.observe(event);
     }
     engine.settle(DateTime::<Utc>::MAX_UTC);
@@ -183,45 +245,62 @@ fn set(record: &mut Value, pointer: &str, text: String) -> Result<(), String> {
     Ok(())
 }
 
-/// What is not as expected; `None` when all is.
-fn difference(expect: &Expectation, found: &[Finding]) -> Option<String> {
-    let is_each = |is: &dyn Fn(&Finding) -> bool| found.iter().all(is);
-    let is_one = |is: &dyn Fn(&Finding) -> bool| found.iter().any(is);
-    let is_as_expected = found.len() == expect.findings
-        && expect
-            .severity
-            .is_none_or(|s| is_each(&|f| f.severity == s))
-        && expect.alert.is_none_or(|a| is_each(&|f| f.alert == a))
-        && expect.count.is_none_or(|c| is_one(&|f| f.count == c))
-        && expect
-            .entity
-            .as_ref()
-            .is_none_or(|e| is_one(&|f| f.entity == *e));
-    if is_as_expected {
-        return None;
-    }
-    let expected = [
-        Some(format!("{} findings", expect.findings)),
-        expect.severity.map(|s| format!("severity {}", s.as_str())),
-        expect.alert.map(|alert| format!("alert {alert}")),
+/// What is not as expected.
+fn differences(expect: &Expectation, found: &[Finding]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut compare = |field, expected: Option<String>, got: Vec<String>, is_met: bool| {
+        if let Some(expected) = expected.filter(|_| !is_met) {
+            let got = if got.is_empty() {
+                "no finding".to_owned()
+            } else {
+                got.join(", ")
+            };
+            differences.push(Difference {
+                field,
+                expected,
+                got,
+            });
+        }
+    };
+    let of_each = |text: &dyn Fn(&Finding) -> String| found.iter().map(text).collect::<Vec<_>>();
+    // Of each finding, or of one of them; a case that expects some and finds none says so once.
+    let each = |is: &dyn Fn(&Finding) -> bool| found.iter().all(is);
+    let one = |is: &dyn Fn(&Finding) -> bool| found.is_empty() || found.iter().any(is);
+    compare(
+        "findings",
+        Some(expect.findings.to_string()),
+        vec![found.len().to_string()],
+        found.len() == expect.findings,
+    );
+    compare(
+        "severity",
+        expect.severity.map(|s| s.as_str().to_owned()),
+        of_each(&|f| f.severity.as_str().to_owned()),
+        expect.severity.is_none_or(|s| each(&|f| f.severity == s)),
+    );
+    compare(
+        "alert",
+        expect.alert.map(|alert| alert.to_string()),
+        of_each(&|f| f.alert.to_string()),
+        expect.alert.is_none_or(|a| each(&|f| f.alert == a)),
+    );
+    compare(
+        "entity",
+        expect.entity.clone(),
+        of_each(&|f| f.entity.clone()),
         expect
             .entity
             .as_ref()
-            .map(|entity| format!("entity {entity}")),
-        expect.count.map(|count| format!("count {count}")),
-    ];
-    let expected: Vec<String> = expected.into_iter().flatten().collect();
-    let got: Vec<String> = found.iter().map(shown).collect();
-    let (expected, got) = (expected.join(", "), got.join("; "));
-    Some(format!("expected {expected}; found {}: {got}", found.len()))
+            .is_none_or(|e| one(&|f| f.entity == *e)),
+    );
+    compare(
+        "count",
+        expect.count.map(|count| count.to_string()),
+        of_each(&|f| f.count.to_string()),
+        expect.count.is_none_or(|c| one(&|f| f.count == c)),
+    );
+    differences
 }
 
-fn shown(finding: &Finding) -> String {
-    format!(
-        "severity {}, alert {}, entity {}, count {}",
-        finding.severity.as_str(),
-        finding.alert,
-        finding.entity,
-        finding.count
-    )
-}
+#[cfg(test)]
+mod tests;
