@@ -59,6 +59,11 @@ pub struct SplunkHecOptions {
     /// `/services/collector/event`, for proxies.
     #[schemars(with = "String")]
     pub url: Url,
+    /// Further addresses of the same deployment (other heavy forwarders, indexers), with the same token.
+    /// Batches take turns; one that does not answer is left alone for half a minute.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub more_urls: Vec<Url>,
     /// The HEC token.
     pub token: SecretSource,
     /// What to send: `findings`, `signals`, `internal`, `events`.
@@ -129,6 +134,9 @@ pub struct IndexOptions {
     pub internal: Option<String>,
     /// For raw records.
     pub events: Option<String>,
+    /// For risk events (`exfilwatch:risk`), one for each new finding and signal, in the fields that
+    /// risk-based alerting reads: the name of the risk index. None are sent without one.
+    pub risk: Option<String>,
 }
 
 /// The form of raw records in Splunk.
@@ -141,6 +149,9 @@ pub enum Shape {
     Ta,
     /// Every record as the vendor wrote it.
     Vendor,
+    /// Google records as the retired G Suite app wrote them, for detections that still read
+    /// `gsuite:drive:json`: flat, parameters by name, once per element of `events[]`.
+    LegacyGsuite,
 }
 
 /// Indexer acknowledgement.

@@ -3,6 +3,7 @@
 mod attack;
 pub mod cef;
 pub mod ocsf;
+pub mod risk;
 pub mod splunk;
 pub mod syslog5424;
 pub(crate) mod text;

@@ -56,13 +56,14 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// For one of the configured addresses.
     pub(super) fn new(
-        name: &str,
+        (name, member, url): (&str, &'static str, &Url),
         options: &SplunkHecOptions,
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
-        let base = base_url(&options.url).map_err(|why| BuildError::option(name, "url", &why))?;
+        let base = base_url(url).map_err(|why| BuildError::option(name, member, &why))?;
         if base.scheme() == "http" && !is_loopback(&base) {
             tracing::warn!(
                 emitter = name,
@@ -220,6 +221,8 @@ fn http_client(name: &str, options: &SplunkHecOptions) -> Result<reqwest::Client
         .connect_timeout(Duration::from_secs(options.connect_timeout_seconds))
         .timeout(Duration::from_secs(options.request_timeout_seconds))
         .dns_resolver(GuardedResolver)
+        // A balancer keeps a channel at one indexer by a cookie; acknowledgements are known there only.
+        .cookie_store(true)
         .user_agent(concat!("exfilwatch/", env!("CARGO_PKG_VERSION")))
         .no_proxy();
     if let Some(proxy) = &options.proxy {

@@ -120,7 +120,8 @@ fn indexes(options: &SplunkHecOptions) -> BTreeSet<String> {
             Kind::Events => index.events.clone(),
         }
     };
-    let named = options.send.iter().filter_map(of);
+    let risk = options.index.risk.clone();
+    let named = options.send.iter().filter_map(of).chain(risk);
     named.filter(|index| !index.contains('{')).collect()
 }
 

@@ -10,10 +10,10 @@ use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Clock, Envelope};
 use tokio::sync::Semaphore;
 
-use super::ack::{Acks, Lost};
+use super::ack::Lost;
 use super::batch::{Batch, hold, retry};
-use super::client::Client;
 use super::diagnosis;
+use super::endpoints::{Endpoint, Endpoints};
 use super::envelope::{Piece, pieces};
 use super::reply::{Action, CHANNEL, decide};
 use super::request::{body, runs};
@@ -35,8 +35,7 @@ const SLOW_DOWN: Duration = Duration::from_secs(2);
 pub struct SplunkHec {
     name: String,
     options: SplunkHecOptions,
-    client: Client,
-    acks: Acks,
+    endpoints: Endpoints,
     outstanding: Semaphore,
     progress: Progress,
     gzip: AtomicBool,
@@ -55,11 +54,7 @@ impl SplunkHec {
         check(name, options)?;
         Ok(Self {
             name: name.to_owned(),
-            client: Client::new(name, options, environment, clock)?,
-            acks: Acks::new(
-                Duration::from_secs(options.ack_timeout_seconds),
-                Duration::from_secs(options.ack_poll_seconds_max),
-            ),
+            endpoints: Endpoints::new(name, options, environment, clock)?,
             outstanding: Semaphore::new(OUTSTANDING_MAX),
             progress: Progress::default(),
             gzip: AtomicBool::new(options.gzip),
@@ -123,14 +118,21 @@ impl SplunkHec {
 
     /// Sends everything in the queue. Each round takes pieces out of it, halves a run, or is one of
     /// a counted few.
-    async fn send_all<'a>(&'a self, batch: &mut Batch<'a>) -> Result<(), EmitError> {
+    async fn send_all<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        batch: &mut Batch<'a>,
+    ) -> Result<(), EmitError> {
         while let Some(run) = batch.queue.pop_front() {
-            let channel = self.acks.channel();
+            let channel = endpoint.acks.channel();
             let gzip = self.gzip.load(Ordering::Relaxed);
             let events: Vec<_> = run.iter().filter_map(|at| batch.event(*at)).collect();
-            let reply = self.client.send(body(events.iter(), gzip), channel).await?;
+            let reply = endpoint
+                .client
+                .send(body(events.iter(), gzip), channel)
+                .await?;
             let note = |batch: &mut Batch<'a>, ack, taken: &[usize]| {
-                self.note_taken(batch, channel, ack, taken)
+                self.note_taken(batch, (endpoint, channel), ack, taken)
             };
             match decide(reply.status, &reply.body) {
                 Action::Taken { ack, slow_down } => {
@@ -157,7 +159,7 @@ impl SplunkHec {
                     batch.queue.push_front(run);
                 }
                 Action::NewChannel => {
-                    self.acks.give_up(channel);
+                    endpoint.acks.give_up(channel);
                     batch.channels += 1;
                     if batch.channels > CHANNELS_MAX {
                         return Err(hold(&reply, CHANNEL));
@@ -167,7 +169,7 @@ impl SplunkHec {
                 Action::RefuseAll | Action::Uncompressed => batch.refuse_all(&run, &reply),
                 Action::Retry => return Err(retry(&reply)),
                 Action::Hold(help) => {
-                    self.client.forget_token();
+                    self.endpoints.forget_token();
                     return Err(hold(&reply, help));
                 }
             }
@@ -179,7 +181,7 @@ impl SplunkHec {
     fn note_taken<'a>(
         &'a self,
         batch: &mut Batch<'a>,
-        channel: uuid::Uuid,
+        (endpoint, channel): (&'a Endpoint, uuid::Uuid),
         ack: Option<u64>,
         taken: &[usize],
     ) -> Result<(), EmitError> {
@@ -195,7 +197,7 @@ impl SplunkHec {
                 }
                 None
             }
-            (Ack::Auto | Ack::On, Some(id)) => self.acks.register(channel, id).map_err(lost)?,
+            (Ack::Auto | Ack::On, Some(id)) => endpoint.acks.register(channel, id).map_err(lost)?,
         };
         match waits {
             Some(pending) => batch.pending.push((pending, taken.to_vec())),
@@ -204,10 +206,14 @@ impl SplunkHec {
         Ok(())
     }
 
-    async fn await_acks(&self, batch: &mut Batch<'_>) -> Result<(), EmitError> {
+    async fn await_acks(
+        &self,
+        endpoint: &Endpoint,
+        batch: &mut Batch<'_>,
+    ) -> Result<(), EmitError> {
         let mut outcome = Ok(());
         for (pending, pieces) in std::mem::take(&mut batch.pending) {
-            match self.acks.wait(&pending, &self.client).await {
+            match endpoint.acks.wait(&pending, &endpoint.client).await {
                 Ok(()) => batch.mark(&pieces),
                 Err(why) => outcome = Err(lost(why)),
             }
@@ -233,10 +239,14 @@ impl Emitter for SplunkHec {
         };
         let _slot = self.outstanding.acquire().await.map_err(closed)?;
         let mut on_its_way = self.encode(batch);
-        let sent = self.send_all(&mut on_its_way).await;
+        let endpoint = self.endpoints.next();
+        let sent = self.send_all(endpoint, &mut on_its_way).await;
         // Also after a failure: what is confirmed is not sent again.
-        let acknowledged = self.await_acks(&mut on_its_way).await;
+        let acknowledged = self.await_acks(endpoint, &mut on_its_way).await;
         if let Err(error) = sent.and(acknowledged) {
+            if matches!(error, EmitError::Retry { .. }) {
+                endpoint.rest();
+            }
             self.progress.keep(batch, on_its_way.fates);
             return Err(error);
         }
@@ -250,7 +260,11 @@ impl Emitter for SplunkHec {
     }
 
     async fn diagnose(&self) -> Vec<Check> {
-        diagnosis::look(&self.client, &self.options).await
+        let mut checks = Vec::new();
+        for endpoint in self.endpoints.all() {
+            checks.extend(diagnosis::look(&endpoint.client, &self.options).await);
+        }
+        checks
     }
 }
 

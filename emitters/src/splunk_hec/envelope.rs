@@ -14,11 +14,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::records::shape;
-use crate::formats::splunk;
+use crate::formats::{risk, splunk};
 use crate::options::SplunkHecOptions;
 
 /// Sourcetype of findings and signals.
 const FINDING: &str = "exfilwatch:finding";
+/// Sourcetype of risk events.
+const RISK: &str = "exfilwatch:risk";
 /// Sourcetype of our own state.
 const INTERNAL: &str = "exfilwatch:internal";
 
@@ -95,6 +97,7 @@ pub(super) fn pieces(
         item,
         envelope,
         options,
+        index: index_of(envelope.kind, options),
     };
     let stream = &envelope.stream;
     let tenant = stream.tenant().as_str();
@@ -112,7 +115,15 @@ pub(super) fn pieces(
                 tenant: finding.tenant.as_str(),
             };
             let event = splunk::event(&finding)?;
-            Ok(vec![frame.piece(time, FINDING, &fields, &event)?])
+            let mut pieces = vec![frame.piece(time, FINDING, &fields, &event)?];
+            if let (Some(index), Some(event)) = (&options.index.risk, risk::event(&finding)?) {
+                let risks = Frame {
+                    index: Some(index),
+                    ..frame
+                };
+                pieces.push(risks.piece(time, RISK, &fields, &event)?);
+            }
+            Ok(pieces)
         }
         Kind::Internal => {
             let event: &RawValue = serde_json::from_slice(&envelope.payload)?;
@@ -148,6 +159,7 @@ struct Frame<'a> {
     item: usize,
     envelope: &'a Envelope,
     options: &'a SplunkHecOptions,
+    index: Option<&'a str>,
 }
 
 impl Frame<'_> {
@@ -160,7 +172,7 @@ impl Frame<'_> {
         event: &str,
     ) -> Result<Piece, serde_json::Error> {
         let tenant = self.envelope.stream.tenant().as_str();
-        let index = self.index().map(|index| index.replace("{tenant}", tenant));
+        let index = self.index.map(|index| index.replace("{tenant}", tenant));
         let time = RawValue::from_string(epoch_seconds(time))?;
         let mut bytes = serde_json::to_vec(&Head {
             time: &time,
@@ -183,15 +195,15 @@ impl Frame<'_> {
             without_fields: Fields { start, end },
         })
     }
+}
 
-    fn index(&self) -> Option<&str> {
-        let index = &self.options.index;
-        match self.envelope.kind {
-            Kind::Findings => index.findings.as_deref(),
-            Kind::Signals => index.signals.as_deref().or(index.findings.as_deref()),
-            Kind::Internal => index.internal.as_deref(),
-            Kind::Events => index.events.as_deref(),
-        }
+fn index_of(kind: Kind, options: &SplunkHecOptions) -> Option<&str> {
+    let index = &options.index;
+    match kind {
+        Kind::Findings => index.findings.as_deref(),
+        Kind::Signals => index.signals.as_deref().or(index.findings.as_deref()),
+        Kind::Internal => index.internal.as_deref(),
+        Kind::Events => index.events.as_deref(),
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Nothing is parsed into a tree and written again: the bytes of a record, or of its members, are
 //! spliced. A google record becomes one event per element of `events[]`, in which the `events`
-//! member is replaced by a single `event` member; all other members stay byte for byte.
+//! member is replaced by a single `event` member; all other members stay byte for byte. Only the shape of
+//! the retired G Suite app (`legacy`) is written anew, since it is another one.
+
+mod legacy;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -52,6 +55,7 @@ pub(super) fn shape<'a>(
     };
     let sourcetype: Cow<'static, str> = format!("gws:reports:{application}").into();
     match shape {
+        Shape::LegacyGsuite => legacy::shape(text, &application),
         Shape::Vendor => Ok(whole(sourcetype)),
         Shape::Ta => {
             let elements = elements(&members);
