@@ -25,6 +25,7 @@ mod signals;
 mod sources;
 mod state;
 mod status;
+mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

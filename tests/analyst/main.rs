@@ -8,5 +8,6 @@
 )]
 
 mod archive;
+mod compare;
 mod desk;
 mod finding;

@@ -1,0 +1,98 @@
+//! A trial: rules run over records, for their findings only. Nothing is kept or sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use exfilwatch_detectors::{Engine, RuleSet};
+use exfilwatch_model::{Finding, JobId, NameError, Product, RawRecord, TenantId};
+use uuid::Uuid;
+
+use crate::pipeline::step::Readers;
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) records: u64,
+    /// Of them, what some rule wanted to see.
+    pub(crate) wanted: u64,
+    pub(crate) malformed: u64,
+}
+
+/// The rules of one tenant, at work.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    engine: Engine,
+    rules: Arc<RuleSet>,
+    readers: Readers,
+    /// Stands in for the time of fetching.
+    now: DateTime<Utc>,
+    pub(crate) totals: Totals,
+    /// The last word on each finding.
+    findings: BTreeMap<Uuid, Finding>,
+}
+
+impl Trial {
+    pub(crate) fn new(
+        tenant: TenantId,
+        rules: Arc<RuleSet>,
+        readers: Readers,
+        now: DateTime<Utc>,
+    ) -> Result<Self, NameError> {
+        Ok(Self {
+            engine: Engine::new(rules.clone(), tenant, JobId::new("replay")?),
+            rules,
+            readers,
+            now,
+            totals: Totals::default(),
+            findings: BTreeMap::new(),
+        })
+    }
+
+    /// Shows the rules a record.
+    pub(crate) fn observe(&mut self, product: Product, record: &RawRecord) {
+        self.totals.records += 1;
+        let reader = self.readers.of(product);
+        let wanted = reader.operations(record).is_ok_and(|operations| {
+            self.rules
+                .wants_fields(reader.product(), &operations, |operation, field| {
+                    reader.may_have(record, operation, field)
+                })
+        });
+        if !wanted {
+            return;
+        }
+        match reader.normalise(record, self.now) {
+            Ok(events) => {
+                self.totals.wanted += 1;
+                for event in &events {
+                    self.engine.observe(event);
+                }
+            }
+            Err(error) => {
+                self.totals.malformed += 1;
+                tracing::warn!(%error, "a record was left out");
+            }
+        }
+    }
+
+    /// Takes up what was found, now and then, so that the evidence is at hand.
+    pub(crate) fn collect(&mut self) {
+        let found = self.engine.collect(self.now);
+        self.findings
+            .extend(found.into_iter().map(|finding| (finding.uid, finding)));
+    }
+
+    /// All findings, by time.
+    pub(crate) fn finish(mut self) -> Vec<Finding> {
+        self.collect();
+        self.engine.settle(DateTime::<Utc>::MAX_UTC);
+        self.collect();
+        let mut findings: Vec<Finding> = self.findings.into_values().collect();
+        findings.sort_by(|a, b| {
+            let key = |f: &Finding| (f.trip_time, f.rule.detection.clone(), f.uid);
+            key(a).cmp(&key(b))
+        });
+        findings
+    }
+}
