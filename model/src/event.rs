@@ -54,6 +54,9 @@ pub mod field {
     pub const SOURCE_REGION: &str = "source_region";
     /// `success`, `failure` or `partial`; absent where the vendor says nothing.
     pub const RESULT: &str = "result";
+    /// google: the item of a sign-in that failed, so that a window over all sign-ins can ask how
+    /// many of them did.
+    pub const FAILED_SIGN_IN: &str = "failed_sign_in";
     /// Person, group or object acted upon: sharee, grantee, user.
     pub const TARGET: &str = "target";
     /// Who is given access is the actor.

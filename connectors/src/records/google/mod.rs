@@ -306,14 +306,16 @@ fn elements(body: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Valu
     list.iter().filter_map(Value::as_object)
 }
 
-/// Names of the events in a raw `events` member.
+/// Names of the events in a raw `events` member; an event without a name has the empty one, as
+/// its event will, so that a rule may ask for it.
 fn names(raw: Raw<'_>) -> Vec<Cow<'_, str>> {
     if raw.first() == Some(&b'{') {
-        return name(raw).into_iter().collect();
+        return vec![name(raw).unwrap_or_default()];
     }
     json::elements(raw)
         .map_while(Result::ok)
-        .filter_map(|(_, element)| name(element))
+        .filter(|(_, element)| element.first() == Some(&b'{'))
+        .map(|(_, element)| name(element).unwrap_or_default())
         .collect()
 }
 

@@ -339,6 +339,50 @@ fn forwarding_out_of_the_domain_is_the_same_item_in_both_applications() {
 }
 
 #[test]
+fn a_warning_without_an_actor_is_about_the_account_it_names() {
+    let warning = json!([{"type": "account_warning", "name": "suspicious_login", "parameters": [
+        {"name": "affected_email_address", "value": "Bob@contoso.example"}]}]);
+    let mut record = activity("login", &warning);
+    let actor = |record: &Value| {
+        let event = read(record).remove(0);
+        let text = event.text(field::ACTOR).map(Cow::into_owned);
+        (text, event.is(field::ACTOR_IS_INTERNAL))
+    };
+    let alice = Some("alice@contoso.example".to_owned());
+    assert_eq!(actor(&record), (alice, true), "an actor stays");
+    record["actor"] = json!({});
+    let bob = Some("bob@contoso.example".to_owned());
+    assert_eq!(actor(&record), (bob, true));
+    record["events"] = json!([{"type": "login", "name": "logout"}]);
+    assert_eq!(actor(&record), (None, false));
+}
+
+#[test]
+fn a_failed_sign_in_is_told_from_others_and_from_those_that_succeeded() {
+    let attempt = |name: &str| {
+        let event = read(&activity("login", &json!([{"name": name}]))).remove(0);
+        event.text(field::FAILED_SIGN_IN).map(Cow::into_owned)
+    };
+    let item = "2026-05-04T08:00:00.123Z/-42".to_owned();
+    assert_eq!(attempt("login_failure"), Some(item));
+    assert_eq!(attempt("login_success"), None);
+}
+
+#[test]
+fn an_event_without_a_name_has_the_empty_one() {
+    let record = activity(
+        "rules",
+        &json!([{"parameters": []}, {"name": "rule_match"}, 7]),
+    );
+    let raw = RawRecord::new(record.to_string().into());
+    let reader = GoogleRecords::new(Arc::default());
+    assert_eq!(reader.operations(&raw).unwrap(), ["", "rule_match"]);
+    let events = read(&record);
+    let names: Vec<_> = events.iter().map(|e| e.text(field::OPERATION)).collect();
+    assert_eq!(names, [Some("".into()), Some("rule_match".into())]);
+}
+
+#[test]
 fn other_applications_name_target_object_and_role() {
     let parameter = |name: &str, value: &str| json!({"name": name, "value": value});
     for (application, parameters, target, object, external) in [
