@@ -213,6 +213,18 @@ async fn every_line_is_confirmed_and_the_session_is_closed_in_the_end() {
     timeout(PATIENCE, closed).await.expect("close was sent");
 }
 
+/// The receiver runs on a thread of its own, so that its answer may be there before we look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_quick_is_not_thrown_away() {
+    let receiver = Receiver::start(vec![], OFFER).await;
+    for n in 0..200 {
+        let emitter = receiver.emitter(&serde_json::json!({ "write_timeout_seconds": 5 }));
+        let sent = emitter.emit(&[office365(&format!("n{n}"))]).await;
+        assert!(sent.is_ok(), "{n}: {sent:?}");
+    }
+    assert_eq!(receiver.kept().len(), 200);
+}
+
 #[tokio::test]
 async fn a_broken_session_sends_again_what_was_not_confirmed_and_nothing_else() {
     for deed in [Deed::KeepAndBreak, Deed::Break, Deed::ServerClose] {
@@ -289,6 +301,7 @@ async fn a_receiver_that_takes_no_syslog_or_no_session_holds_the_lane() {
     }
     let receiver = Receiver::start(vec![], OFFER).await;
     let checks = receiver.emitter(&serde_json::json!({})).diagnose().await;
+    assert_eq!(receiver.book.lock().unwrap().closed, 1);
     assert_eq!(
         (checks[0].verdict, checks[0].seen.as_str()),
         (Verdict::Ok, "test takes syslog")

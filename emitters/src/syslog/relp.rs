@@ -21,6 +21,8 @@ use super::dial::Dialer;
 use crate::contract::EmitError;
 use crate::progress::{Fate, Progress};
 
+/// Longest wait for a receiver that is to end a session.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Name of the check that `doctor` shows.
 const CHECK: &str = "receiver_relp";
 
@@ -136,7 +138,11 @@ impl Relp {
     /// Opens a session and closes it.
     pub(super) async fn diagnose(&self) -> Check {
         match self.open().await {
-            Ok(session) => Check::ok(CHECK, format!("{} takes syslog", session.software)),
+            Ok(session) => {
+                let seen = format!("{} takes syslog", session.software);
+                session.close(CLOSE_WAIT_MAX).await;
+                Check::ok(CHECK, seen)
+            }
             Err(EmitError::Hold { what, help }) => {
                 Check::failed(CHECK, Cause::NotRelp, what).fix(help)
             }

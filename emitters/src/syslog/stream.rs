@@ -66,7 +66,8 @@ impl Stream {
         )))
     }
 
-    /// Writes frames and makes sure that the receiver had not gone by then.
+    /// Writes frames and makes sure that the receiver had not gone by then. What it says is thrown
+    /// away: for receivers that have nothing to say.
     pub(super) async fn write(&mut self, frames: &[Vec<u8>]) -> io::Result<()> {
         for frame in frames {
             self.0.write_all(frame).await?;

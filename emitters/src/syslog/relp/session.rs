@@ -54,12 +54,16 @@ pub(super) struct Session {
     next: u32,
     /// Bytes read that are no whole frame yet.
     input: Vec<u8>,
+    is_closed: bool,
     /// The receiver's name, as it says.
     pub(super) software: String,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
         let mut frame = Vec::new();
         encode(self.next, "close", b"", &mut frame);
         self.stream.write_now(&frame);
@@ -76,9 +80,8 @@ impl Session {
         );
         let mut frame = Vec::new();
         encode(1, "open", offer.as_bytes(), &mut frame);
-        stream.write(&[frame]).await.map_err(Ended::Io)?;
         let mut input = Vec::new();
-        let answer = timeout(limit, first_frame(&mut stream, &mut input));
+        let answer = timeout(limit, first_answer(&mut stream, &frame, &mut input));
         let answer = answer.await.map_err(|_| Ended::Silent(limit))??;
         if answer.command == "serverclose" {
             return Err(Ended::Closed);
@@ -98,8 +101,25 @@ impl Session {
             stream,
             next: 2,
             input,
+            is_closed: false,
             software: offered.software,
         })
+    }
+
+    /// Ends the session as the protocol says: waits until the receiver has closed its side.
+    pub(super) async fn close(mut self, limit: Duration) {
+        let mut frame = Vec::new();
+        encode(self.next, "close", b"", &mut frame);
+        let (mut reader, mut writer) = self.stream.halves();
+        let ending = async {
+            writer.write_all(&frame).await?;
+            writer.flush().await?;
+            // What is still said is of no use.
+            tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
+        };
+        // Silence is an end too.
+        drop(timeout(limit, ending).await);
+        self.is_closed = true;
     }
 
     /// Sends the lines that are open and notes those the receiver confirms. `Ok` when all were
@@ -203,8 +223,16 @@ impl Output {
     }
 }
 
-async fn first_frame(stream: &mut Stream, input: &mut Vec<u8>) -> Result<Frame, Ended> {
-    let (mut reader, _) = stream.halves();
+/// Sends a frame and reads the first that comes back. Not by [`Stream::write`], which throws away
+/// what the receiver says.
+async fn first_answer(
+    stream: &mut Stream,
+    frame: &[u8],
+    input: &mut Vec<u8>,
+) -> Result<Frame, Ended> {
+    let (mut reader, mut writer) = stream.halves();
+    writer.write_all(frame).await.map_err(Ended::Io)?;
+    writer.flush().await.map_err(Ended::Io)?;
     loop {
         if let Some(frame) = take_frame(input)? {
             return Ok(frame);
