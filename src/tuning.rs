@@ -133,3 +133,58 @@ pub fn standing(config: &Config) -> Vec<Standing> {
     };
     config.tenants.keys().flat_map(of_tenant).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
+
+    fn config(until: &str, detection: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("exfilwatch.toml");
+        let text = format!(
+            "[tenants.contoso]\ninternal_domains = [\"contoso.example\"]\n\
+             [[tenants.contoso.detectors.exceptions]]\nname = \"agreed\"\n\
+             detection = \"{detection}\"\nfields = {{ actor = \"ann@contoso.example\" }}\n\
+             owner = \"ann\"\nreason = \"known\"\nuntil = \"{until}\"\n\
+             [connectors.office365.contoso]\ntenant = \"contoso\"\ntenant_id = \"{GUID}\"\n\
+             client_id = \"{GUID}\"\nclient_secret = {{ env = \"S\" }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let sources = exfilwatch_config::Sources {
+            file: Some(file),
+            ..exfilwatch_config::Sources::default()
+        };
+        exfilwatch_config::load(&sources).unwrap()
+    }
+
+    #[test]
+    fn an_exception_is_warned_of_a_week_before_its_end_and_after_it() {
+        let config = config("2026-05-10", "o365.*");
+        for (now, expected) in [
+            ("2026-05-02T23:59:59Z", None),
+            ("2026-05-03T00:00:00Z", Some("lapses with 2026-05-10")),
+            ("2026-05-10T23:59:59Z", Some("lapses with 2026-05-10")),
+            ("2026-05-11T00:00:00Z", Some("has lapsed with 2026-05-10")),
+        ] {
+            let now = now.parse().unwrap();
+            let all = check(&config, now).unwrap();
+            let told = all.first().unwrap().warning(now);
+            match (&told, expected) {
+                (Some(told), Some(expected)) => assert!(told.contains(expected), "{now}: {told}"),
+                (told, expected) => assert_eq!(told.as_deref(), expected, "{now}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_exception_ends_within_a_year_and_names_a_rule() {
+        let now = "2026-05-01T00:00:00Z".parse().unwrap();
+        let refused = |config: &Config| check(config, now).unwrap_err().message;
+        assert!(check(&config("2027-05-01", "o365.*"), now).is_ok());
+        assert!(refused(&config("2028-05-01", "o365.*")).contains("more than a year ahead"));
+        let told = refused(&config("2026-06-01", "o356.*"));
+        assert!(told.contains("no rule is called `o356.*`"), "{told}");
+    }
+}

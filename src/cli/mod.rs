@@ -18,6 +18,7 @@ mod init;
 mod logs;
 pub mod output;
 mod reconcile;
+mod reload;
 mod replay;
 mod rules;
 mod run;

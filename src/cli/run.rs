@@ -8,6 +8,7 @@ use std::time::Duration;
 use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, Kind};
 use exfilwatch_state::State;
+use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use crate::app::{self, Tenants};
 use crate::cli::Common;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
+use crate::cli::reload::Reload;
 use crate::cli::{domains, signals};
 use crate::pipeline::job::keeper;
 use crate::pipeline::own_domains::TenantDomains;
@@ -54,6 +56,7 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
     let clock = clock::from_args(&args.clock);
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
+    let hangup = signals::hangup()?;
     let state = open_when_free(&config, &clock).await?;
     let pipeline = Pipeline::start(Parts {
         state,
@@ -64,7 +67,8 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
         drain: Duration::from_secs(config.run.shutdown_timeout_seconds),
     })
     .map_err(|error| app::state_failure(&error))?;
-    let outcome = prepare_and_poll(&config, &pipeline, args.listen).await;
+    let reloading = (common, hangup);
+    let outcome = prepare_and_poll(&config, reloading, &pipeline, args.listen).await;
     let fatal = pipeline.shared().watch.copy().fatal;
     pipeline.stop().await;
     match fatal {
@@ -97,6 +101,7 @@ async fn open_when_free(config: &Config, clock: &Arc<dyn Clock>) -> Result<State
 
 async fn prepare_and_poll(
     config: &Config,
+    (common, hangup): (Common, Signal),
     pipeline: &Pipeline,
     listen: Option<SocketAddr>,
 ) -> Outcome {
@@ -110,7 +115,11 @@ async fn prepare_and_poll(
         known = domains::demand(config, &tenants, shared) => known?,
         () = shared.shutdown.cancelled() => return Ok(()),
     }
-    poll(config, &tenants, pipeline, listen).await
+    let reload = Reload::new(common, config, tenants.clone(), shared.clone());
+    let reloading = tokio::spawn(reload.serve(hangup));
+    let outcome = poll(config, &tenants, pipeline, listen).await;
+    reloading.abort();
+    outcome
 }
 
 async fn poll(

@@ -1,6 +1,7 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once. SIGHUP, where it is
+//! caught, does not end the process.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::{Code, Failure, Outcome};
@@ -30,6 +31,12 @@ pub(crate) fn cancel_on_signal(token: CancellationToken) {
             token.cancel();
         }
     });
+}
+
+/// Catches SIGHUP from now on.
+pub(crate) fn hangup() -> Result<Signal, Failure> {
+    signal(SignalKind::hangup())
+        .map_err(|error| Failure::caused(Code::State, "catching SIGHUP", &error))
 }
 
 /// An interrupted bounded run ends with its own exit code.

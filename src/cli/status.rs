@@ -1,25 +1,38 @@
 //! `status`: asked of the running process, or read from the store where none answers.
 
+use std::path::Path;
+
 use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, SystemClock};
 
 use crate::app;
 use crate::cli::failure::{Code, Failure, Outcome};
-use crate::cli::output::{Output, Table, print, print_items};
+use crate::cli::output::{Output, Table, plain, print, print_items};
 use crate::cli::{Common, gaps};
 use crate::pipeline::report::Report;
 use crate::serve::control::{self, Request};
 
 /// Runs `status`. Ends with exit code 7 while a gap is open, or lost and not acknowledged.
 pub(crate) async fn status(common: Common) -> Outcome {
-    let config = app::load(&common, common.state.is_none())?;
-    let folder = &config.state.folder;
-    let report = match asked(control::ask(folder, &Request::Status).await)? {
-        Some(report) => report,
-        None => at_rest(&config, |store, now| Report::at_rest(store, now))?,
+    let report = match app::load(&common, common.state.is_none()) {
+        Ok(config) => {
+            let folder = &config.state.folder;
+            match asked(control::ask(folder, &Request::Status).await)? {
+                Some(report) => report,
+                None => at_rest(&config, |store, now| Report::at_rest(store, now))?,
+            }
+        }
+        // A running process says how it is whatever has become of the configuration since.
+        Err(failure) => answer_of(common.state.as_deref()).await.ok_or(failure)?,
     };
     show(&report, common.output)?;
     gaps::failure(&report.due).map_or(Ok(()), Err)
+}
+
+/// What a process that runs with a state folder says of itself.
+async fn answer_of(folder: Option<&Path>) -> Option<Report> {
+    let answer = control::ask(folder?, &Request::Status).await;
+    answer.ok().flatten()
 }
 
 /// The answer of the running process, if one answered.
@@ -134,6 +147,13 @@ fn show(report: &Report, output: Output) -> Outcome {
 /// Exceptions, and what was kept from alerting.
 fn tuning(report: &Report) -> String {
     let mut text = String::new();
+    if let (Some(why), Some(at)) = (&report.reloads.why, report.reloads.last) {
+        let at = at.format("%Y-%m-%dT%H:%MZ");
+        text = format!(
+            "\nCONFIGURATION REFUSED at {at}, what held before still holds: {}\n",
+            plain(why)
+        );
+    }
     if !report.exceptions.is_empty() {
         let mut table = Table::new(&[
             "EXCEPTION",
@@ -154,7 +174,7 @@ fn tuning(report: &Report) -> String {
                 line.findings.to_string(),
             ]);
         }
-        text = format!("\n{}", table.text());
+        text.push_str(&format!("\n{}", table.text()));
     }
     let shadow: Vec<_> = report
         .suppressed

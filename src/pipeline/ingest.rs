@@ -138,6 +138,14 @@ impl Ingest {
         Ok(())
     }
 
+    /// Looks at what comes from now on with the rules that hold at present. What was remembered stays:
+    /// it is read from the store, so that nothing may be staged.
+    pub fn renew(&mut self) -> Result<(), StateError> {
+        debug_assert!(self.staged.commit == Commit::default(), "flush first");
+        self.step = Step::restore(self.config.clone(), &*self.store)?;
+        Ok(())
+    }
+
     /// Takes a page in and writes it.
     pub async fn page(
         &mut self,

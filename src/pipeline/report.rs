@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::ledger::IntervalState::{Filled, Lost, Open};
 use crate::pipeline::ledger::{self, Account, Interval};
-use crate::pipeline::watch::Shown;
+use crate::pipeline::watch::{Reloads, Shown};
 use crate::tuning::Standing;
 
 /// Most intervals that a report names.
@@ -112,6 +112,9 @@ pub struct Report {
     /// Findings that were kept from alerting since the process began.
     #[serde(default)]
     pub suppressed: Vec<SuppressedLine>,
+    /// How the configuration was read again since the process began.
+    #[serde(default)]
+    pub reloads: Reloads,
 }
 
 /// An exception.
@@ -193,6 +196,7 @@ impl Report {
             }
         };
         report.suppressed = suppressed.map(line).collect();
+        report.reloads = shown.reloads.clone();
         Ok(report)
     }
 
@@ -273,6 +277,7 @@ impl Report {
             quarantined: store.quarantined()?.len(),
             exceptions: Vec::new(),
             suppressed: Vec::new(),
+            reloads: Reloads::default(),
         })
     }
 }

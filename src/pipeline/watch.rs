@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use exfilwatch_detectors::Counters;
 use exfilwatch_model::{Finding, Severity, StreamId, Suppression, TenantId};
 use exfilwatch_state::LaneId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::pipeline::deliver::LaneHealth;
 use crate::pipeline::ledger::Account;
@@ -59,6 +59,19 @@ pub struct StreamHealth {
     pub held: Option<String>,
 }
 
+/// How the configuration was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloads {
+    /// How often it could be used.
+    pub used: u64,
+    /// How often it could not, or not for all tenants.
+    pub refused: u64,
+    /// The last time.
+    pub last: Option<DateTime<Utc>>,
+    /// Why what held before still holds, where the last one could not be used.
+    pub why: Option<String>,
+}
+
 /// Everything there is to see. Cheap to clone: all clones show the same.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
@@ -78,6 +91,8 @@ pub struct Shown {
     pub suppressed: BTreeMap<(TenantId, Suppression, String), u64>,
     /// The exceptions of all tenants.
     pub exceptions: Vec<Standing>,
+    /// Readings of the configuration while the process ran.
+    pub reloads: Reloads,
     /// Fetching is paused because the outbox has used up its budget.
     pub paused: bool,
     /// What each tenant's detectors remember, and which bounds were hit.
@@ -149,6 +164,18 @@ impl Watch {
     /// The exceptions that hold from now on.
     pub fn exceptions(&self, exceptions: Vec<Standing>) {
         self.shown().exceptions = exceptions;
+    }
+
+    /// The configuration was read again; `why` is what is wrong with it.
+    pub fn reloaded(&self, at: DateTime<Utc>, why: Option<String>) {
+        let reloads = &mut self.shown().reloads;
+        *(if why.is_none() {
+            &mut reloads.used
+        } else {
+            &mut reloads.refused
+        }) += 1;
+        reloads.last = Some(at);
+        reloads.why = why;
     }
 
     /// Shows a lane; returns where its health is to be written.

@@ -49,6 +49,11 @@ struct SuppressedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ExceptionLabels {
     tenant: String,
     exception: String,
@@ -147,6 +152,18 @@ fn tuning(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
         .exceptions
         .iter()
         .map(|one| (labels(one), one.days_left(now)));
+    let reloads = &shown.reloads;
+    let outcomes =
+        [("used", reloads.used), ("refused", reloads.refused)].map(|(outcome, count)| {
+            let outcome = outcome.to_owned();
+            (ReloadLabels { outcome }, count)
+        });
+    let help = "Readings of the configuration at SIGHUP, by whether it could be used";
+    page.counters("reloads", help, outcomes.into_iter());
+    let refused = Gauge::<i64>::default();
+    refused.set(i64::from(reloads.why.is_some()));
+    let help = "1 while the last reading of the configuration could not be used";
+    page.registry.register("reload_refused", help, refused);
     let help = "Days until an exception lapses; below zero it has";
     page.gauges("exception_days_left", help, left);
 }
@@ -267,6 +284,34 @@ fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
 mod tests {
     use super::*;
     use crate::pipeline::watch::Watch;
+
+    #[test]
+    fn the_page_counts_days_to_the_end_of_exceptions_and_refused_readings() {
+        let watch = Watch::default();
+        watch.exceptions(vec![Standing {
+            tenant: "contoso".into(),
+            name: "agreed".into(),
+            detection: "x.*".into(),
+            owner: "ann".into(),
+            until: chrono::NaiveDate::from_ymd_opt(1970, 1, 4).unwrap(),
+        }]);
+        for (days, left) in [(0, 3), (3, 0), (5, -2)] {
+            let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days);
+            let page = text(&watch.copy(), now);
+            let labels = r#"{tenant="contoso",exception="agreed"}"#;
+            let line = format!("exfilwatch_exception_days_left{labels} {left}\n");
+            assert!(page.contains(&line), "{page}");
+            assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
+        }
+        watch.reloaded(DateTime::UNIX_EPOCH, Some("broken".into()));
+        let page = text(&watch.copy(), DateTime::UNIX_EPOCH);
+        assert!(page.contains("exfilwatch_reload_refused 1\n"), "{page}");
+        watch.reloaded(DateTime::UNIX_EPOCH, None);
+        let page = text(&watch.copy(), DateTime::UNIX_EPOCH);
+        assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
+        let counted = r#"exfilwatch_reloads_total{outcome="refused"} 1"#;
+        assert!(page.contains(counted), "{page}");
+    }
 
     #[test]
     fn the_page_names_streams_with_their_lag() {

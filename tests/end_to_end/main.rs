@@ -15,6 +15,7 @@ mod login;
 mod promises;
 mod readme;
 mod released_late;
+mod reload;
 mod scene;
 mod secrets;
 mod trouble;

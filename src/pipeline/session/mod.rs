@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::Connector;
+use exfilwatch_detectors::RuleSet;
 use exfilwatch_model::{Cursor, Gap, StreamId, Window};
 use exfilwatch_state::StateError;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -75,6 +76,8 @@ pub(crate) struct Session<'a> {
     work: WorkList,
     cursors: BTreeMap<StreamId, Cursor>,
     by_stream: BTreeMap<StreamId, Arc<dyn Connector>>,
+    /// Tells when the tenant's rules have changed.
+    rules: watch::Receiver<Arc<RuleSet>>,
     /// What bounds the fetches of each connector, in the order of the configuration's.
     slots: Vec<Arc<Semaphore>>,
     held: BTreeMap<StreamId, Hold>,
@@ -131,6 +134,7 @@ impl<'a> Session<'a> {
         recall_ended(&*shared.store, tenant, &shared.jobs.ended)?;
         let mut ledgers = crate::pipeline::ledger::read(&*shared.store)?;
         ledgers.retain(|stream, _| by_stream.contains_key(stream));
+        let rules = config.step.rules.subscribe();
         let ingest = Ingest::restore(
             config.step.clone(),
             shared.store.clone(),
@@ -145,6 +149,7 @@ impl<'a> Session<'a> {
             config,
             shared,
             ingest,
+            rules,
             work,
             cursors,
             by_stream,
@@ -174,6 +179,7 @@ impl<'a> Session<'a> {
                 () = self.shared.shutdown.cancelled() => return End::Shutdown,
                 Some(message) = self.messages.1.recv() => self.take_all(message).await,
                 _ = tick.tick() => self.tick().await,
+                Ok(()) = self.rules.changed() => self.renew().await,
                 changed = paused.changed() => {
                     if changed.is_err() { return End::Shutdown }
                     Ok(())
@@ -183,6 +189,14 @@ impl<'a> Session<'a> {
                 return end;
             }
         }
+    }
+
+    /// The tenant's rules are others from now on: what is staged is written, and what is remembered is
+    /// read by them.
+    async fn renew(&mut self) -> Result<(), End> {
+        self.tick().await?;
+        self.ingest.renew()?;
+        Ok(())
     }
 
     fn start_listing(&mut self) {
