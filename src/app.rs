@@ -79,6 +79,13 @@ pub fn rules(options: &DetectorsOptions) -> Result<Arc<RuleSet>, Failure> {
         Failure::caused(Code::Usage, "the rules cannot be loaded", &error)
             .help("docs/RULE-FILES.md says how a rule file is written")
     })?;
+    if !rules.skipped().is_empty() {
+        let count = rules.skipped().len();
+        tracing::warn!(
+            count,
+            "stock rules can never match and are left out; exfilwatch rules sigma DIR says why"
+        );
+    }
     for skipped in rules.skipped() {
         tracing::info!(file = %skipped.file, rule = %skipped.title, reason = %skipped.reason, "rule left out");
     }

@@ -20,5 +20,6 @@ pub use engine::Engine;
 pub use options::DetectorsOptions;
 pub use rules::{
     Alert, Case, Counted, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark, Repeat, Rule,
-    RuleError, RuleSet, Skipped, SourceFile, Tier, VaryTime, Weight, embedded, folder, lint,
+    RuleError, RuleSet, Skipped, SourceFile, Stock, StockState, Tier, VaryTime, Weight, embedded,
+    folder, lint, stock,
 };

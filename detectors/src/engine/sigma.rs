@@ -86,6 +86,39 @@ impl Matcher {
 /// An event as the matcher sees it.
 struct Flat<'a>(&'a Event);
 
+impl Flat<'_> {
+    /// `raw` is the record as the vendor wrote it, `Parameters.*` all fields whose names begin like that,
+    /// each as `name=value`.
+    fn standing_for_more(&self, path: &str) -> Option<EventValue<'_>> {
+        if path == "raw" {
+            let text = std::str::from_utf8(&self.0.raw).ok()?;
+            return Some(EventValue::Str(Cow::Borrowed(text)));
+        }
+        let prefix = path
+            .strip_suffix('*')
+            .filter(|prefix| prefix.ends_with('.'))?;
+        let below = self.0.fields().filter_map(|(name, value)| {
+            let name = name.strip_prefix(prefix)?;
+            Some((name, value))
+        });
+        let mut all = Vec::new();
+        for (name, value) in below {
+            let before = all.len();
+            visit(value, &mut |text| {
+                all.push(EventValue::Str(Cow::Owned(format!("{name}={text}"))));
+                false
+            });
+            if all.len() == before {
+                all.push(EventValue::Str(Cow::Owned(format!(
+                    "{name}={}",
+                    value.text()
+                ))));
+            }
+        }
+        (!all.is_empty()).then_some(EventValue::Array(all))
+    }
+}
+
 fn value(value: &Value) -> EventValue<'_> {
     match value {
         Value::Str(text) => EventValue::Str(Cow::Borrowed(text)),
@@ -105,7 +138,10 @@ fn visit<'a>(value: &'a Value, take: &mut dyn FnMut(&'a str) -> bool) -> bool {
 
 impl rsigma_eval::Event for Flat<'_> {
     fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
-        self.0.get(path).map(value)
+        self.0
+            .get(path)
+            .map(value)
+            .or_else(|| self.standing_for_more(path))
     }
 
     fn any_string_value(&self, pred: &dyn Fn(&str) -> bool) -> bool {
@@ -138,9 +174,11 @@ mod tests {
     use chrono::DateTime;
     use exfilwatch_model::Product;
 
+    const RAW: &str = r#"{"Operation":"New-InboxRule","To":"x@gmail.com"}"#;
+
     fn event() -> Event {
         let at = DateTime::UNIX_EPOCH;
-        let mut event = Event::new(Product::M365, "id".into(), 0, at, bytes::Bytes::new());
+        let mut event = Event::new(Product::M365, "id".into(), 0, at, RAW.into());
         event.set("operation", "New-InboxRule");
         event.set("Parameters.ForwardTo", "x@gmail.com");
         event.set("is_external", true);
@@ -160,6 +198,12 @@ mod tests {
             ("{Parameters: x}", false),
             ("{record_type: 1}", true),
             ("{target: b}", true),
+            ("{Parameters.*|contains: ForwardTo}", true),
+            ("{Parameters.*|contains: 'ForwardTo=x@'}", true),
+            ("{Parameters.*|contains: RedirectTo}", false),
+            ("{Other.*|contains: x}", false),
+            ("{raw|contains|all: [New-Inbox, gmail]}", true),
+            ("{raw|contains: hotmail}", false),
             ("{missing: null}", true),
             ("{missing|exists: false}", true),
             ("[{operation: x}, {record_type: [1, 2]}]", true),

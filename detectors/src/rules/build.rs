@@ -43,6 +43,14 @@ pub(crate) fn build(files: &[RuleFile]) -> Result<Built, RuleError> {
                 file: &file.name,
                 document: document.number,
             };
+            if let Some(reason) = never(document, &bases) {
+                built.skipped.push(Skipped {
+                    file: file.name.clone(),
+                    title: document.title().to_owned(),
+                    reason,
+                });
+                continue;
+            }
             match &document.sigma {
                 Sigma::Rule(rule) => match product(&rule.logsource) {
                     Err(reason) if document.is_own => {
@@ -76,6 +84,25 @@ pub(crate) fn build(files: &[RuleFile]) -> Result<Built, RuleError> {
     Ok(built)
 }
 
+/// Why a stock rule can never match: what it names is not there, or what it counts never matches.
+fn never(document: &Document, bases: &HashMap<String, Base>) -> Option<String> {
+    if let Some(reason) = &document.mapping.never {
+        return Some(reason.clone());
+    }
+    match &document.sigma {
+        Sigma::Correlation(correlation) if !document.is_own => {
+            let missing = correlation
+                .rules
+                .iter()
+                .find(|name| !bases.contains_key(*name))?;
+            Some(format!(
+                "its rule {missing} is not there or can never match"
+            ))
+        }
+        _ => None,
+    }
+}
+
 /// A base rule, compiled for the correlations that name it.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
@@ -97,7 +124,8 @@ fn bases(files: &[RuleFile]) -> Result<HashMap<String, Base>, RuleError> {
                 continue;
             };
             let (true, Ok(product)) = (
-                referenced.contains(name) || referenced.contains(id.as_str()),
+                document.mapping.never.is_none()
+                    && (referenced.contains(name) || referenced.contains(id.as_str())),
                 product(&rule.logsource),
             ) else {
                 continue;

@@ -16,6 +16,7 @@ mod rule;
 mod rule_file;
 mod schema;
 mod set;
+mod sigma;
 mod template;
 mod tuned;
 mod usual;
@@ -28,6 +29,7 @@ pub use need::Need;
 pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Case, Expectation, Pack, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
+pub use sigma::{Stock, StockState, stock};
 
 pub(crate) use pattern::Pattern;
 pub(crate) use rule::{Above, Also, FirstSeen, Layout, Usual, WindowBase};

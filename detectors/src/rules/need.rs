@@ -129,6 +129,8 @@ fn of_item(item: &DetectionItem) -> Need {
     }) && !item.values.is_empty()
         && !item.values.iter().any(|v| matches!(v, SigmaValue::Null));
     match &item.field.name {
+        // `Parameters.*` stands for any of them, `raw` for the record.
+        Some(name) if name.ends_with(".*") || name == "raw" => Need::Nothing,
         Some(name) if asks_for_a_value && !ALWAYS.contains(&name.as_str()) => {
             Need::Field(name.clone())
         }

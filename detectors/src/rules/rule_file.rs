@@ -7,6 +7,7 @@ use yaml_serde::{Mapping, Value};
 
 use super::error::{Place, RuleError};
 use super::schema::{OWN_KEYS, OwnKeys};
+use super::sigma::{self, Mapped};
 
 /// Largest rule file, in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
@@ -26,6 +27,18 @@ pub(crate) struct Document {
     pub(crate) is_own: bool,
     /// Keys of other tools, which are not read.
     pub(crate) foreign: Vec<String>,
+    /// What was made of a stock rule's field names.
+    pub(crate) mapping: Mapped,
+}
+
+impl Document {
+    /// Its title.
+    pub(crate) fn title(&self) -> &str {
+        match &self.sigma {
+            Sigma::Rule(rule) => &rule.title,
+            Sigma::Correlation(rule) => &rule.title,
+        }
+    }
 }
 
 /// What Sigma sees.
@@ -158,7 +171,7 @@ fn document(place: Place<'_>, text: &str) -> Result<Document, RuleError> {
 
 fn finish(
     place: Place<'_>,
-    sigma: Sigma,
+    mut sigma: Sigma,
     (id, name, title): (Option<String>, Option<String>, String),
     attributes: std::collections::HashMap<String, Value>,
 ) -> Result<Document, RuleError> {
@@ -182,6 +195,11 @@ fn finish(
         }
     }
     let own: OwnKeys = read_own(place, own)?;
+    let mapping = match &mut sigma {
+        _ if is_own => Mapped::default(),
+        Sigma::Rule(rule) => sigma::map(rule),
+        Sigma::Correlation(rule) => sigma::map_correlation(rule),
+    };
     let name = name.unwrap_or_else(|| stock_name(&title));
     Ok(Document {
         number: place.document,
@@ -191,6 +209,7 @@ fn finish(
         own,
         is_own,
         foreign,
+        mapping,
     })
 }
 
@@ -238,7 +257,10 @@ pub(crate) fn product(source: &rsigma_parser::LogSource) -> Result<Product, Stri
         (Some("gcp"), Some(service)) if service.starts_with("google_workspace") => {
             Ok(Product::GoogleWorkspace)
         }
-        (Some(other), _) => Err(format!("log source product {other:?} is not read here")),
+        (Some(other), None) => Err(format!("log source product {other:?} is not read here")),
+        (Some(other), Some(service)) => Err(format!(
+            "log source product {other:?}, service {service:?} is not read here"
+        )),
         (None, _) => Err("it names no log source product".to_owned()),
     }
 }

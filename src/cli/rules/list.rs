@@ -1,10 +1,11 @@
 //! `rules list`: all detections, as a table or as the page docs/RULES.md.
 
+use exfilwatch_detectors::RuleSet;
 use exfilwatch_detectors::catalogue::Summary;
 
 use super::show::section;
 use crate::cli::failure::Outcome;
-use crate::cli::output::{Output, Table, print_items};
+use crate::cli::output::{Output, Table, print, print_items};
 
 pub(super) fn list(rules: &[Summary], output: Output) -> Outcome {
     let mut table = Table::new(&["DETECTION", "PACK", "LEVEL", "ALERT", "ATT&CK", "TITLE"]);
@@ -19,6 +20,17 @@ pub(super) fn list(rules: &[Summary], output: Output) -> Outcome {
         ]);
     }
     print_items(output, rules, &table)
+}
+
+/// Stock rules that are not run, below the table.
+pub(super) fn left_out(rules: &RuleSet, output: Output) -> Outcome {
+    let count = rules.skipped().len();
+    if output != Output::Table || count == 0 {
+        return Ok(());
+    }
+    print(&format!(
+        "\n{count} stock rules can never match and are left out; rules sigma DIR says why\n"
+    ))
 }
 
 /// The page of all detections.

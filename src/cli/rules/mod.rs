@@ -4,6 +4,7 @@ mod lint;
 mod list;
 mod new;
 mod show;
+mod sigma;
 mod test;
 
 use std::path::PathBuf;
@@ -47,6 +48,12 @@ pub(crate) enum RulesCommand {
     },
     /// Writes the skeleton of a rule file, with cases that `rules test` runs.
     New(new::NewArgs),
+    /// Says of each stock Sigma rule in a folder whether it is run, with which names, or why it can never
+    /// match.
+    Sigma {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Looks for what would never match, match too much, or not mean what it says.
     Lint {
         /// A folder of rule files; without it the built-in ones are looked at.
@@ -83,10 +90,15 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Outcome {
         RulesCommand::List {
             markdown: false,
             rules,
-        } => list::list(&all(&*rules.load()?), common.output),
+        } => {
+            let rules = rules.load()?;
+            list::list(&all(&rules), common.output)?;
+            list::left_out(&rules, common.output)
+        }
         RulesCommand::Show { name, rules } => show::show(&name, &*rules.load()?, common.output),
         RulesCommand::Test { name, rules } => test::test(&name, &rules.load()?, common.output),
         RulesCommand::New(args) => new::new(&args),
+        RulesCommand::Sigma { dir } => sigma::sigma(&dir, common.output),
         RulesCommand::Lint { rules } => lint::lint(rules.as_deref(), common.output),
     }
 }

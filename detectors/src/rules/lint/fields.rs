@@ -49,7 +49,7 @@ const GOOGLE_MEMBERS: &[&str] = &["kind", "type", "source", "deleted"];
 
 /// What is wrong with the name of a field: how much it matters, what, and what to do.
 pub(super) fn problem(name: &str, product: Option<Product>) -> Option<(Weight, String, String)> {
-    if field::ALL.contains(&name) {
+    if field::ALL.contains(&name) || name == "raw" || name.ends_with(".*") {
         return None;
     }
     if let Some((_, ours)) = OTHER_FORMS.iter().find(|(other, _)| *other == name) {

@@ -139,6 +139,12 @@ fn of_error(error: RuleError) -> Remark {
 /// Takes a remark: weight, key, problem, help.
 type Take<'a> = dyn FnMut(Weight, &str, String, String) + 'a;
 
+/// Why no event has a field of this name, where that is known.
+pub(super) fn unknown_field(name: &str) -> Option<String> {
+    let (weight, problem, _) = fields::problem(name, None)?;
+    (weight == Weight::Fault).then_some(problem)
+}
+
 /// Whether the document looks at events at all.
 fn looks_at_events(document: &Document) -> bool {
     matches!(document.sigma, Sigma::Rule(_)) && document.own.incident_of.is_none()
