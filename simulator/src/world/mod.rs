@@ -21,7 +21,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-pub use self::attacks::SCRIPTS;
+pub use self::attacks::{PEOPLE_MIN, SCRIPTS};
 pub(crate) use self::book::{milliseconds_with_zone, seconds_without_zone};
 pub(crate) use self::delivery::{Blob, RETENTION_GOOGLE_MS, RETENTION_OFFICE365_MS};
 pub use self::options::{AttackPlan, Delivery, TenantOptions, WorldOptions};

@@ -109,6 +109,14 @@ pub enum AttackPlan {
     Quiet,
     /// All of them, evenly over the span (from 5 % to 80 % of it).
     Spread,
+    /// Every act of the library in `simulator/acts/`, one for each detection that must be there, each by
+    /// people of its own: a tenant needs [`super::PEOPLE_MIN`] of them.
+    Library {
+        /// Start of the first.
+        first: DateTime<Utc>,
+        /// From the start of one to the start of the next.
+        step: TimeDelta,
+    },
     /// All of them, the first at a time, each later one a step after the one before.
     Stepped {
         /// Start of the first.

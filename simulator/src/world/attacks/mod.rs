@@ -5,6 +5,7 @@
 
 mod drive;
 mod ediscovery;
+mod library;
 mod mail;
 mod sharepoint;
 
@@ -13,6 +14,7 @@ use rand::rngs::StdRng;
 use super::book::{Book, DAY_MS};
 use super::options::{AttackPlan, WorldOptions};
 
+pub use self::library::PEOPLE_MIN;
 pub(crate) use self::mail::decoys;
 
 /// Milliseconds of a minute.
@@ -105,6 +107,10 @@ pub(crate) fn run(book: &mut Book<'_>, options: &WorldOptions, rng: &mut StdRng)
     let count = i64::try_from(scripts.len()).unwrap_or(1).max(1);
     let (first, step) = match &options.attacks {
         AttackPlan::Quiet => return,
+        AttackPlan::Library { first, step } => {
+            let (first, step) = (first.timestamp_millis(), step.num_milliseconds());
+            return library::run(book, first, step, rng);
+        }
         AttackPlan::Spread => (from + (until - from) / 20, (until - from) * 3 / 4 / count),
         AttackPlan::Stepped { first, step } => (first.timestamp_millis(), step.num_milliseconds()),
     };
