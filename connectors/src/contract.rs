@@ -53,6 +53,28 @@ pub enum Standing {
         /// What to do, one sentence.
         help: String,
     },
+    /// A stream that nobody asked for by name is not given to us. Nothing is wrong: it is told, and
+    /// asked for again; neither lag nor a gap is counted.
+    Withheld(Withheld),
+}
+
+/// Why a stream that nobody asked for by name is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// What the vendor says.
+    pub what: String,
+    /// What to do where it is wanted, one sentence.
+    pub help: String,
+}
+
+impl std::fmt::Display for Withheld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "not read: {}; where it is wanted: {}",
+            self.what, self.help
+        )
+    }
 }
 
 /// Why listing or fetching did not work, by what the caller must do.
@@ -291,6 +313,12 @@ pub trait Connector: Send + Sync + Debug {
 
     /// Turns one item into pages. Idempotent.
     async fn fetch(&self, item: &WorkItem) -> Result<PageStream, FetchError>;
+
+    /// Why a stream that nobody asked for by name is not read; jobs leave it out then. `None` also
+    /// where that cannot be said now.
+    async fn withheld(&self, _stream: &StreamId) -> Option<Withheld> {
+        None
+    }
 
     /// What the vendor keeps beyond what [`Connector::list`] gives, for gaps and for what is older;
     /// or why there is no such thing.

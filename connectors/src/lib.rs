@@ -19,7 +19,7 @@ pub mod registry;
 pub use archive::{Archive, ArchiveLimits, NoArchive, Searchable};
 pub use contract::{
     Connector, Cost, Depth, FetchError, Listing, NormaliseError, PageStream, RecordReader,
-    Schedule, Standing,
+    Schedule, Standing, Withheld,
 };
 pub use kernel::secret::Environment;
 pub use kernel::surroundings::{BuildError, Surroundings};

@@ -160,7 +160,8 @@ pub struct GoogleWorkspaceOptions {
     pub refresh_token: Option<RefreshTokenOptions>,
     /// Applications to read: any name the Reports API knows, and `alertcenter` for the Alert Center
     /// (a service account that is delegated the scope apps.alerts too). Default: drive, admin,
-    /// login, token, user_accounts, groups, groups_enterprise, calendar, rules.
+    /// login, token, user_accounts, groups, groups_enterprise, calendar, rules, and of a service
+    /// account alertcenter where that scope is delegated.
     pub applications: Option<Vec<String>>,
     /// Seconds by which a window's end stays behind the present, per application.
     pub lag_seconds: Option<BTreeMap<String, u32>>,

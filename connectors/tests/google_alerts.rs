@@ -6,11 +6,12 @@ mod support;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use exfilwatch_connectors::FetchError;
 use exfilwatch_connectors::options::{GoogleWorkspaceOptions, RefreshTokenOptions};
 use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::registry::AnyOptions;
-use exfilwatch_model::{Domains, SecretSource};
+use exfilwatch_connectors::{Depth, FetchError, Standing};
+use exfilwatch_model::diagnosis::Verdict;
+use exfilwatch_model::{Domains, SecretSource, Window};
 use exfilwatch_simulator::google::{GoogleOptions, SCOPE_ALERTS, SCOPE_AUDIT};
 use exfilwatch_simulator::world::Delivery;
 use exfilwatch_simulator::{
@@ -158,11 +159,8 @@ async fn each_api_has_its_own_token_so_that_a_missing_scope_stops_one_stream_onl
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_alert_center_is_asked_for_by_name_and_by_a_service_account_only() {
+async fn the_alert_center_is_read_by_a_service_account_only() {
     let stage = stage(GoogleOptions::default());
-    let caller = stage.google(stage.google_options());
-    let streams = caller.connector.streams();
-    assert!(streams.iter().all(|stream| stream.name() != "alertcenter"));
     let app = &stage.simulator.credentials().google;
     let installed = GoogleWorkspaceOptions {
         service_account: None,
@@ -173,8 +171,17 @@ async fn the_alert_center_is_asked_for_by_name_and_by_a_service_account_only() {
         }),
         ..options(&stage, &["alertcenter"])
     };
-    let reader = Arc::new(GoogleRecords::new(Arc::new(Domains::default())));
-    let built = AnyOptions::GoogleWorkspace(Box::new(installed)).build(reader, &stage.surroundings);
+    let build = |options: GoogleWorkspaceOptions| {
+        let reader = Arc::new(GoogleRecords::new(Arc::new(Domains::default())));
+        AnyOptions::GoogleWorkspace(Box::new(options)).build(reader, &stage.surroundings)
+    };
+    let by_default = GoogleWorkspaceOptions {
+        applications: None,
+        ..installed.clone()
+    };
+    let streams = build(by_default).unwrap().streams();
+    assert!(streams.iter().all(|stream| stream.name() != "alertcenter"));
+    let built = build(installed);
     let error = built.expect_err("no such way").to_string();
     assert!(error.contains("service account"), "{error}");
     // Its customer is named without the leading C.
@@ -234,4 +241,57 @@ async fn an_alert_center_in_trouble_is_tried_again_and_one_that_refuses_says_wha
     };
     assert!(what.contains("does not have permission"), "{what}");
     assert!(help.contains("Alert Center privilege"), "{help}");
+}
+
+/// Nobody names applications: the Alert Center is a stream, read where its scope is delegated. Where not
+/// it is said what to do, asked again after a while, and nothing is listed that could become a gap.
+#[tokio::test(start_paused = true)]
+async fn the_alert_center_is_read_by_default_where_its_scope_is_delegated_and_left_alone_where_not()
+{
+    let stage = stage(GoogleOptions::default());
+    let google = stage.simulator.google();
+    google.set_delegated_scopes(&[SCOPE_AUDIT]);
+    let caller = stage.google(stage.google_options());
+    let connector = &*caller.connector;
+    let streams = connector.streams();
+    let alerts = streams.iter().find(|s| s.name() == "alertcenter").unwrap();
+    let until = stage.simulator.world().options().until;
+    let window = Window::new(until - TimeDelta::hours(3), until).unwrap();
+    let cursor = connector.first_cursor(alerts, window);
+    let tokens = || stage.simulator.faults().calls(Endpoint::GoogleToken);
+    for asked_before in [false, true] {
+        let before = tokens();
+        let listing = connector.list(alerts, &cursor).await.unwrap();
+        let Standing::Withheld(withheld) = &listing.standing else {
+            panic!("{:?}", listing.standing);
+        };
+        assert!(withheld.help.contains(SCOPE_ALERTS), "{withheld}");
+        assert!(listing.items.is_empty() && listing.gaps.is_empty());
+        assert_eq!(
+            listing.cursor, cursor,
+            "what is not read is not passed over"
+        );
+        assert_eq!(tokens() > before, !asked_before, "asked seldom");
+    }
+    assert!(connector.withheld(alerts).await.is_some());
+    let drive = streams.iter().find(|s| s.name() == "drive").unwrap();
+    assert!(connector.withheld(drive).await.is_none());
+    let checks = connector.diagnose(Depth::Service).await;
+    assert!(
+        checks.iter().all(|check| check.verdict != Verdict::Failed),
+        "{checks:?}"
+    );
+
+    google.set_delegated_scopes(&[SCOPE_AUDIT, SCOPE_ALERTS]);
+    let clock = stage.simulator.clock();
+    clock.advance(std::time::Duration::from_mins(16));
+    let listing = connector.list(alerts, &cursor).await.unwrap();
+    assert_eq!(listing.standing, Standing::Flowing);
+    assert!(!listing.items.is_empty());
+
+    // Named, it is no longer optional; and an administrator's own login cannot have it.
+    google.set_delegated_scopes(&[SCOPE_AUDIT]);
+    let named = stage.google(options(&stage, &["alertcenter"]));
+    let stream = named.connector.streams()[0].clone();
+    assert!(named.connector.withheld(&stream).await.is_none());
 }

@@ -70,7 +70,7 @@ impl ListingTask {
         let standing = listing
             .as_ref()
             .map_or_else(|_| Standing::default(), |listing| listing.standing.clone());
-        let held = matches!(standing, Standing::Held { .. });
+        let held = matches!(standing, Standing::Held { .. } | Standing::Withheld(_));
         let taken = self.hand_over(listing, (Pass::New, None, began)).await?;
         if !taken || held {
             return Ok(false);

@@ -47,7 +47,7 @@ pub async fn reconcile(
     shared: &Shared,
     told: &mpsc::Sender<Told>,
 ) {
-    let last = match plan(request, workers, shared) {
+    let last = match plan(request, workers, shared).await {
         Ok(plan) => Told::Accounts(run(plan, shared, told).await),
         Err(error) => Told::Failed(error.to_string()),
     };
@@ -58,7 +58,7 @@ pub async fn reconcile(
 
 type Planned = (StreamId, Result<JobRequest, Account>, WorkerConfig);
 
-fn plan(
+async fn plan(
     request: &ReconcileRequest,
     workers: &[WorkerConfig],
     shared: &Shared,
@@ -77,6 +77,9 @@ fn plan(
     for worker in workers.iter().filter(meant) {
         for connector in &worker.connectors {
             for stream in connector.streams() {
+                if connector.withheld(&stream).await.is_some() {
+                    continue;
+                }
                 let from = (&*shared.store, ledgers.get(&stream));
                 let job = reconcile::request((&**connector, &stream), extent, from, now)?;
                 // Nothing was read of that span: nothing can be missing in it.

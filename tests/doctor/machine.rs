@@ -2,6 +2,9 @@
 
 use std::fs::File;
 
+use exfilwatch_simulator::google::{SCOPE_AUDIT, SCOPE_DOMAINS};
+use exfilwatch_simulator::microsoft::ROLE_AUDIT_ALL;
+
 use crate::patient::{Patient, says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,6 +26,42 @@ async fn internal_domains_that_nobody_named() {
     assert_eq!(check["subject"], "tenants.contoso");
     let off = patient.doctor(&["detectors.enabled=false"]).await;
     assert_eq!(off.code, Some(0), "{}", off.shown());
+}
+
+/// `internal_domains = "auto"`: both vendors say, one says, none says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn internal_domains_that_the_vendors_are_asked_for() {
+    let patient = Patient::well().await;
+    let services = patient.services();
+    let domains = services.world().tenants()[0].internal_domains();
+    let line = format!("internal_domains = [\"{}\"]", domains.join("\", \""));
+    patient.edit(&line, "internal_domains = \"auto\"");
+    services
+        .google()
+        .set_delegated_scopes(&[SCOPE_AUDIT, SCOPE_DOMAINS]);
+    let seen = patient.doctor(&[]).await;
+    assert_eq!(seen.code, Some(0), "{}", seen.shown());
+    let check = seen.check("tenants.contoso", "internal_domains");
+    assert_eq!(check["verdict"], "ok");
+    for domain in &domains {
+        says(check, "seen", domain);
+    }
+
+    services.google().set_delegated_scopes(&[SCOPE_AUDIT]);
+    let seen = patient.doctor(&[]).await;
+    let check = seen.warned("internal_domains_unknown");
+    assert_eq!(check["subject"], "tenants.contoso");
+    says(check, "seen", "not all say: google_workspace");
+
+    services.microsoft().set_graph_roles(&[ROLE_AUDIT_ALL]);
+    let seen = patient.doctor(&[]).await;
+    let check = seen.failed("internal_domains_unknown", 2);
+    says(check, "seen", "office365");
+    says(check, "fix", "internal_domains");
+
+    // One that is listed beside suffices, and it is said that the others are not known.
+    patient.edit("\"auto\"", "[\"auto\", \"contoso.example\"]");
+    patient.doctor(&[]).await.warned("internal_domains_unknown");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -147,3 +147,42 @@ async fn a_lost_store_leaves_an_open_interval_until_it_is_read_again() {
         .await;
     process.end().await;
 }
+
+/// A stream that nobody asked for by name and that is not given is no trouble, however long; from when
+/// on it is given, it is read from where it began.
+#[tokio::test]
+async fn a_stream_that_is_withheld_is_told_and_counts_as_no_gap_and_no_lag() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let vendor = &setting.vendor;
+    vendor.script().withheld = true;
+    vendor.record(start() - TimeDelta::hours(2), "waits");
+    let process = setting.start(folder.path()).await;
+    process
+        .until("the reason", |process| process.health().waiting.is_some())
+        .await;
+    for _ in 0..10 {
+        setting.clock.pass(TimeDelta::days(1));
+        let listings = vendor.script().listings;
+        process
+            .until("polls", |_| vendor.script().listings > listings + 1)
+            .await;
+    }
+    let health = process.health();
+    let waiting = health.waiting.unwrap();
+    assert!(waiting.contains("not delegated") && waiting.contains("delegate it"));
+    assert_eq!((health.held, health.low_water), (None, None));
+    assert_eq!(process.gaps(), []);
+    assert_eq!(vendor.script().relisted, [], "nothing to be reconciled");
+    for name in ["collector.degraded", "collector.gap", "collector.loss"] {
+        assert!(setting.receiver.said(name).is_empty(), "{name}");
+    }
+    assert!(setting.receiver.found("off").is_empty());
+
+    vendor.script().withheld = false;
+    process
+        .until("what waited", |_| setting.receiver.has("waits"))
+        .await;
+    process.until_listed_and_ticked(&setting.clock).await;
+    assert_eq!(process.health().waiting, None);
+    process.end().await;
+}

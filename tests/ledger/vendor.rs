@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
-use exfilwatch_connectors::{Connector, FetchError, Listing, PageStream, RecordReader, Standing};
+use exfilwatch_connectors::{
+    Connector, FetchError, Listing, PageStream, RecordReader, Standing, Withheld,
+};
 use exfilwatch_model::{Cursor, Gap, Malformed, Page, RawRecord, StreamId, Window, WorkItem};
 
 use crate::process::TestClock;
@@ -41,6 +43,8 @@ pub(crate) struct Script {
     blobs: Vec<Blob>,
     /// Each listing ends with it.
     pub(crate) error: Option<FetchError>,
+    /// It is not given to us.
+    pub(crate) withheld: bool,
     /// Reported by the next listing.
     pub(crate) gaps: Vec<Gap>,
     /// Listings answered.
@@ -166,6 +170,16 @@ impl Connector for Vendor {
         if let Some(error) = self.script().error.clone() {
             return Err(error);
         }
+        if let Some(withheld) = self.withheld(&stream()).await {
+            self.script().listings += 1;
+            return Ok(Listing {
+                items: Vec::new(),
+                cursor: cursor.clone(),
+                gaps: Vec::new(),
+                more: false,
+                standing: Standing::Withheld(withheld),
+            });
+        }
         let until = (self.clock.now() - TimeDelta::minutes(1)).max(cursor.covered_until);
         let items = self.items(cursor.covered_until, until);
         let mut script = self.script();
@@ -179,6 +193,13 @@ impl Connector for Vendor {
             gaps: std::mem::take(&mut script.gaps),
             more: false,
             standing: Standing::Flowing,
+        })
+    }
+
+    async fn withheld(&self, _stream: &StreamId) -> Option<Withheld> {
+        self.script().withheld.then(|| Withheld {
+            what: "the scope is not delegated".to_owned(),
+            help: "delegate it".to_owned(),
         })
     }
 

@@ -66,6 +66,13 @@ impl GoogleWorkspace {
                     );
                     throttled = Some(refusal.error);
                 }
+                Err(refusal) if application == ALERT_CENTER && self.optional.is_some() => {
+                    // Nobody asked for it by name: without it all is well.
+                    let error = &refusal.error;
+                    let seen = format!("{application} is optional, and not read: {error}");
+                    let check = Check::ok("privilege", seen);
+                    checks.push(check.fact("application", application));
+                }
                 Err(refusal) => {
                     checks.push(unreadable(&refusal).fact("application", application));
                     // It holds for the project: the other applications would only repeat it.

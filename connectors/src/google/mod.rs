@@ -11,6 +11,7 @@ mod diagnosis;
 pub mod directory;
 mod listing;
 pub mod login;
+mod optional;
 mod pace;
 mod page;
 pub mod span;
@@ -30,6 +31,7 @@ use exfilwatch_model::{Cursor, StreamId, TenantId, Window, WorkItem};
 pub use self::alerts::ALERTS_ROOT;
 use self::alerts::AlertCenter;
 use self::applications::ALERT_CENTER;
+use self::optional::Optional;
 use self::pace::Pace;
 pub use self::pace::SLICE_PAGES_MAX;
 pub(crate) use self::token::TOKEN_URI;
@@ -48,6 +50,7 @@ use crate::kernel::wire::Wire;
 use crate::options::GoogleWorkspaceOptions;
 use crate::{
     Connector, Cost, Depth, FetchError, Listing, PageStream, RecordReader, Schedule, Standing,
+    Withheld,
 };
 
 /// The kind, as in the configuration.
@@ -72,6 +75,8 @@ pub struct GoogleWorkspace {
     api: Origin,
     customer_id: Option<String>,
     alerts: Option<AlertCenter>,
+    /// Set where the Alert Center is a stream by default.
+    optional: Option<Optional>,
     streams: Vec<StreamId>,
     paces: BTreeMap<StreamId, Arc<Pace>>,
     lags: BTreeMap<String, u32>,
@@ -112,7 +117,9 @@ impl GoogleWorkspace {
             let tokens = TokenCache::new(Box::new(tokens));
             Arc::new(Client::new(wire(), quota, tokens, classify))
         };
-        let streams = streams(tenant, options.applications.as_deref())?;
+        // Only a service account can have the scope of the Alert Center.
+        let optional = options.applications.is_none() && options.service_account.is_some();
+        let streams = streams(tenant, options.applications.as_deref(), optional)?;
         let customer_id = customer_id(options.customer_id.as_deref())?;
         let alerts = if streams.iter().any(|stream| stream.name() == ALERT_CENTER) {
             if options.service_account.is_none() {
@@ -138,6 +145,7 @@ impl GoogleWorkspace {
             api,
             customer_id,
             alerts,
+            optional: optional.then(Optional::default),
             paces: streams
                 .iter()
                 .map(|stream| (stream.clone(), Arc::default()))
@@ -180,6 +188,16 @@ impl GoogleWorkspace {
             return alerts::WINDOW;
         }
         self.pace(stream).width()
+    }
+
+    /// Why the Alert Center is not read, where nobody asked for it by name.
+    async fn not_granted(&self, stream: &StreamId) -> Result<Option<Withheld>, FetchError> {
+        match (stream.name(), &self.optional, &self.alerts) {
+            (ALERT_CENTER, Some(optional), Some(alerts)) => {
+                optional.withheld(alerts, self.now()).await
+            }
+            _ => Ok(None),
+        }
     }
 
     fn pace(&self, stream: &StreamId) -> Arc<Pace> {
@@ -276,6 +294,15 @@ impl Connector for GoogleWorkspace {
     }
 
     async fn list(&self, stream: &StreamId, cursor: &Cursor) -> Result<Listing, FetchError> {
+        if let Some(withheld) = self.not_granted(stream).await? {
+            return Ok(Listing {
+                items: Vec::new(),
+                cursor: cursor.clone(),
+                gaps: Vec::new(),
+                more: false,
+                standing: Standing::Withheld(withheld),
+            });
+        }
         let now = self.now();
         let cut = span::Cut {
             lag: self.lag(stream.name()),
@@ -300,6 +327,10 @@ impl Connector for GoogleWorkspace {
             standing: Standing::Flowing,
             more: plan.more,
         })
+    }
+
+    async fn withheld(&self, stream: &StreamId) -> Option<Withheld> {
+        self.not_granted(stream).await.ok().flatten()
     }
 
     async fn relist(&self, stream: &StreamId, window: Window) -> Result<Vec<WorkItem>, FetchError> {
@@ -405,12 +436,19 @@ fn customer_id(given: Option<&str>) -> Result<Option<String>, BuildError> {
     }
 }
 
-fn streams(tenant: &TenantId, given: Option<&[String]>) -> Result<Vec<StreamId>, BuildError> {
+fn streams(
+    tenant: &TenantId,
+    given: Option<&[String]>,
+    alerts: bool,
+) -> Result<Vec<StreamId>, BuildError> {
     let key = "applications";
     let mut names: Vec<&str> = match given {
         Some(names) => names.iter().map(String::as_str).collect(),
         None => applications::DEFAULT.to_vec(),
     };
+    if alerts {
+        names.push(ALERT_CENTER);
+    }
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {

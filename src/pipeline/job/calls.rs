@@ -34,6 +34,7 @@ pub(super) async fn list(
                     Standing::Held { what, help } => {
                         Err(JobError::Refused(format!("{what}: {help}")))
                     }
+                    Standing::Withheld(withheld) => Err(JobError::Refused(withheld.to_string())),
                     Standing::Flowing | Standing::Waiting { .. } => Ok(Ok(listing)),
                 };
             }

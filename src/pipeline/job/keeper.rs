@@ -179,7 +179,7 @@ impl Patience {
 pub async fn reconcile_daily(worker: WorkerConfig, shared: Shared, places: Arc<Semaphore>) {
     let mut patience = Patience::default();
     while !shared.shutdown.is_cancelled() {
-        match to_reconcile(&worker, &shared, &patience) {
+        match to_reconcile(&worker, &shared, &patience).await {
             Ok(due) => {
                 for (stream, request) in due {
                     let place = places.acquire();
@@ -218,7 +218,7 @@ pub async fn reconcile_daily(worker: WorkerConfig, shared: Shared, places: Arc<S
 }
 
 /// The streams whose retention was not listed again for a day.
-fn to_reconcile(
+async fn to_reconcile(
     worker: &WorkerConfig,
     shared: &Shared,
     patience: &Patience,
@@ -236,7 +236,7 @@ fn to_reconcile(
                 || !patience.is_due(&stream.to_string(), now)
                 // Ended, and not yet taken in.
                 || known.iter().any(|known| known.finished && reconciles(known, &stream));
-            if waits {
+            if waits || connector.withheld(&stream).await.is_some() {
                 continue;
             }
             let of = (&**connector, &stream);

@@ -83,6 +83,9 @@ pub async fn plan(request: &JobRequest, basis: Basis<'_>, clock: &dyn Clock) -> 
     for connector in basis.connectors {
         let streams = connector.streams().into_iter();
         for stream in streams.filter(|stream| request.is_for(stream)) {
+            if connector.withheld(&stream).await.is_some() {
+                continue;
+            }
             plans.push(of_stream(connector.clone(), stream, spans, beside_live).boxed());
         }
     }

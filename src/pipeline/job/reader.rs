@@ -105,6 +105,14 @@ impl<'a> Reader<'a> {
         for connector in connectors {
             for stream in connector.streams() {
                 if self.stored.request.is_for(&stream) {
+                    if let Some(withheld) = connector.withheld(&stream).await {
+                        tracing::info!(%stream, "{withheld}");
+                        let account = StreamAccount::new(&stream, 0);
+                        let refused = Some(withheld.to_string());
+                        self.accounts
+                            .insert(stream, StreamAccount { refused, ..account });
+                        continue;
+                    }
                     self.begin(&stream, slices.len())?;
                     wanted.push((connector, stream));
                 }

@@ -1,7 +1,7 @@
 //! Streams that the vendor refuses are held: tried again slowly, and told of once.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_connectors::{FetchError, Standing};
+use exfilwatch_connectors::{FetchError, Standing, Withheld};
 use exfilwatch_model::StreamId;
 
 use super::Session;
@@ -18,6 +18,8 @@ pub(super) struct Hold {
     /// Found when fetching: then only a page shows that it works again, since some connectors list
     /// without asking the vendor.
     pub(super) by_fetch: bool,
+    /// Nobody asked for it by name, and it is not given: nothing is wrong, and no lag is counted.
+    pub(super) withheld: bool,
 }
 
 impl Session<'_> {
@@ -53,6 +55,7 @@ impl Session<'_> {
         let hold = Hold {
             until: self.shared.clock.now() + HOLD,
             by_fetch,
+            withheld: false,
         };
         self.hold(stream, (what, help), hold);
     }
@@ -66,9 +69,11 @@ impl Session<'_> {
                 let hold = Hold {
                     until: self.shared.clock.now(),
                     by_fetch: false,
+                    withheld: false,
                 };
                 return self.hold(stream, (&what, &help), hold);
             }
+            Standing::Withheld(withheld) => return self.withheld(stream, &withheld),
             Standing::Waiting { what } => Some(what),
             Standing::Flowing => None,
         };
@@ -79,6 +84,29 @@ impl Session<'_> {
             self.switched_on(stream);
             self.works_again(stream);
         }
+    }
+
+    /// Leaves a stream alone that is not given to us and that nobody asked for.
+    fn withheld(&mut self, stream: &StreamId, withheld: &Withheld) {
+        let hold = Hold {
+            until: self.shared.clock.now(),
+            by_fetch: false,
+            withheld: true,
+        };
+        if self.held.insert(stream.clone(), hold).is_none() {
+            tracing::info!(%stream, "{withheld}");
+        }
+        self.shared.watch.stream(stream, |health| {
+            health.waiting = Some(withheld.to_string());
+            health.held = None;
+            health.low_water = None;
+            health.complete_until = None;
+        });
+    }
+
+    /// Whether a stream is left alone.
+    pub(super) fn is_withheld(&self, stream: &StreamId) -> bool {
+        self.held.get(stream).is_some_and(|hold| hold.withheld)
     }
 
     /// Holds a stream; the operator is told once.

@@ -15,10 +15,11 @@ impl Session<'_> {
     pub(super) fn join_ended_jobs(&mut self) -> Result<Vec<JobId>, End> {
         let tenant = self.config.step.memory.tenant();
         let ended = self.shared.jobs.ended.take(tenant);
-        let streams: Vec<StreamId> = match ended[..] {
+        let mut streams: Vec<StreamId> = match ended[..] {
             [] => Vec::new(),
             _ => self.by_stream.keys().cloned().collect(),
         };
+        streams.retain(|stream| !self.is_withheld(stream));
         for job in &ended {
             let windows = self.shared.store.windows(job, tenant)?;
             tracing::debug!(%job, entries = windows.len(), "what a job remembers joins the live line");

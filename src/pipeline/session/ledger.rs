@@ -199,7 +199,8 @@ impl Session<'_> {
     /// Shows how complete the streams are.
     fn show_ledger(&self, now: DateTime<Utc>) -> Result<(), StateError> {
         let gaps = self.own_gaps()?;
-        for (stream, known) in &self.ledgers {
+        let read = self.ledgers.iter();
+        for (stream, known) in read.filter(|(stream, _)| !self.is_withheld(stream)) {
             let of_stream: Vec<Gap> = gaps
                 .iter()
                 .filter(|gap| gap.stream == *stream)

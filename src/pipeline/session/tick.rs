@@ -76,6 +76,9 @@ impl Session<'_> {
             let oldest = self.work.oldest(stream).unwrap_or(cursor.covered_until);
             (stream.clone(), oldest.min(cursor.covered_until))
         };
-        self.cursors.iter().map(low).collect()
+        let read = self.cursors.iter();
+        read.filter(|(stream, _)| !self.is_withheld(stream))
+            .map(low)
+            .collect()
     }
 }
