@@ -250,17 +250,19 @@ fn missing(scene: &Scene, at: DateTime<Utc>) -> Vec<&Record> {
     missing.filter(was_listable).collect()
 }
 
-/// Whether the work of a day is done: what could be had at its start is here or lost, and the daily pass has
-/// come round.
-fn is_done(scene: &Scene, spans: &[Span], morning: DateTime<Utc>) -> bool {
-    let lost = |record: &Record| {
-        let mut spans = spans.iter().filter(|span| span.state == "lost");
-        spans.any(|span| span.covers(record))
+/// What of the work of a day is not done: what could be had at its start must be here or lost, and the daily
+/// pass must have come round.
+fn undone(scene: &Scene, spans: &[Span], morning: DateTime<Utc>) -> Vec<String> {
+    let is_lost = |record: &Record| {
+        let mut lost = spans.iter().filter(|span| span.state == "lost");
+        lost.any(|span| span.covers(record))
     };
-    if !missing(scene, morning).into_iter().all(lost) {
-        return false;
-    }
-    let due_ms = (morning - COMPLETE_AFTER).timestamp_millis();
+    let records = missing(scene, morning).into_iter();
+    let records = records.filter(|record| !is_lost(record));
+    let mut undone: Vec<String> = records
+        .map(|record| format!("neither here nor lost: {}", told(record)))
+        .collect();
+    let due = morning - COMPLETE_AFTER;
     let mut until_ms: BTreeMap<&str, i64> = BTreeMap::new();
     for span in spans {
         let until = until_ms.entry(&span.stream).or_default();
@@ -268,8 +270,21 @@ fn is_done(scene: &Scene, spans: &[Span], morning: DateTime<Utc>) -> bool {
             *until = span.until_ms.max(*until);
         }
     }
-    let is_young = due_ms <= start().timestamp_millis();
-    is_young || until_ms.values().all(|until| *until >= due_ms)
+    let behind = until_ms.into_iter().filter(|(_, until)| {
+        let until = DateTime::from_timestamp_millis(*until).unwrap();
+        due > start() && until < due
+    });
+    undone.extend(behind.map(|(stream, _)| format!("not complete until {due}: {stream}")));
+    undone
+}
+
+/// The same of all days.
+fn undone_in_the_end(scene: &Scene, spans: &[Span]) -> Vec<String> {
+    let records = unaccounted(scene, spans).into_iter();
+    let records = records.map(|record| format!("not accounted for: {}", told(record)));
+    let findings = findings_missing(scene).into_iter();
+    let findings = findings.map(|due| format!("not found: {due:?}"));
+    records.chain(findings).collect()
 }
 
 fn verdict(scene: &Scene) -> Verdict {
@@ -315,22 +330,19 @@ async fn one_start(scene: &Scene, number: i32, claims: &mut Claims) -> Vec<Span>
             process.kill();
             return spans;
         }
-        let is_last = number + 1 == STARTS;
-        let is_all = || unaccounted(scene, &spans).is_empty() && findings_missing(scene).is_empty();
-        if is_done(scene, &spans, morning) && (!is_last || is_all()) {
+        let mut undone = undone(scene, &spans, morning);
+        if number + 1 == STARTS {
+            undone.extend(undone_in_the_end(scene, &spans));
+        }
+        if undone.is_empty() {
             assert_eq!(process.terminate().await, Some(0));
             return spans;
         }
-        let records = unaccounted(scene, &spans);
         assert!(
             began.elapsed() < PATIENCE,
-            "start {number}: {:?} not accounted for; findings missing: {:?}; {}",
-            records
-                .iter()
-                .map(|one| told(one))
-                .take(5)
-                .collect::<Vec<_>>(),
-            findings_missing(scene),
+            "waited in vain at start {number} for {} things, such as {:#?}; {}",
+            undone.len(),
+            undone.iter().take(5).collect::<Vec<_>>(),
             scene.report()
         );
         let next = clock.now() + TimeDelta::minutes(2);
