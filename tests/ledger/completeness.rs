@@ -53,6 +53,35 @@ async fn an_item_that_fails_keeps_its_time_open_until_it_is_fetched() {
 }
 
 #[tokio::test]
+async fn a_process_that_ended_before_it_had_listed_anything_is_gone_on_with_where_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let setting = Setting {
+        is_new: true,
+        ..Setting::new()
+    };
+    setting
+        .vendor
+        .record(start() - TimeDelta::hours(20), "early");
+    setting.vendor.script().error = Some(FetchError::Retry {
+        what: "503".into(),
+        after: None,
+    });
+    let process = setting.start(folder.path()).await;
+    process
+        .until("a ledger", |process| !process.intervals().is_empty())
+        .await;
+    process.end().await;
+    // The daily pass is not due yet.
+    setting.clock.pass(TimeDelta::hours(23));
+    setting.vendor.script().error = None;
+    let process = setting.start(folder.path()).await;
+    process
+        .until("what came before", |_| setting.receiver.has("early"))
+        .await;
+    process.end().await;
+}
+
+#[tokio::test]
 async fn time_that_was_listed_when_it_was_fresh_is_complete_only_after_the_daily_pass() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     let process = setting.start(folder.path()).await;

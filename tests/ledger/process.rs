@@ -154,6 +154,8 @@ pub(crate) struct Setting {
     pub(crate) receiver: Arc<Receiver>,
     pub(crate) steps: Steps,
     pub(crate) budget_bytes: u64,
+    /// The stream is new; else it is known since six days, and nothing of it is read yet.
+    pub(crate) is_new: bool,
 }
 
 impl Setting {
@@ -165,6 +167,7 @@ impl Setting {
             receiver: Arc::default(),
             steps: Steps::default(),
             budget_bytes: u64::MAX,
+            is_new: false,
         }
     }
 
@@ -182,7 +185,9 @@ impl Setting {
             drain: Duration::from_secs(5),
         })
         .unwrap();
-        self.begin_in_the_past(&pipeline).await;
+        if !self.is_new {
+            self.begin_in_the_past(&pipeline).await;
+        }
         let worker = self.worker(&pipeline);
         let places = Arc::new(Semaphore::new(keeper::AT_ONCE));
         let shared = pipeline.shared();
@@ -197,7 +202,6 @@ impl Setting {
         }
     }
 
-    /// The stream is known since six days, and nothing of it is read yet.
     async fn begin_in_the_past(&self, pipeline: &Pipeline) {
         let store = &pipeline.shared().store;
         let is_new = store.cursor(&stream()).unwrap().is_none()
@@ -251,7 +255,7 @@ impl Setting {
                 gap_warning: TimeDelta::hours(24),
             }),
             heartbeat: TimeDelta::minutes(5),
-            first_run: TimeDelta::days(6),
+            first_run: TimeDelta::days(if self.is_new { 1 } else { 6 }),
         }
     }
 }

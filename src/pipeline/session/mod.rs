@@ -110,6 +110,7 @@ impl<'a> Session<'a> {
         let mut cursors = BTreeMap::new();
         let mut by_stream = BTreeMap::new();
         let mut restarted = Vec::new();
+        let mut ledgers = crate::pipeline::ledger::read(&*shared.store)?;
         for connector in &config.connectors {
             for stream in connector.streams() {
                 work.put(shared.store.work(&stream)?);
@@ -120,8 +121,10 @@ impl<'a> Session<'a> {
                         // What lies before the live line's first day is a job's (`job::keeper`).
                         let restart = shared.store.restart_from(&stream)?;
                         restarted.extend(restart.map(|from| (stream.clone(), from)));
-                        let from = match restart {
-                            Some(restart) => restart,
+                        // Begun by an earlier process that ended before it had listed anything.
+                        let begun = ledgers.get(&stream).map(|known| known.checked_until);
+                        let from = match restart.or(begun) {
+                            Some(from) => from,
                             None => live_from(&*shared.store, &stream, config.first_run, now)?,
                         };
                         first_cursor(&**connector, &stream, from, now)
@@ -132,7 +135,6 @@ impl<'a> Session<'a> {
             }
         }
         recall_ended(&*shared.store, tenant, &shared.jobs.ended)?;
-        let mut ledgers = crate::pipeline::ledger::read(&*shared.store)?;
         ledgers.retain(|stream, _| by_stream.contains_key(stream));
         let rules = config.step.rules.subscribe();
         let ingest = Ingest::restore(
