@@ -159,6 +159,7 @@ pub mod field {
         SOURCE_ASN,
         SOURCE_REGION,
         RESULT,
+        FAILED_SIGN_IN,
         TARGET,
         TARGET_IS_ACTOR,
         TARGET_IS_VIP,
