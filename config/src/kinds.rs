@@ -7,6 +7,7 @@ use std::time::Duration;
 use exfilwatch_connectors::options::{GoogleWorkspaceOptions, Office365Options};
 use exfilwatch_emitters::options::{
     ArchiveOptions, EmitterOptions, NdjsonOptions, SplunkHecOptions, StdoutOptions, SyslogOptions,
+    WebhookOptions,
 };
 use exfilwatch_model::TenantId;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -140,6 +141,14 @@ pub(crate) const EMITTERS: &[Kind<EmitterOptions>] = &[
         schema: ArchiveOptions::json_schema,
         read: |shape, reading| read_as(shape, reading, EmitterOptions::Archive),
         faults_of_defaults: faults_of_part::<ArchiveOptions>,
+    },
+    Kind {
+        name: "webhook",
+        one_of: &["url", "url_secret"],
+        shape: Shape::of::<WebhookOptions>,
+        schema: WebhookOptions::json_schema,
+        read: |shape, reading| read_as(shape, reading, EmitterOptions::Webhook),
+        faults_of_defaults: faults_of_part::<WebhookOptions>,
     },
 ];
 

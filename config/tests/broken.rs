@@ -136,7 +136,7 @@ const AFTER_CONTOSO: &[(&str, &str, &str)] = &[
     (
         "an unknown kind of emitter",
         "[emitters.kafka.x]\n",
-        "8:11: unknown kind `kafka` in [emitters] (known here: `splunk_hec`, `syslog`, `ndjson`, `stdout`, `archive`)",
+        "8:11: unknown kind `kafka` in [emitters] (known here: `splunk_hec`, `syslog`, `ndjson`, `stdout`, `archive`, `webhook`)",
     ),
     (
         "an unknown kind of defaults",

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use exfilwatch_config::{Config, RunOptions, ServeOptions, Sources, StateOptions};
 use exfilwatch_config::{default_toml, load, schema};
 use exfilwatch_detectors::DetectorsOptions;
-use exfilwatch_emitters::options::{NdjsonOptions, SplunkHecOptions, StdoutOptions, SyslogOptions};
+use exfilwatch_emitters::options::{
+    NdjsonOptions, SplunkHecOptions, StdoutOptions, SyslogOptions, WebhookOptions,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -116,6 +118,10 @@ fn every_setting_stands_in_the_built_in_file() {
             "/defaults/stdout",
             "/properties/defaults/properties/stdout/properties",
         ),
+        (
+            "/defaults/webhook",
+            "/properties/defaults/properties/webhook/properties",
+        ),
     ] {
         for key in properties(pointer) {
             let path = format!("{table}/{key}");
@@ -197,4 +203,5 @@ fn the_built_in_file_says_what_the_options_do_by_themselves() {
     agrees::<SyslogOptions>(of("/defaults/syslog"), syslog);
     agrees::<NdjsonOptions>(of("/defaults/ndjson"), "path = \"x\"");
     agrees::<StdoutOptions>(of("/defaults/stdout"), "");
+    agrees::<WebhookOptions>(of("/defaults/webhook"), "url = \"https://h.example\"");
 }

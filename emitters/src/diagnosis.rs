@@ -1,9 +1,14 @@
 //! What `doctor` can know of an emitter from its options alone: where it sends, and its secrets.
 
+use std::path::PathBuf;
+
 use exfilwatch_model::SecretSource;
 use exfilwatch_model::diagnosis::{Endpoint, Tls, Way};
+use url::Url;
 
-use crate::options::{EmitterOptions, SplunkHecOptions, SyslogOptions, SyslogTransport};
+use crate::options::{
+    EmitterOptions, SplunkHecOptions, SyslogOptions, SyslogTransport, WebhookOptions,
+};
 use crate::syslog::host_and_port;
 
 impl EmitterOptions {
@@ -12,6 +17,7 @@ impl EmitterOptions {
         match self {
             Self::SplunkHec(options) => hec(options),
             Self::Syslog(options) => syslog(options),
+            Self::Webhook(options) => webhook(options),
             Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => None,
         }
     }
@@ -20,27 +26,45 @@ impl EmitterOptions {
     pub fn secrets(&self) -> Vec<(&'static str, SecretSource)> {
         match self {
             Self::SplunkHec(options) => vec![("token", options.token.clone())],
+            Self::Webhook(options) => [
+                ("url_secret", &options.url_secret),
+                ("secret", &options.secret),
+            ]
+            .into_iter()
+            .filter_map(|(key, source)| Some((key, source.clone()?)))
+            .collect(),
             Self::Syslog(_) | Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => Vec::new(),
         }
     }
 }
 
 fn hec(options: &SplunkHecOptions) -> Option<Endpoint> {
-    let host = options.url.host_str()?.trim_matches(['[', ']']).to_owned();
+    http(
+        &options.url,
+        options.ca_file.as_ref(),
+        options.proxy.as_ref(),
+    )
+}
+
+/// `None` where the URL is a secret: the emitter itself looks then.
+fn webhook(options: &WebhookOptions) -> Option<Endpoint> {
+    let url = options.url.as_ref()?;
+    http(url, options.ca_file.as_ref(), options.proxy.as_ref())
+}
+
+fn http(url: &Url, ca_file: Option<&PathBuf>, proxy: Option<&Url>) -> Option<Endpoint> {
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
     Some(Endpoint {
         name: "receiver",
-        port: options.url.port_or_known_default()?,
-        tls: (options.url.scheme() == "https").then(|| Tls {
+        port: url.port_or_known_default()?,
+        tls: (url.scheme() == "https").then(|| Tls {
             name: host.clone(),
-            ca_file: options.ca_file.clone(),
+            ca_file: ca_file.cloned(),
             besides_system: true,
         }),
         host,
         http: true,
-        proxy: match &options.proxy {
-            Some(proxy) => Way::Proxy(proxy.to_string()),
-            None => Way::Direct,
-        },
+        proxy: proxy.map_or(Way::Direct, |proxy| Way::Proxy(proxy.to_string())),
     })
 }
 

@@ -11,6 +11,7 @@ mod diagnosis;
 mod environment;
 mod error;
 pub mod formats;
+mod http_client;
 mod ndjson;
 pub mod options;
 mod progress;
@@ -18,6 +19,7 @@ pub mod registry;
 pub mod splunk_hec;
 mod syslog;
 mod tls;
+mod webhook;
 
 pub use contract::{Delivered, EmitError, Emitter, Refusal};
 pub use environment::{Environment, SecretError};
@@ -25,7 +27,9 @@ pub use error::BuildError;
 pub use ndjson::{Ndjson, Stdout};
 pub use options::{
     Ack, ArchiveOptions, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape,
-    SplunkHecOptions, StdoutOptions, SyslogFormat, SyslogOptions, SyslogTransport,
+    SplunkHecOptions, StdoutOptions, SyslogFormat, SyslogOptions, SyslogTransport, WebhookFormat,
+    WebhookOptions,
 };
 pub use splunk_hec::SplunkHec;
 pub use syslog::Syslog;
+pub use webhook::Webhook;

@@ -13,7 +13,6 @@ use url::Url;
 
 /// One configured emitter, by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there are a handful in a run")]
 pub enum EmitterOptions {
     /// `[emitters.splunk_hec.NAME]`
     SplunkHec(SplunkHecOptions),
@@ -25,6 +24,8 @@ pub enum EmitterOptions {
     Stdout(StdoutOptions),
     /// `[emitters.archive.NAME]`
     Archive(ArchiveOptions),
+    /// `[emitters.webhook.NAME]`
+    Webhook(WebhookOptions),
 }
 
 impl EmitterOptions {
@@ -36,6 +37,7 @@ impl EmitterOptions {
             Self::Ndjson(_) => "ndjson",
             Self::Stdout(_) => "stdout",
             Self::Archive(_) => "archive",
+            Self::Webhook(_) => "webhook",
         }
     }
 
@@ -47,6 +49,7 @@ impl EmitterOptions {
             Self::Ndjson(options) => &options.send,
             Self::Stdout(options) => &options.send,
             Self::Archive(_) => &[Kind::Events],
+            Self::Webhook(options) => &options.send,
         }
     }
 }
@@ -320,6 +323,51 @@ fn archive_days_max() -> u32 {
 
 fn archive_bytes_max() -> u64 {
     50 << 30
+}
+
+/// A webhook: one signed request per item, or a message for Slack or a Teams workflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookOptions {
+    /// Where to send to.
+    #[schemars(with = "Option<String>")]
+    pub url: Option<Url>,
+    /// The same, where the URL is itself a secret (Slack, Teams).
+    pub url_secret: Option<SecretSource>,
+    /// What a request holds: `standard`, `slack`, `teams`.
+    #[serde(default)]
+    pub format: WebhookFormat,
+    /// Signing secret, `whsec_` and base64. `standard` needs one.
+    pub secret: Option<SecretSource>,
+    /// What to send: `findings`, `signals`; `standard` also `internal`, `events`.
+    #[serde(default = "findings")]
+    pub send: Vec<Kind>,
+    /// Time for connection and TLS.
+    #[serde(default = "connect_timeout_seconds")]
+    #[schemars(range(min = 1, max = 300))]
+    pub connect_timeout_seconds: u64,
+    /// Time for a whole request.
+    #[serde(default = "request_timeout_seconds")]
+    #[schemars(range(min = 1, max = 600))]
+    pub request_timeout_seconds: u64,
+    /// PEM file with a certificate authority that is trusted besides the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// HTTP proxy (`http://proxy.example:3128`). The environment's proxy settings are not used.
+    #[schemars(with = "Option<String>")]
+    pub proxy: Option<Url>,
+}
+
+/// What a webhook's request holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookFormat {
+    /// An event of Standard Webhooks: `type`, `timestamp`, `data` (the OCSF document, or the record).
+    #[default]
+    Standard,
+    /// A message for a Slack incoming webhook.
+    Slack,
+    /// An Adaptive Card for a Teams workflow ("When a Teams webhook request is received").
+    Teams,
 }
 
 fn findings() -> Vec<Kind> {

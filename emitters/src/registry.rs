@@ -13,9 +13,17 @@ use crate::ndjson::{Ndjson, Stdout};
 use crate::options::EmitterOptions;
 use crate::splunk_hec::SplunkHec;
 use crate::syslog::Syslog;
+use crate::webhook::Webhook;
 
 /// The kinds, as they stand in `[emitters.KIND.NAME]`.
-pub const KINDS: [&str; 5] = ["splunk_hec", "syslog", "ndjson", "stdout", "archive"];
+pub const KINDS: [&str; 6] = [
+    "splunk_hec",
+    "syslog",
+    "ndjson",
+    "stdout",
+    "archive",
+    "webhook",
+];
 
 /// Why options of a kind could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +50,7 @@ where
         "ndjson" => Deserialize::deserialize(table).map(EmitterOptions::Ndjson),
         "stdout" => Deserialize::deserialize(table).map(EmitterOptions::Stdout),
         "archive" => Deserialize::deserialize(table).map(EmitterOptions::Archive),
+        "webhook" => Deserialize::deserialize(table).map(EmitterOptions::Webhook),
         _ => {
             return Err(ReadError::Kind(BuildError::UnknownKind {
                 kind: kind.to_owned(),
@@ -67,6 +76,9 @@ pub fn build(
         EmitterOptions::Syslog(options) => Arc::new(Syslog::new(name, options)?),
         EmitterOptions::Ndjson(options) => Arc::new(Ndjson::new(name, options)?),
         EmitterOptions::Archive(options) => Arc::new(Archive::new(name, options, clock)?),
+        EmitterOptions::Webhook(options) => {
+            Arc::new(Webhook::new(name, options, environment, clock)?)
+        }
         EmitterOptions::Stdout(_) => Arc::new(Stdout::new(name, std::io::stdout())),
     })
 }
@@ -81,19 +93,29 @@ mod tests {
         let error = read("splunk", serde_json::json!({})).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "emitter kind \"splunk\" is not known: use splunk_hec, syslog, ndjson, stdout, archive"
+            "emitter kind \"splunk\" is not known: use splunk_hec, syslog, ndjson, stdout, archive, webhook"
         );
     }
 
     #[test]
     fn every_kind_is_read_and_built_under_its_name() {
         let folder = tempfile::tempdir().unwrap();
-        let environment = Environment::new(|_| Some("token".to_owned()));
+        let environment = Environment::new(|name| {
+            Some(match name {
+                "U" => "https://hooks.example/services/T/B".to_owned(),
+                "S" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned(),
+                _ => "token".to_owned(),
+            })
+        });
         for kind in KINDS {
             let table = match kind {
                 "splunk_hec" => serde_json::json!({
                     "url": "https://splunk.example:8088",
                     "token": { "env": "T" },
+                }),
+                "webhook" => serde_json::json!({
+                    "url_secret": { "env": "U" },
+                    "secret": { "env": "S" },
                 }),
                 "syslog" => serde_json::json!({ "address": "[::1]:514", "transport": "udp" }),
                 "ndjson" => serde_json::json!({ "path": folder.path().join("x.ndjson") }),

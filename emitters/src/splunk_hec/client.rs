@@ -1,28 +1,24 @@
-//! The one HTTP client of the crate, and the two calls of the collector.
+//! The two calls of the collector.
 //!
 //! Redirects are off (the token goes to the configured origin only), every call has a time-out,
 //! replies are read up to a bound, and the address guard stands in the resolver.
 
-use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use exfilwatch_model::{Clock, SecretSource};
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Proxy, Response};
 use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
+use url::Url;
 use uuid::Uuid;
 
 use super::request::Body;
-use crate::address_guard::{GuardedResolver, refusal};
 use crate::contract::EmitError;
 use crate::environment::Environment;
 use crate::error::BuildError;
+use crate::http_client::{Settings, allowed, bounded, client, is_loopback, retry_after};
 use crate::options::SplunkHecOptions;
 use crate::tls;
 
@@ -30,8 +26,6 @@ use crate::tls;
 const HIDDEN_BYTES_MIN: usize = 6;
 /// Longest reply read, in bytes; an answer to 1,000 ack ids takes 15 KiB.
 const REPLY_BYTES_MAX: usize = 1 << 20;
-/// Longest wait a receiver may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 /// Name of the channel header.
 const CHANNEL: &str = "x-splunk-request-channel";
 
@@ -84,7 +78,7 @@ impl Client {
             url
         };
         Ok(Self {
-            http: http_client(name, options)?,
+            http: client(name, &settings(options))?,
             event_url: to(["services", "collector", "event"]),
             ack_url: to(["services", "collector", "ack"]),
             token_source: options.token.clone(),
@@ -146,7 +140,7 @@ impl Client {
         let response = request.send().await.map_err(|error| failed(url, error))?;
         let retry_after = retry_after(response.headers(), self.clock.now());
         let status = response.status();
-        let mut body = bounded(response)
+        let mut body = bounded(response, REPLY_BYTES_MAX)
             .await
             .map_err(|error| failed(url, error))?;
         if !status.is_success() {
@@ -173,18 +167,6 @@ fn without_token(body: Vec<u8>, authorization: Option<&HeaderValue>) -> Vec<u8> 
     text.replace(token, "[token]").into_bytes()
 }
 
-async fn bounded(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > REPLY_BYTES_MAX {
-            body.truncate(REPLY_BYTES_MAX);
-            break;
-        }
-    }
-    Ok(body)
-}
-
 /// A call without an answer. The URL holds no secret; it is shown without its query.
 fn failed(url: &Url, error: reqwest::Error) -> EmitError {
     let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
@@ -203,64 +185,22 @@ fn failed(url: &Url, error: reqwest::Error) -> EmitError {
     }
 }
 
-/// Seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = if let Ok(seconds) = text.parse() {
-        Duration::from_secs(seconds)
-    } else {
-        let date = DateTime::parse_from_rfc2822(text).ok()?;
-        (date.to_utc() - now).to_std().unwrap_or_default()
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
-}
-
-fn http_client(name: &str, options: &SplunkHecOptions) -> Result<reqwest::Client, BuildError> {
-    let mut builder = reqwest::Client::builder()
-        .redirect(Policy::none())
-        .connect_timeout(Duration::from_secs(options.connect_timeout_seconds))
-        .timeout(Duration::from_secs(options.request_timeout_seconds))
-        .dns_resolver(GuardedResolver)
+fn settings(options: &SplunkHecOptions) -> Settings<'_> {
+    Settings {
+        connect_timeout: Duration::from_secs(options.connect_timeout_seconds),
+        request_timeout: Duration::from_secs(options.request_timeout_seconds),
+        ca_file: options.ca_file.as_deref(),
+        proxy: options.proxy.as_ref(),
         // A balancer keeps a channel at one indexer by a cookie; acknowledgements are known there only.
-        .cookie_store(true)
-        .user_agent(concat!("exfilwatch/", env!("CARGO_PKG_VERSION")))
-        .no_proxy();
-    if let Some(proxy) = &options.proxy {
-        let proxy = Proxy::all(proxy.clone());
-        builder = builder.proxy(proxy.map_err(|e| BuildError::option(name, "proxy", &e))?);
+        keeps_cookies: true,
     }
-    if let Some(path) = &options.ca_file {
-        let unusable = |error: &dyn Display| BuildError::option(name, "ca_file", error);
-        let certificates = tls::authorities(path).map_err(|error| unusable(&error))?;
-        let certificates = certificates.iter().map(|der| Certificate::from_der(der));
-        let certificates: Vec<_> = certificates
-            .collect::<Result<_, _>>()
-            .map_err(|error| unusable(&error))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    let client = builder.build();
-    client.map_err(|error| BuildError::option(name, "url", &tls::chain(&error)))
 }
 
 /// The configured URL without the endpoint's own path, checked.
 fn base_url(url: &Url) -> Result<Url, String> {
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(format!("scheme {} is not https or http", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password have no place here: use token".to_owned());
-    }
+    allowed(url)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err("write scheme, host and port only, without ? or #".to_owned());
-    }
-    let address = match url.host() {
-        Some(Host::Ipv4(v4)) => Some(v4.into()),
-        Some(Host::Ipv6(v6)) => Some(v6.into()),
-        Some(Host::Domain(_)) => None,
-        None => return Err("it names no host".to_owned()),
-    };
-    if let Some(why) = address.and_then(refusal) {
-        return Err(format!("the address is {why}"));
     }
     let mut base = url.clone();
     let path = url.path().trim_end_matches('/');
@@ -271,15 +211,6 @@ fn base_url(url: &Url) -> Result<Url, String> {
         }
     }
     Ok(base)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(v4)) => v4.is_loopback(),
-        Some(Host::Ipv6(v6)) => v6.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 #[cfg(test)]
@@ -313,21 +244,5 @@ mod tests {
         ] {
             assert!(base_url(&bad.parse().unwrap()).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_capped() {
-        let now = "2026-11-24T02:14:30Z".parse().unwrap();
-        let wait = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
-            retry_after(&headers, now)
-        };
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("86400"), Some(RETRY_AFTER_MAX));
-        let half_minute = Some(Duration::from_secs(30));
-        assert_eq!(wait("Tue, 24 Nov 2026 02:15:00 GMT"), half_minute);
-        assert_eq!(wait("Tue, 24 Nov 2026 01:15:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("soon"), None);
     }
 }

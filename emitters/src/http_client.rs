@@ -1,0 +1,139 @@
+//! The one place that builds HTTP clients, and what all of them need.
+//!
+//! Redirects are off (secrets go to the configured origin only), every call has a time-out, replies are
+//! read up to a bound, and the address guard stands in the resolver.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Proxy, Response};
+use url::{Host, Url};
+
+use crate::address_guard::{GuardedResolver, refusal};
+use crate::error::BuildError;
+use crate::tls;
+
+/// Longest wait a receiver may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+
+/// What differs between clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) ca_file: Option<&'a Path>,
+    pub(crate) proxy: Option<&'a Url>,
+    pub(crate) keeps_cookies: bool,
+}
+
+/// Builds a client of the emitter `name`.
+pub(crate) fn client(name: &str, settings: &Settings<'_>) -> Result<reqwest::Client, BuildError> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .connect_timeout(settings.connect_timeout)
+        .timeout(settings.request_timeout)
+        .dns_resolver(GuardedResolver)
+        .cookie_store(settings.keeps_cookies)
+        .user_agent(concat!("exfilwatch/", env!("CARGO_PKG_VERSION")))
+        .no_proxy();
+    if let Some(proxy) = settings.proxy {
+        let proxy = Proxy::all(proxy.clone());
+        builder = builder.proxy(proxy.map_err(|e| BuildError::option(name, "proxy", &e))?);
+    }
+    if let Some(path) = settings.ca_file {
+        let unusable = |error: &dyn Display| BuildError::option(name, "ca_file", error);
+        let certificates = tls::authorities(path).map_err(|error| unusable(&error))?;
+        let certificates = certificates.iter().map(|der| Certificate::from_der(der));
+        let certificates: Vec<_> = certificates
+            .collect::<Result<_, _>>()
+            .map_err(|error| unusable(&error))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    let client = builder.build();
+    client.map_err(|error| BuildError::option(name, "url", &tls::chain(&error)))
+}
+
+/// Whether the URL may be used at all; else why not. A literal address does not meet the resolver, so
+/// it is looked at here.
+pub(crate) fn allowed(url: &Url) -> Result<(), String> {
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(format!("scheme {} is not https or http", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("user and password have no place in it".to_owned());
+    }
+    let address = match url.host() {
+        Some(Host::Ipv4(v4)) => Some(v4.into()),
+        Some(Host::Ipv6(v6)) => Some(v6.into()),
+        Some(Host::Domain(_)) => None,
+        None => return Err("it names no host".to_owned()),
+    };
+    match address.and_then(refusal) {
+        Some(why) => Err(format!("the address is {why}")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(v4)) => v4.is_loopback(),
+        Some(Host::Ipv6(v6)) => v6.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// The body, cut at a bound.
+pub(crate) async fn bounded(
+    mut response: Response,
+    bytes_max: usize,
+) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > bytes_max {
+            body.truncate(bytes_max);
+            break;
+        }
+    }
+    Ok(body)
+}
+
+/// Seconds, or a date.
+pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = DateTime::parse_from_rfc2822(text).ok()?;
+        (date.to_utc() - now).to_std().unwrap_or_default()
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_capped() {
+        let now = "2026-11-24T02:14:30Z".parse().unwrap();
+        let wait = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("86400"), Some(RETRY_AFTER_MAX));
+        let half_minute = Some(Duration::from_secs(30));
+        assert_eq!(wait("Tue, 24 Nov 2026 02:15:00 GMT"), half_minute);
+        assert_eq!(wait("Tue, 24 Nov 2026 01:15:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+    }
+}
