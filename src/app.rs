@@ -30,7 +30,7 @@ use crate::pipeline::own_domains::{Configured, TenantDomains};
 use crate::pipeline::step::{Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::{Pipeline, Route, Undelivered};
-use crate::tuning;
+use crate::{geoip, tuning};
 
 /// Reads the configuration. `required` makes a missing file an error; where it is not, defaults
 /// serve.
@@ -70,6 +70,13 @@ pub fn load(common: &Common, required: bool) -> Result<Config, Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    Ok(config)
+}
+
+/// The same, with all that records are looked at by: for commands that detect.
+pub fn load_to_detect(common: &Common, required: bool) -> Result<Config, Failure> {
+    let mut config = load(common, required)?;
+    geoip::fill(&mut config)?;
     Ok(config)
 }
 

@@ -5,6 +5,7 @@
 pub mod app;
 pub mod cli;
 pub mod files;
+pub mod geoip;
 pub mod pipeline;
 pub mod serve;
 pub mod tuning;

@@ -29,6 +29,8 @@ const PATH_KEYS: &[&str] = &[
     "partners_file",
     "free_mail_file",
     "lookalikes_file",
+    "country_file",
+    "asn_file",
 ];
 
 /// A value and where it was set.

@@ -25,6 +25,10 @@ pub struct DetectorsOptions {
     /// What detections may alert about. Those of other packs are signals: stored, counted, part of
     /// incidents, and delivered where an emitter's `send` has `signals`.
     pub packs: Vec<Pack>,
+    /// Countries of addresses, an MMDB file; only in a build with the feature `geoip`.
+    pub country_file: Option<PathBuf>,
+    /// Autonomous systems of addresses, an MMDB file; only in a build with the feature `geoip`.
+    pub asn_file: Option<PathBuf>,
     /// What is different of some rules, for all tenants.
     pub rules: BTreeMap<String, RuleTuning>,
     /// What is known and agreed, for all tenants.
@@ -41,6 +45,8 @@ impl Default for DetectorsOptions {
             rules_dir: None,
             disabled: Vec::new(),
             packs: vec![Pack::Exfil],
+            country_file: None,
+            asn_file: None,
             rules: BTreeMap::new(),
             allow: AllowOptions::default(),
             exceptions: Vec::new(),

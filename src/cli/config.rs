@@ -24,7 +24,7 @@ pub(crate) enum ConfigCommand {
 /// Runs the command.
 pub(crate) fn run(command: ConfigCommand, common: &Common) -> Outcome {
     match command {
-        ConfigCommand::Check => check(&app::load(common, true)?),
+        ConfigCommand::Check => check(&app::load_to_detect(common, true)?),
         ConfigCommand::Show => show(&app::load(common, true)?, common.output),
         ConfigCommand::Schema => schema(),
     }

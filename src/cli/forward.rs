@@ -72,7 +72,7 @@ struct Account {
 
 /// Runs the command.
 pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
-    let config = app::load(&common, true)?;
+    let config = app::load_to_detect(&common, true)?;
     if config.emitters.is_empty() {
         return Err(Failure::new(
             Code::Usage,

@@ -102,7 +102,7 @@ impl Reload {
     }
 
     fn prepare(&self) -> Result<Prepared, Failure> {
-        let config = app::load(&self.common, true)?;
+        let config = app::load_to_detect(&self.common, true)?;
         let exceptions = tuning::check(&config, self.shared.clock.now())?;
         let rules = app::rules(&config.detectors)?;
         let mut tenants = BTreeMap::new();

@@ -52,7 +52,7 @@ pub(crate) struct RunArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
-    let config = app::load(&common, true)?;
+    let config = app::load_to_detect(&common, true)?;
     let clock = clock::from_args(&args.clock);
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());

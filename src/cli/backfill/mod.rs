@@ -60,7 +60,7 @@ pub(crate) struct BackfillArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: BackfillArgs, common: Common) -> Outcome {
-    let config = app::load(&common, true)?;
+    let config = app::load_to_detect(&common, true)?;
     let clock = clock::from_args(&args.clock);
     let request = request(&args, clock.now())?;
     check(&request, &config)?;

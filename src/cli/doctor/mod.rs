@@ -51,7 +51,7 @@ pub(crate) async fn run(args: DoctorArgs, common: Common) -> Outcome {
         return report::causes();
     }
     let clock = clock::from_args(&args.clock);
-    let checks = match app::load(&common, true) {
+    let checks = match app::load_to_detect(&common, true) {
         Ok(config) => look(&config, &args, &clock).await?,
         Err(failure) => unusable(failure),
     };

@@ -117,7 +117,7 @@ fn old_common(args: &ReplayArgs, common: &Common) -> Common {
 }
 
 fn side(common: &Common, rules: Option<PathBuf>) -> Result<Side, Failure> {
-    let mut config = app::load(common, false)?;
+    let mut config = app::load_to_detect(common, false)?;
     if rules.is_some() {
         config.detectors.rules_dir = rules;
     }
