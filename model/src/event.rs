@@ -93,6 +93,9 @@ pub mod field {
     pub const EXTERNAL_IS_FREE_MAIL: &str = "external_is_free_mail";
     /// What is outside looks like a domain of ours, or is a free mailbox that bears its name.
     pub const EXTERNAL_IS_LOOKALIKE: &str = "external_is_lookalike";
+    /// What is given or forwarded goes to a free mailbox that bears the actor's own name. Present
+    /// where it holds and absent otherwise.
+    pub const EXTERNAL_RESEMBLES_ACTOR: &str = "external_resembles_actor";
     /// An allow-list of the tenant names whom or what the event is about, or it goes to a partner.
     pub const IS_ALLOWED: &str = "is_allowed";
     /// Which: `partner`, `domain`, `person`, `group`, `app`, `address`.
@@ -178,6 +181,7 @@ pub mod field {
         EXTERNAL_CLASS,
         EXTERNAL_IS_FREE_MAIL,
         EXTERNAL_IS_LOOKALIKE,
+        EXTERNAL_RESEMBLES_ACTOR,
         IS_ALLOWED,
         ALLOWED_BY,
         FORWARD_TO,

@@ -17,6 +17,7 @@ pub mod lists;
 pub mod live_domains;
 mod lookalike;
 pub mod names;
+mod namesake;
 pub mod network;
 pub mod record;
 pub mod secret;
@@ -32,7 +33,7 @@ pub use finding::{
 };
 pub use gap::{Gap, GapCause, GapState};
 pub use identity::finding_uid;
-pub use lists::{Lists, Person};
+pub use lists::{Lists, Person, Place, Places};
 pub use live_domains::LiveDomains;
 pub use names::{JobId, NameError, Product, StreamId, TenantId};
 pub use record::{Malformed, Page, RawRecord, RecordHead};

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::domains::is_below_any;
 use crate::event::{Event, Value, field};
+use crate::namesake;
 use crate::network::Network;
 
 /// Days before somebody leaves from which on he counts as a leaver, where nothing else is said.
@@ -162,6 +163,7 @@ impl Lists {
     /// Puts on an event what follows from the lists.
     pub fn describe(&self, event: &mut Event) {
         self.describe_place(event);
+        describe_namesake(event);
         self.describe_people(event);
         if let Some(app) = event.text(field::APP_ID)
             && !self.apps.is_empty()
@@ -274,6 +276,29 @@ impl Lists {
     }
 }
 
+/// Whether what goes out goes to a free mailbox with the actor's name. Of a guest's mailbox as well.
+fn describe_namesake(event: &mut Event) {
+    let is_free = event.get(field::EXTERNAL_IS_FREE_MAIL) == Some(&Value::Bool(true));
+    if !is_free || event.get(field::ACTOR_IS_INTERNAL) != Some(&Value::Bool(true)) {
+        return;
+    }
+    let actor = event.text(field::ACTOR);
+    let goes_to = event
+        .text(field::FORWARD_TO)
+        .or_else(|| event.text(field::TARGET));
+    let locals = (
+        actor.as_deref().and_then(local),
+        goes_to.as_deref().and_then(local),
+    );
+    let is = matches!(locals, (Some(actor), Some(other)) if namesake::are(actor, other));
+    set_true(event, field::EXTERNAL_RESEMBLES_ACTOR, is);
+}
+
+/// What stands before the `@`.
+fn local(address: &str) -> Option<&str> {
+    Some(address.rsplit_once('@')?.0)
+}
+
 /// A fact is said where it holds, and nothing is said where it does not.
 fn set_true(event: &mut Event, name: &'static str, is: bool) {
     if is {
@@ -316,6 +341,36 @@ mod tests {
             vec![alice, robot],
             BTreeMap::from([("AB-1".to_owned(), true), ("ab-2".to_owned(), false)]),
         )
+    }
+
+    #[test]
+    fn a_free_mailbox_with_the_actors_name_is_told_and_no_other() {
+        for (free, internal, target, expected) in [
+            (true, true, "alice.smith85@gmail.com", true),
+            (true, true, "bob@gmail.com", false),
+            (false, true, "alice.smith@customer.example", false),
+            (true, false, "alice.smith85@gmail.com", false),
+        ] {
+            let mut event = event(
+                "2026-05-04T08:00:00Z",
+                &[
+                    (field::ACTOR, "a.smith@corp.example"),
+                    (field::TARGET, target),
+                ],
+            );
+            event.set(field::EXTERNAL_IS_FREE_MAIL, free);
+            event.set(field::ACTOR_IS_INTERNAL, internal);
+            Lists::default().describe(&mut event);
+            assert_eq!(
+                event.is(field::EXTERNAL_RESEMBLES_ACTOR),
+                expected,
+                "{target}"
+            );
+            assert_eq!(
+                event.get(field::EXTERNAL_RESEMBLES_ACTOR).is_some(),
+                expected
+            );
+        }
     }
 
     #[test]

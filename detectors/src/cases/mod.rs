@@ -5,12 +5,14 @@
 
 mod explain;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
-    Domains, Event, Finding, JobId, Lists, NameError, Product, TenantId, field,
+    Domains, Event, Finding, JobId, Lists, NameError, Place, Places, Product, TenantId, field,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -124,6 +126,19 @@ pub fn events(rule: &Rule, case: &Case, read: &mut ReadRecord<'_>) -> Result<Vec
     Ok(seen.into_iter().map(|seen| seen.event).collect())
 }
 
+/// Where the addresses of a case are.
+#[derive(Debug)]
+struct Regions(BTreeMap<IpAddr, String>);
+
+impl Places for Regions {
+    fn place(&self, address: IpAddr) -> Place {
+        Place {
+            asn: None,
+            region: self.0.get(&address).cloned(),
+        }
+    }
+}
+
 /// An event of a case, and the number of the record it comes from.
 struct Seen {
     record: usize,
@@ -133,7 +148,10 @@ struct Seen {
 fn seen(rule: &Rule, case: &Case, read: &mut ReadRecord<'_>) -> Result<Vec<Seen>, String> {
     let internal = case.internal_domains.clone();
     let internal = internal.unwrap_or_else(|| vec![INTERNAL_DOMAIN.to_owned()]);
-    let lists = Lists::new(case.people.clone(), case.apps.clone());
+    let mut lists = Lists::new(case.people.clone(), case.apps.clone());
+    if !case.places.is_empty() {
+        lists.places = Some(Arc::new(Regions(case.places.clone())));
+    }
     let domains = Domains::new(&internal, &case.partners).with_lists(Arc::new(lists));
     let mut events = Vec::new();
     for (record, number) in records(case)?.iter().zip(1..) {

@@ -3,6 +3,7 @@
 //! They are read from what `rsigma-parser` keeps as custom attributes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{Person, Severity};
@@ -220,6 +221,9 @@ pub struct Case {
     /// The tenant's app list: by client id, whether it is approved.
     #[serde(default)]
     pub apps: BTreeMap<String, bool>,
+    /// Where addresses are, as a database of the tenant would say: the country of each.
+    #[serde(default)]
+    pub places: BTreeMap<IpAddr, String>,
     /// Records as the vendor writes them.
     #[serde(default)]
     pub records: Vec<serde_json::Value>,
