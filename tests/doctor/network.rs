@@ -40,7 +40,8 @@ async fn a_host_name_that_does_not_resolve() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_is_closed() {
     let patient = Patient::well().await;
-    let address = closed().await;
+    let closed = closed();
+    let address = closed.address;
     let seen = doctor_at(&patient, &moved(&format!("http://{address}"))).await;
     let check = seen.failed("connection_refused", 4);
     says(check, "seen", &address.to_string());

@@ -43,9 +43,12 @@ impl Patient {
         };
         options.microsoft.subscribed = true;
         change(&mut options);
+        let shift = options.start.map_or(TimeDelta::zero(), |start| start - now);
         let patient = Self {
             scene: Scene::new(world, options).await,
         };
+        // What it took to make them is no skew.
+        patient.services().clock().set(SystemClock.now() + shift);
         // The default budget may be more than a small disk has.
         patient.edit("[state]\n", "[state]\noutbox_bytes_max = 16777216\n");
         patient

@@ -49,7 +49,8 @@ async fn an_acknowledgement_that_is_wanted_and_not_offered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hec_at_which_nobody_listens() {
     let patient = Patient::well().await;
-    let set = format!("emitters.splunk_hec.main.url=http://{}", closed().await);
+    let closed = closed();
+    let set = format!("emitters.splunk_hec.main.url=http://{}", closed.address);
     let seen = patient.doctor(&[&set]).await;
     seen.failed("receiver_unreachable", 5);
     let token = seen.check("splunk_hec.main", "receiver_token");

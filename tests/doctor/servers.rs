@@ -9,7 +9,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 /// An authority of its own.
@@ -105,8 +105,17 @@ pub async fn answering(answer: &'static str) -> SocketAddr {
     address
 }
 
-/// A port at which nobody listens.
-pub async fn closed() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+/// A port at which nobody listens, nor any other test: it is taken as long as this is kept.
+pub struct Closed {
+    pub address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+pub fn closed() -> Closed {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    Closed {
+        address: socket.local_addr().unwrap(),
+        _socket: socket,
+    }
 }

@@ -253,20 +253,19 @@ async fn a_broken_tenant_file_disables_its_tenant_only() {
         "tenants.d/fabrikam.toml",
         "[tenants.fabrikam]\ninternal_domain = [\"fabrikam.example\"]\n",
     );
-    run_until_log_says(&scene, &["fabrikam.toml:2:", "internal_domains", "polling"]).await;
+    let process = scene.start();
+    let hec = scene.services.simulator.hec();
     until(
         "contoso's records",
-        || {
-            scene
-                .services
-                .simulator
-                .hec()
-                .look(exfilwatch_simulator::hec::Recorded::count)
-                > 0
-        },
+        || hec.look(|recorded| !recorded.record_ids().is_empty()),
         || scene.log(),
     )
     .await;
+    assert_says(
+        &scene.log(),
+        &["fabrikam.toml:2:", "internal_domains", "polling"],
+    );
+    assert_eq!(process.terminate().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
