@@ -541,8 +541,8 @@ async fn searches_that_were_submitted_before_a_kill_are_read_and_not_submitted_a
 /// places: counted at the service, the live line has at least half of the requests all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_over_the_control_socket_leave_half_of_the_requests_to_the_live_line() {
-    const LIVE: usize = 300;
-    const OLD: usize = 700;
+    const LIVE: usize = 240;
+    const OLD: usize = 1_200;
     /// Twenty a second; a burst is a twentieth of a minute's.
     const PER_MINUTE: u32 = 1_200;
     const BURST: u64 = 60;
@@ -562,6 +562,7 @@ async fn jobs_over_the_control_socket_leave_half_of_the_requests_to_the_live_lin
         &format!("requests_per_minute = {REQUESTS}"),
         &format!("requests_per_minute = {PER_MINUTE}"),
     );
+    let toml = toml.replace("poll_interval_seconds = 60", "poll_interval_seconds = 5");
     scene.write("exfilwatch.toml", &toml);
     let publish = |name: &str, count: usize, from: DateTime<Utc>, until: DateTime<Utc>| {
         let step = (until - from) / i32::try_from(count).unwrap();
@@ -578,7 +579,6 @@ async fn jobs_over_the_control_socket_leave_half_of_the_requests_to_the_live_lin
         }
     };
     let hours = TimeDelta::hours;
-    publish("live", LIVE, end - hours(20), end - hours(1));
     publish("old", OLD, end - hours(160), end - hours(150));
     let at_receiver = |name: &str| {
         let hec = scene.services.simulator.hec();
@@ -593,7 +593,8 @@ async fn jobs_over_the_control_socket_leave_half_of_the_requests_to_the_live_lin
     };
 
     let process = scene.start();
-    until("the live line", || at_receiver("live") > 5, || scene.log()).await;
+    let polls = || scene.log().contains("polling tenant=contoso");
+    until("the live line", polls, || scene.log()).await;
     let job = |arguments: &[&str]| {
         let mut command = scene.command(arguments);
         let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -604,6 +605,11 @@ async fn jobs_over_the_control_socket_leave_half_of_the_requests_to_the_live_lin
     backfill.extend(["--stream", "Audit.General", "--virtual-clock", &clock]);
     let _jobs = [job(&backfill), job(&["reconcile"])];
     until("the jobs", || at_receiver("old") > 5, || scene.log()).await;
+    // Now the live line has much to do, too.
+    let now = scene.services.simulator.clock().now();
+    let minutes = TimeDelta::minutes;
+    publish("live", LIVE, now - minutes(5), now - minutes(4));
+    until("new content", || at_receiver("live") > 0, || scene.log()).await;
     let (all, live) = (requests(), at_receiver("live"));
     until("all live", || at_receiver("live") == LIVE, || scene.log()).await;
     let all = requests() - all;
