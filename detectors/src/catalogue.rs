@@ -1,11 +1,13 @@
 //! The catalogue: what the rules are, for `rules list` and `rules show`; and what a rule file of
 //! ours must have.
 
+use std::collections::BTreeMap;
+
 use exfilwatch_model::{Product, Severity};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::rules::{Alert, Case, Counted, Kind, Pack, Rule, RuleSet};
+use crate::rules::{Alert, Anchor, Case, Counted, Kind, Pack, Rule, RuleSet};
 
 /// One rule in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,6 +48,8 @@ pub struct Summary {
     pub attack: Vec<String>,
     /// Further reading.
     pub references: Vec<String>,
+    /// What other collections have for the same act.
+    pub equivalents: BTreeMap<Anchor, String>,
     /// Names of its cases.
     pub tests: Vec<String>,
     /// Its file.
@@ -84,6 +88,7 @@ fn summary(rule: &Rule) -> Summary {
         false_positives: facts.false_positives.clone(),
         attack: [facts.tactics.as_slice(), facts.techniques.as_slice()].concat(),
         references: facts.references.clone(),
+        equivalents: rule.equivalents.clone(),
         tests: rule.tests.iter().map(|case| case.name.clone()).collect(),
         file: rule.file.clone(),
         version: facts.version.clone(),

@@ -19,7 +19,7 @@ pub use contract::{BadState, Counters, Detector, Interest, StateChange};
 pub use engine::Engine;
 pub use options::DetectorsOptions;
 pub use rules::{
-    Alert, Case, Counted, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark, Repeat, Rule,
+    Alert, Anchor, Case, Counted, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark, Repeat, Rule,
     RuleError, RuleSet, Skipped, SourceFile, Stock, StockState, Tier, VaryTime, Weight, embedded,
     folder, lint, stock,
 };

@@ -9,6 +9,7 @@ use crate::workspace::{cargo, printed, root};
 /// Each file, and the command of exfilwatch that prints it.
 const FILES: &[(&str, &[&str])] = &[
     ("docs/config.schema.json", &["config", "schema"]),
+    ("docs/COVERAGE.md", &["rules", "list", "--coverage"]),
     ("docs/DOCTOR.md", &["doctor", "--causes"]),
     ("docs/RULES.md", &["rules", "list", "--markdown"]),
 ];

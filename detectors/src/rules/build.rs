@@ -386,6 +386,7 @@ fn finish(
         lower: shifts(place, "lower", &own.lower)?,
         incident: own.incident.clone(),
         supersedes: own.supersedes.clone(),
+        equivalents: own.equivalents.clone(),
         message,
         distinct: own.distinct.clone(),
         matched: parts.matched,

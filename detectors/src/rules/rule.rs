@@ -1,11 +1,11 @@
 //! A rule, checked and compiled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use exfilwatch_model::{Event, RuleFacts, Severity, field};
 
-use super::schema::{Case, Pack};
+use super::schema::{Anchor, Case, Pack};
 use super::template::Template;
 use super::tuned::Tuned;
 use crate::contract::Interest;
@@ -224,6 +224,8 @@ pub struct Rule {
     pub(crate) supersedes: Vec<String>,
     pub(crate) message: Template,
     pub(crate) distinct: Vec<String>,
+    /// What other collections have for the same act.
+    pub(crate) equivalents: BTreeMap<Anchor, String>,
     /// Fields that selections of the rule name.
     pub(crate) matched: Vec<String>,
     pub(crate) layout: Layout,

@@ -30,6 +30,7 @@ pub(crate) const OWN_KEYS: &[&str] = &[
     "incident_of",
     "supersedes",
     "pack",
+    "equivalents",
 ];
 
 /// Our keys of one document.
@@ -69,8 +70,29 @@ pub(crate) struct OwnKeys {
     pub(crate) supersedes: Vec<String>,
     /// The pack it belongs to; `exfil` where absent.
     pub(crate) pack: Pack,
+    /// What other collections have for the same act, by their name: docs/COVERAGE.md.
+    pub(crate) equivalents: BTreeMap<Anchor, String>,
     /// The rule listens to the findings of the others instead of looking at events.
     pub(crate) incident_of: Option<IncidentKey>,
+}
+
+/// A collection of detections that ours are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anchor {
+    /// Splunk Security Content.
+    Splunk,
+    /// SigmaHQ's rules.
+    Sigma,
+    /// Elastic's detection rules.
+    Elastic,
+    /// Panther's rules.
+    Panther,
+}
+
+impl Anchor {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Splunk, Self::Sigma, Self::Elastic, Self::Panther];
 }
 
 /// `incident_of: { person: [{ timespan: 24h, gte: 80, level: high }] }`.

@@ -1,5 +1,6 @@
 //! `rules …`: the detections, one file a command.
 
+mod coverage_page;
 mod lint;
 mod list;
 mod new;
@@ -28,6 +29,9 @@ pub(crate) enum RulesCommand {
         /// As the page docs/RULES.md.
         #[arg(long)]
         markdown: bool,
+        /// As the page docs/COVERAGE.md: what other collections have for the same acts.
+        #[arg(long, conflicts_with = "markdown")]
+        coverage: bool,
         #[command(flatten)]
         rules: RulesArgs,
     },
@@ -84,12 +88,19 @@ impl RulesArgs {
 pub(crate) fn run(command: RulesCommand, common: &Common) -> Outcome {
     match command {
         RulesCommand::List {
+            coverage: true,
+            rules,
+            ..
+        } => print(&coverage_page::page(&all(&*rules.load()?))),
+        RulesCommand::List {
             markdown: true,
             rules,
+            ..
         } => print(&list::page(&all(&*rules.load()?))),
         RulesCommand::List {
             markdown: false,
             rules,
+            ..
         } => {
             let rules = rules.load()?;
             list::list(&all(&rules), common.output)?;
