@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{Event, Finding, Product};
 
-use crate::rules::Need;
+use crate::rules::{Need, Pattern};
 
 /// Which records a detector wants normalised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,16 @@ pub struct Interest {
     pub operations: Vec<String>,
     /// What their events must have, as far as is known.
     pub need: Need,
+}
+
+impl Interest {
+    /// Whether records of this product with this operation are wanted.
+    pub fn wants(&self, product: Product, operation: &str) -> bool {
+        let lower = operation.to_lowercase();
+        let is_named = |name: &String| Pattern::new(name).matches(&lower);
+        self.product.is_none_or(|only| only == product)
+            && (self.operations.is_empty() || self.operations.iter().any(is_named))
+    }
 }
 
 /// A change of a detector's memory, for the commit. Keys begin with nothing of the tenant: the

@@ -116,6 +116,11 @@ impl JobId {
         Self("lessons".into())
     }
 
+    /// Where it is noted when each operation was last seen.
+    pub fn sightings() -> Self {
+        Self("sightings".into())
+    }
+
     /// Whether this is the long-running poller.
     pub fn is_live(&self) -> bool {
         &*self.0 == "live"

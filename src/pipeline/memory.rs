@@ -10,6 +10,8 @@ use exfilwatch_model::finding::FindingState;
 use exfilwatch_state::{SeenBudget, SeenIndex, StateError, StateStore, WindowChange};
 use uuid::Uuid;
 
+use super::sightings::Sightings;
+
 /// Memory of one tenant. Clones are the same memory.
 #[derive(Debug, Clone)]
 pub struct TenantMemory {
@@ -18,6 +20,7 @@ pub struct TenantMemory {
     seen: Arc<Mutex<SeenIndex>>,
     table: Arc<Mutex<HashMap<Uuid, FindingState>>>,
     lessons: Arc<Mutex<Vec<WindowChange>>>,
+    sightings: Arc<Mutex<Sightings>>,
 }
 
 impl TenantMemory {
@@ -35,6 +38,7 @@ impl TenantMemory {
             seen: Arc::new(Mutex::new(seen)),
             table: Arc::default(),
             lessons: Arc::default(),
+            sightings: Arc::default(),
         };
         memory.reload_table(store)?;
         Ok(memory)
@@ -50,6 +54,7 @@ impl TenantMemory {
     fn reload_table(&self, store: &dyn StateStore) -> Result<(), StateError> {
         let states = store.findings(&self.tenant)?;
         *self.table() = states.into_iter().map(|state| (state.uid, state)).collect();
+        *self.sightings() = Sightings::load(store, &self.tenant)?;
         Ok(())
     }
 
@@ -66,6 +71,13 @@ impl TenantMemory {
     /// What jobs have seen of the past and the live line has not yet taken in.
     pub fn lessons(&self) -> MutexGuard<'_, Vec<WindowChange>> {
         self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When each operation was last seen.
+    pub fn sightings(&self) -> MutexGuard<'_, Sightings> {
+        self.sightings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was sent of each finding.

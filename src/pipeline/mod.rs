@@ -27,6 +27,7 @@ pub mod reconcile;
 pub mod report;
 pub mod sample;
 mod session;
+pub mod sightings;
 pub mod step;
 pub mod verdicts;
 pub mod watch;

@@ -271,6 +271,9 @@ impl Step {
             let fingerprint = head.fingerprint(&self.hash_key);
             let known = self.is_known(fingerprint) || !fresh.insert(fingerprint);
             out.counts.last_event = out.counts.last_event.max(head.time);
+            self.memory
+                .sightings()
+                .note(&self.tenant, &head, page.fetched_at);
             if known {
                 // Detected all the same: a job may have been the first to see it, and its windows
                 // are not ours. An event that is counted already is not counted again.
@@ -285,6 +288,7 @@ impl Step {
         for malformed in &page.malformed {
             self.malformed(page, malformed, &mut fresh, out);
         }
+        out.commit.windows.extend(self.memory.sightings().drain());
         if !self.detects_only {
             self.remember(fresh, page.fetched_at, out);
         }

@@ -23,6 +23,7 @@ use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
 use crate::pipeline::reconcile::{ReconcileRequest, Told};
 use crate::pipeline::report::Report;
+use crate::pipeline::sightings;
 use crate::pipeline::verdicts::{self, Close};
 use crate::pipeline::watch::Watch;
 
@@ -59,6 +60,8 @@ pub enum Request {
     Close(Close),
     /// How noisy each detection is, for one tenant or for all.
     Noise(Option<TenantId>),
+    /// When each operation of a tenant was last seen.
+    Sightings(TenantId),
     /// Lists everything again and fetches what is missing; answers with its progress, and last with the
     /// accounts.
     Reconcile(ReconcileRequest),
@@ -178,6 +181,10 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             let now = answers.clock.now();
             let noise = verdicts::noise(&*answers.store, tenant.as_ref(), now);
             write_line(&mut write, &or_error(noise)).await
+        }
+        Ok(Request::Sightings(tenant)) => {
+            let listed = sightings::list(&*answers.store, &tenant);
+            write_line(&mut write, &or_error(listed)).await
         }
         Ok(Request::Reconcile(request)) => {
             run_job(&mut write, answers, |told| {

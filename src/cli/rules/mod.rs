@@ -1,5 +1,6 @@
 //! `rules …`: the detections, one file a command.
 
+mod coverage;
 mod coverage_page;
 mod lint;
 mod list;
@@ -52,6 +53,9 @@ pub(crate) enum RulesCommand {
     },
     /// Writes the skeleton of a rule file, with cases that `rules test` runs.
     New(new::NewArgs),
+    /// Says of each rule when its operations were last seen in a tenant: never in 30 days means that a
+    /// licence, a setting or a policy is missing.
+    Coverage(coverage::CoverageArgs),
     /// Says of each stock Sigma rule in a folder whether it is run, with which names, or why it can never
     /// match.
     Sigma {
@@ -109,6 +113,9 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Outcome {
         RulesCommand::Show { name, rules } => show::show(&name, &*rules.load()?, common.output),
         RulesCommand::Test { name, rules } => test::test(&name, &rules.load()?, common.output),
         RulesCommand::New(args) => new::new(&args),
+        RulesCommand::Coverage(args) => {
+            super::asynchronous(coverage::coverage(args, common.clone()))
+        }
         RulesCommand::Sigma { dir } => sigma::sigma(&dir, common.output),
         RulesCommand::Lint { rules } => lint::lint(rules.as_deref(), common.output),
     }
