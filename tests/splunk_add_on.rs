@@ -21,7 +21,7 @@ fn read(name: &str) -> Conf {
             continue;
         }
         if let Some(name) = line.strip_prefix('[') {
-            stanza = name.strip_suffix(']').expect(line).to_owned();
+            name.strip_suffix(']').expect(line).clone_into(&mut stanza);
             assert!(
                 conf.insert(stanza.clone(), BTreeMap::new()).is_none(),
                 "twice: {line}"

@@ -223,7 +223,14 @@ async fn polling_the_same_records_gives_the_same_findings() {
     assert_eq!(process.terminate().await, Some(0));
     for (uid, polled) in delivered(&scene) {
         let whole = &wanted[&uid];
+        // An incident names the first records of each finding, and which are the first can change until
+        // its last word: then they are records of other findings at least.
         assert!(polled.2 <= whole.2, "{polled:?} counts more than {whole:?}");
+        if polled.0 == "x.risk.incident" {
+            let known = |id| wanted.values().any(|state| state.3.contains(id));
+            assert!(polled.3.iter().all(known), "{polled:?}");
+            continue;
+        }
         assert!(
             polled.3.iter().all(|id| whole.3.contains(id)),
             "{polled:?} {whole:?}"

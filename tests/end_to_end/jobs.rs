@@ -539,6 +539,7 @@ async fn searches_that_were_submitted_before_a_kill_are_read_and_not_submitted_a
 
 /// Two jobs that came over the control socket have far more to fetch than the live line, and twice its
 /// places: counted at the service, the live line has at least half of the requests all the same.
+#[allow(clippy::too_many_lines)] // One scene, told in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_over_the_control_socket_leave_half_of_the_requests_to_the_live_line() {
     const LIVE: usize = 240;
