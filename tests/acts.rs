@@ -3,17 +3,17 @@
 //! alert an act, with evidence and with what the analyst should do.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
-use std::borrow::Cow;
+mod offline;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_connectors::RecordReader;
-use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
-use exfilwatch_detectors::{DetectorsOptions, Engine, RuleSet};
-use exfilwatch_model::{Domains, Finding, JobId, RawRecord, TenantId};
+use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_model::Finding;
 use exfilwatch_simulator::world::PEOPLE_MIN;
 use exfilwatch_simulator::{AttackPlan, DueFinding, Record, TenantOptions, World, WorldOptions};
+use offline::Offline;
 use uuid::Uuid;
 
 /// Detections that no record of a vendor raises: the collector itself does.
@@ -49,29 +49,14 @@ fn rules() -> RuleSet {
 /// Every finding as it finally stands.
 fn findings(world: &World) -> Vec<Finding> {
     let tenant = &world.tenants()[0];
-    let domains = Arc::new(Domains::new(&tenant.internal_domains(), &[]));
-    let google = GoogleRecords::new(domains.clone());
-    let microsoft = Microsoft365Records::new(domains);
-    let id = TenantId::new(&tenant.alias).unwrap();
-    let mut engine = Engine::new(Arc::new(rules()), id, JobId::new("acts").unwrap());
+    let mut offline = Offline::new(Arc::new(rules()), tenant);
     let mut records: Vec<&Record> = world.sheet().records.iter().collect();
     records.sort_by_key(|record| record.event_ms);
     for record in records {
-        let reader: &dyn RecordReader = if record.stream.starts_with("office365/") {
-            &microsoft
-        } else {
-            &google
-        };
-        let raw = RawRecord::new(record.body.clone());
-        let operations: Vec<Cow<'_, str>> = reader.operations(&raw).unwrap();
-        if engine.wants(reader.product(), &operations) {
-            for event in reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap() {
-                engine.observe(&event);
-            }
-        }
+        offline.observe(record);
     }
-    engine.settle(DateTime::<Utc>::MAX_UTC);
-    engine.collect(DateTime::UNIX_EPOCH)
+    offline.engine.settle(DateTime::<Utc>::MAX_UTC);
+    offline.engine.collect(DateTime::UNIX_EPOCH)
 }
 
 /// A burst, or a single record, is one act. A chain is of as many as it has records.

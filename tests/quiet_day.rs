@@ -3,16 +3,16 @@
 //! get worse unnoticed; no evidence about real tenants.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
-use std::borrow::Cow;
+mod offline;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_connectors::RecordReader;
-use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
 use exfilwatch_detectors::{DetectorsOptions, Engine, RuleSet};
-use exfilwatch_model::{Domains, Finding, JobId, RawRecord, Severity, TenantId};
+use exfilwatch_model::{Finding, Severity};
 use exfilwatch_simulator::{AttackPlan, BaseRates, TenantOptions, World, WorldOptions};
+use offline::Offline;
 
 /// Alerts that a day may raise, in all and of level high or above.
 const ALERTS_MAX: usize = 100;
@@ -39,11 +39,7 @@ fn world() -> World {
 fn alerts(world: &World) -> BTreeMap<String, Finding> {
     let rules = Arc::new(RuleSet::load(&DetectorsOptions::default()).unwrap());
     let tenant = &world.tenants()[0];
-    let domains = Arc::new(Domains::new(&tenant.internal_domains(), &[]));
-    let google = GoogleRecords::new(domains.clone());
-    let microsoft = Microsoft365Records::new(domains);
-    let id = TenantId::new(&tenant.alias).unwrap();
-    let mut engine = Engine::new(rules, id, JobId::new("quiet").unwrap());
+    let mut offline = Offline::new(rules, tenant);
     let mut records: Vec<_> = world.sheet().records.iter().collect();
     records.sort_by_key(|record| record.event_ms);
     let mut alerts = BTreeMap::new();
@@ -56,23 +52,12 @@ fn alerts(world: &World) -> BTreeMap<String, Finding> {
     };
     for page in records.chunks(PAGE_RECORDS) {
         for record in page {
-            let reader: &dyn RecordReader = if record.stream.starts_with("office365/") {
-                &microsoft
-            } else {
-                &google
-            };
-            let raw = RawRecord::new(record.body.clone());
-            let operations: Vec<Cow<'_, str>> = reader.operations(&raw).unwrap();
-            if engine.wants(reader.product(), &operations) {
-                for event in reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap() {
-                    engine.observe(&event);
-                }
-            }
+            offline.observe(record);
         }
-        hear(&mut engine);
+        hear(&mut offline.engine);
     }
-    engine.settle(DateTime::<Utc>::MAX_UTC);
-    hear(&mut engine);
+    offline.engine.settle(DateTime::<Utc>::MAX_UTC);
+    hear(&mut offline.engine);
     let day = world.options().until - TimeDelta::days(1);
     alerts.retain(|_, finding| finding.last_time >= day);
     alerts

@@ -8,20 +8,20 @@
     clippy::panic
 )]
 
-use std::borrow::Cow;
+mod offline;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_connectors::RecordReader;
-use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
-use exfilwatch_detectors::{DetectorsOptions, Engine, RuleSet};
-use exfilwatch_model::{Domains, Finding, JobId, RawRecord, TenantId};
+use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_model::Finding;
 use exfilwatch_simulator::sheet::DETECTIONS;
 use exfilwatch_simulator::world::Tenant;
 use exfilwatch_simulator::{
     AttackPlan, SeenFinding, Sheet, TenantOptions, Verdict, World, WorldOptions,
 };
+use offline::Offline;
 
 /// Seeds of the worlds; each plan is tried with all of them.
 const SEEDS: [u64; 3] = [1, 7, 2026];
@@ -49,30 +49,13 @@ fn options(seed: u64, from: &str, length: TimeDelta) -> WorldOptions {
 /// The final findings of one tenant, by the way of the pipeline: look, normalise what is wanted,
 /// detect.
 fn findings(rules: &Arc<RuleSet>, sheet: &Sheet, tenant: &Tenant) -> Vec<Finding> {
-    let domains = Arc::new(Domains::new(&tenant.internal_domains(), &[]));
-    let (google, microsoft) = (
-        GoogleRecords::new(domains.clone()),
-        Microsoft365Records::new(domains),
-    );
-    let id = TenantId::new(&tenant.alias).unwrap();
-    let mut engine = Engine::new(Arc::clone(rules), id, JobId::new("sheet").unwrap());
+    let mut offline = Offline::new(Arc::clone(rules), tenant);
     let own = |record: &&exfilwatch_simulator::Record| *record.tenant == *tenant.alias;
     for record in sheet.records.iter().filter(own) {
-        let reader: &dyn RecordReader = if record.stream.starts_with("office365/") {
-            &microsoft
-        } else {
-            &google
-        };
-        let raw = RawRecord::new(record.body.clone());
-        let operations: Vec<Cow<'_, str>> = reader.operations(&raw).unwrap();
-        if engine.wants(reader.product(), &operations) {
-            for event in reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap() {
-                engine.observe(&event);
-            }
-        }
+        offline.observe(record);
     }
-    engine.settle(DateTime::<Utc>::MAX_UTC);
-    engine.collect(DateTime::UNIX_EPOCH)
+    offline.engine.settle(DateTime::<Utc>::MAX_UTC);
+    offline.engine.collect(DateTime::UNIX_EPOCH)
 }
 
 fn seen(finding: &Finding) -> SeenFinding {
