@@ -13,6 +13,7 @@ mod jobs;
 mod ledger;
 mod login;
 mod promises;
+mod quota;
 mod readme;
 mod released_late;
 mod reload;
