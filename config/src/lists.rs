@@ -224,12 +224,27 @@ impl<'a> Rows<'a> {
     /// Gives each row to a function that says what is wrong with it.
     fn each(&mut self, mut take: impl FnMut(&Cells<'_>) -> Result<(), String>) {
         let mut count = 0;
+        let columns = self.header.len();
         while let Some((line, row)) = self.next() {
             count += 1;
             if count > ROWS_MAX {
                 self.faults
                     .push((line, format!("there are more than {ROWS_MAX} rows")));
                 return;
+            }
+            // A quote that is not closed makes one cell of the rest of the file: nobody is to vanish in it.
+            if row.iter().any(|cell| cell.contains('\n')) {
+                let what = "a cell goes over several lines: is a quote not closed?";
+                self.faults.push((line, what.to_owned()));
+                continue;
+            }
+            // Spreadsheets end rows with empty cells.
+            let full = (1..).zip(&row).filter(|(_, cell)| !cell.is_empty());
+            let cells = full.map(|(number, _)| number).max().unwrap_or(0);
+            if columns > 0 && cells > columns {
+                let what = format!("there are {cells} cells under {columns} column names");
+                self.faults.push((line, what));
+                continue;
             }
             if let Err(what) = take(&Cells(&row)) {
                 self.faults.push((line, what));
@@ -337,7 +352,12 @@ fn apps_of(rows: &mut Rows<'_>) -> BTreeMap<String, bool> {
         };
         // A list of apps without the column is a list of approved ones.
         let is = approved.is_empty() || cells.is(&approved)?;
-        apps.insert(id.to_lowercase(), is);
+        if apps
+            .insert(id.to_lowercase(), is)
+            .is_some_and(|old| old != is)
+        {
+            return Err(format!("{id} stands here twice, with yes and with no"));
+        }
         Ok(())
     });
     apps

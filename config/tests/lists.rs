@@ -78,6 +78,20 @@ fn a_list_that_cannot_be_understood_is_told_with_file_and_line() {
         error.contains("people.csv, line 2: \"soon\" is no date"),
         "{error}"
     );
+    for (text, what) in [
+        (
+            "address,name,leaver_date\na@c.example,\"Ann,\nb@c.example,Ben,2026-06-01\n",
+            "people.csv, line 2: a cell goes over several lines",
+        ),
+        (
+            "address,leaver_date\na@c.example,Sales,2026-06-01\n",
+            "people.csv, line 2: there are 3 cells under 2 column names",
+        ),
+    ] {
+        let bad = [GOOD[1], GOOD[2], ("people.csv", text)];
+        let error = load_in(folder.path(), &main, &bad).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
     fs::remove_file(folder.path().join("partners.csv")).unwrap();
     let error = load_in(folder.path(), &main, &[GOOD[0]])
         .unwrap_err()

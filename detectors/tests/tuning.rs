@@ -245,6 +245,27 @@ fn an_exception_makes_a_signal_of_what_it_covers_whole_and_only_until_its_last_d
 }
 
 #[test]
+fn an_exception_does_not_hold_for_what_was_cut_when_it_was_remembered() {
+    // Padding pushes what an exception must not cover out of what is kept of a field.
+    let long = format!("t{}@x.example", "a".repeat(600));
+    let rules = tuned(&excepted(exception(&[("target", "t*")], "2026-06-01")));
+    let short = shares(
+        "b",
+        "2026-05-01T10:00:00Z",
+        60,
+        &["t1@x.example", "t2@x.example", "t3@x.example"],
+    );
+    assert!(!of(&found(&rules, &short), "test.burst").unwrap().alert);
+    let padded = shares(
+        "b",
+        "2026-05-01T10:00:00Z",
+        60,
+        &["t1@x.example", "t2@x.example", &long],
+    );
+    assert!(of(&found(&rules, &padded), "test.burst").unwrap().alert);
+}
+
+#[test]
 fn an_exception_holds_for_updates_of_what_has_alerted_before() {
     let events = burst_of(6);
     let first = of(&found(&rules(), &events[..3]), "test.burst").unwrap();

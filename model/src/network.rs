@@ -41,9 +41,15 @@ impl FromStr for Network {
         };
         let base: IpAddr = address.trim().parse().map_err(|_| wrong())?;
         let most = if base.is_ipv4() { 32 } else { 128 };
-        match bits.unwrap_or(most) {
-            bits if bits <= most => Ok(Self { base, bits }),
-            _ => Err(wrong()),
+        let bits: Option<u8> = Some(bits.unwrap_or(most)).filter(|bits| *bits <= most);
+        let bits = bits.ok_or_else(wrong)?;
+        // Addresses are looked at in their IPv4 form where they have one: so is the network.
+        match base.to_canonical() {
+            base @ IpAddr::V4(_) if most == 128 => {
+                let bits = bits.checked_sub(96).ok_or_else(wrong)?;
+                Ok(Self { base, bits })
+            }
+            _ => Ok(Self { base, bits }),
         }
     }
 }
@@ -69,6 +75,8 @@ mod tests {
             ("0.0.0.0/0", "2001:db8::1", false),
             ("2001:db8::/32", "2001:db8:5::1", true),
             ("2001:db8::/32", "2001:db9::1", false),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "11.1.2.3", false),
         ] {
             let network: Network = network.parse().unwrap();
             assert_eq!(
@@ -77,7 +85,14 @@ mod tests {
                 "{network} {address}"
             );
         }
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "host", "10.0.0.0/x"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "host",
+            "10.0.0.0/x",
+            "::ffff:10.0.0.0/8",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }

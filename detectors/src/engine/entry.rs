@@ -73,6 +73,18 @@ impl View<'_> {
             .copied()
             .filter(|text| !text.is_empty())
     }
+
+    /// The same, unless something of it may have been cut off when it was remembered: of a list that was
+    /// cut nobody can say that all its values are of some kind.
+    pub(crate) fn whole_field(&self, place: usize) -> Option<&str> {
+        /// A cut falls between characters, of four bytes at most.
+        const CHAR_BYTES_MAX: usize = 4;
+        let text = self.field(place)?;
+        let all: usize = self.fields.iter().map(|text| text.len()).sum();
+        let is_whole = text.len() + CHAR_BYTES_MAX <= FIELD_BYTES_MAX
+            && all + CHAR_BYTES_MAX <= FIELDS_BYTES_MAX;
+        is_whole.then_some(text)
+    }
 }
 
 impl Entry {

@@ -59,7 +59,7 @@ impl Rule {
         last: DateTime<Utc>,
     ) -> Option<Suppression> {
         let value = |view: &View<'_>, field: &str| {
-            let text = view.field(self.layout.place(field)?)?;
+            let text = view.whole_field(self.layout.place(field)?)?;
             Some(text.to_owned())
         };
         let holds = |exception: &Exception, view: &View<'_>| {

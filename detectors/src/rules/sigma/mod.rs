@@ -43,6 +43,7 @@ pub(crate) fn map(rule: &mut SigmaRule) -> Mapped {
     };
     let mut mapper = Mapper {
         form,
+        is_admin_log: rule.logsource.service.as_deref() == Some(ADMIN_LOG),
         mapping: Mapped::default(),
         dead: BTreeMap::new(),
     };
@@ -134,8 +135,12 @@ pub(crate) fn map_correlation(rule: &mut CorrelationRule) -> Mapped {
     mapping
 }
 
+/// The log whose parameters are written large.
+const ADMIN_LOG: &str = "google_workspace.admin";
+
 struct Mapper {
     form: Form,
+    is_admin_log: bool,
     mapping: Mapped,
     /// Names that stand for what no event has, and why.
     dead: BTreeMap<String, String>,
@@ -175,6 +180,9 @@ impl Mapper {
             let value = item.values.first().filter(|_| *name == Name::Property)?;
             Some(plain(value))
         });
+        let has_value = names
+            .iter()
+            .any(|name| matches!(name, Name::Is(to) if to == "ModifiedProperties.*"));
         let mut mapped = Vec::new();
         // A selection that repeats the operation in other words names it once.
         let mut operations = 0;
@@ -196,9 +204,16 @@ impl Mapper {
                         self.mapping.left_out.insert(from);
                     }
                 },
-                Name::Property => {
+                Name::Property if item.values.len() != 1 => {
+                    let reason =
+                        format!("{from} names several properties, of which one is looked at");
+                    mapped.push(self.dead(from, reason, item));
+                }
+                Name::Property if has_value => {
                     self.mapping.left_out.insert(from);
                 }
+                // That a property was changed at all.
+                Name::Property => mapped.push(self.changed(&from, item)),
                 Name::Is(to) => {
                     let to = match &property {
                         Some(property) if to == "ModifiedProperties.*" => {
@@ -224,16 +239,24 @@ impl Mapper {
         item
     }
 
+    fn changed(&mut self, from: &str, mut item: DetectionItem) -> DetectionItem {
+        let property = item.values.first().map(plain).unwrap_or_default();
+        let to = format!("ModifiedProperties.{property}.NewValue");
+        self.mapping.renamed.insert(from.to_owned(), to.clone());
+        item.field.name = Some(to);
+        item.field.modifiers = vec![Modifier::Exists];
+        item.values = vec![SigmaValue::Bool(true)];
+        item
+    }
+
     fn renamed(&mut self, from: &str, to: String, mut item: DetectionItem) -> DetectionItem {
         if matches!(self.form, Form::Office365 | Form::Alerts | Form::Google)
             && let Some(problem) = unknown_field(&to).filter(|_| !to.ends_with(".*") && to != "raw")
         {
             return self.dead(to, problem, item);
         }
-        // Parameters of the admin log are written large.
-        let is_admin = |to: &str| to.starts_with("parameters.") && self.form == Form::CloudLogging;
         let to = match to.strip_prefix("parameters.") {
-            Some(parameter) if is_admin(&to) && parameter.contains('_') => {
+            Some(parameter) if self.is_admin_log && parameter.contains('_') => {
                 format!("parameters.{}", parameter.to_uppercase())
             }
             _ => to,
@@ -294,12 +317,21 @@ impl Mapper {
     fn activity(&mut self, value: &SigmaValue, item: &DetectionItem) -> Vec<SigmaValue> {
         let wanted = plain(value);
         let lower = wanted.to_lowercase();
+        if wanted.contains(['*', '?']) || item.field.has_modifier(Modifier::Re) {
+            return vec![value.clone()];
+        }
         let is_part = item.field.has_modifier(Modifier::Contains);
+        let is_start = item.field.has_modifier(Modifier::StartsWith);
+        let is_end = item.field.has_modifier(Modifier::EndsWith);
         let mut known = ACTIVITIES.lines().filter(|line| !line.starts_with('#'));
         let found = known.find(|line| {
             let name = line.trim_start_matches("? ").to_lowercase();
             if is_part {
                 name.contains(&lower)
+            } else if is_start {
+                name.starts_with(&lower)
+            } else if is_end {
+                name.ends_with(&lower)
             } else {
                 name == lower
             }
@@ -311,7 +343,7 @@ impl Mapper {
             let note = format!("not sure that the unified audit log has {wanted}: it fires if so");
             self.mapping.notes.push(note);
         }
-        if is_part {
+        if is_part || is_start {
             return vec![value.clone()];
         }
         vec![value.clone(), text(&format!("{wanted}."))]

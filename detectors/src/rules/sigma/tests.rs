@@ -46,6 +46,32 @@ fn fields_of_each_form_have_names_here() {
             "TargetResources.ModifiedProperties.NewValue",
             "ModifiedProperties.X.NewValue",
         ),
+        // A property alone: that it was changed.
+        (
+            ENTRA,
+            "{a: {properties.message: Update user, TargetResources.ModifiedProperties.DisplayName: X}, condition: a}",
+            "TargetResources.ModifiedProperties.DisplayName",
+            "ModifiedProperties.X.NewValue",
+        ),
+        (
+            ENTRA,
+            "{a: {OperationName|startswith: Add member}, condition: a}",
+            "OperationName",
+            "operation",
+        ),
+        (
+            ENTRA,
+            "{a: {OperationName: 'Add member*'}, condition: a}",
+            "OperationName",
+            "operation",
+        ),
+        // Only the admin log writes its parameters large.
+        (
+            "{product: gcp, service: google_workspace.login}",
+            "{a: {protoPayload.metadata.event.eventName: login_failure, protoPayload.metadata.event.parameter.login_type: x}, condition: a}",
+            "protoPayload.metadata.event.parameter.login_type",
+            "parameters.login_type",
+        ),
         (
             CLOUD,
             "{a: {eventName: X, setting_name: y}, condition: a}",
@@ -114,6 +140,11 @@ fn what_can_never_match_says_why() {
             ENTRA,
             "{a: {'properties.message|contains|all': [Add user, Add member to role]}, condition: a}",
             "no activity Add user, Add member to role",
+        ),
+        (
+            ENTRA,
+            "{a: {OperationName: Update user, TargetResources.ModifiedProperties.DisplayName: [X, Y], TargetResources.ModifiedProperties.NewValue: z}, condition: a}",
+            "names several properties",
         ),
         (
             ENTRA,
