@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use reqwest::{Certificate, Proxy, Response};
 use url::{Host, Url};
 
 use crate::address_guard::{GuardedResolver, refusal};
+use crate::cookies::Cookies;
 use crate::error::BuildError;
 use crate::tls;
 
@@ -38,9 +40,11 @@ pub(crate) fn client(name: &str, settings: &Settings<'_>) -> Result<reqwest::Cli
         .connect_timeout(settings.connect_timeout)
         .timeout(settings.request_timeout)
         .dns_resolver(GuardedResolver)
-        .cookie_store(settings.keeps_cookies)
         .user_agent(concat!("exfilwatch/", env!("CARGO_PKG_VERSION")))
         .no_proxy();
+    if settings.keeps_cookies {
+        builder = builder.cookie_provider(Arc::new(Cookies::default()));
+    }
     if let Some(proxy) = settings.proxy {
         let proxy = Proxy::all(proxy.clone());
         builder = builder.proxy(proxy.map_err(|e| BuildError::option(name, "proxy", &e))?);

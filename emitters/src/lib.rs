@@ -7,6 +7,7 @@
 mod address_guard;
 pub mod archive;
 mod contract;
+mod cookies;
 mod diagnosis;
 mod environment;
 mod error;

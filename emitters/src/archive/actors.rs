@@ -37,12 +37,10 @@ enum Member<'a> {
     None,
 }
 
-/// The names of a record's actor.
-pub(super) fn of(record: &[u8]) -> BTreeSet<String> {
-    // A record that does not read this way (its actor is no object) has the names it has otherwise.
-    let Ok(named) = serde_json::from_slice::<Named<'_>>(record) else {
-        return BTreeSet::new();
-    };
+/// The names of a record's actor; `None` where the record cannot be read this way: then nobody can say
+/// whose it is, and a search must show it.
+pub(super) fn of(record: &[u8]) -> Option<BTreeSet<String>> {
+    let named = serde_json::from_slice::<Named<'_>>(record).ok()?;
     let texts = [
         named.user_id,
         named.user_key,
@@ -54,7 +52,7 @@ pub(super) fn of(record: &[u8]) -> BTreeSet<String> {
         Member::Name(text) => Some(folded(text)),
         Member::Other(_) | Member::None => None,
     });
-    names.filter(|name| !name.is_empty()).collect()
+    Some(names.filter(|name| !name.is_empty()).collect())
 }
 
 /// A name as it stands in the index.
@@ -79,10 +77,15 @@ mod tests {
             ),
             (r#"{"UserId":null,"UserKey":7}"#, vec![]),
             (r#"{"UserId":"","actor":{}}"#, vec![]),
-            ("[]", vec![]),
         ] {
-            let found: Vec<_> = of(record.as_bytes()).into_iter().collect();
+            let found: Vec<_> = of(record.as_bytes()).unwrap().into_iter().collect();
             assert_eq!(found, expected, "{record}");
+        }
+        for record in [
+            r#"{"UserId":"a","actor":"b"}"#,
+            r#"{"UserId":"a","UserId":"b"}"#,
+        ] {
+            assert_eq!(of(record.as_bytes()), None, "{record}");
         }
     }
 }

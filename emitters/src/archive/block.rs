@@ -47,6 +47,8 @@ pub(super) struct Block {
     records: u64,
     span: Option<(DateTime<Utc>, DateTime<Utc>)>,
     actors: BTreeSet<String>,
+    /// Whether whose record it is could not be told of one.
+    is_unclear: bool,
 }
 
 impl Block {
@@ -57,7 +59,10 @@ impl Block {
         let (from, until) = self.span.unwrap_or((time, time));
         self.span = Some((from.min(time), until.max(time)));
         if self.actors.len() <= ACTORS_MAX {
-            self.actors.extend(actors::of(line));
+            match actors::of(line) {
+                Some(names) => self.actors.extend(names),
+                None => self.is_unclear = true,
+            }
         }
     }
 
@@ -68,16 +73,24 @@ impl Block {
     pub(super) fn encode(self) -> io::Result<Vec<u8>> {
         let frame = zstd::bulk::compress(&self.lines, LEVEL)?;
         let (from, until) = self.span.unwrap_or_default();
-        let fits = self.actors.len() <= ACTORS_MAX
+        let fits = !self.is_unclear
+            && self.actors.len() <= ACTORS_MAX
             && self.actors.iter().all(|name| name.len() <= ACTOR_BYTES_MAX);
-        let head = serde_json::to_vec(&Head {
+        let mut head = Head {
             bytes: frame.len() as u64,
             crc: crc32c::crc32c(&frame),
             records: self.records,
             from,
             until,
             actors: fits.then_some(self.actors),
-        })?;
+        };
+        let mut json = serde_json::to_vec(&head)?;
+        // Names full of escapes are longer in JSON; a head that nobody reads would hide the block.
+        if json.len() + 4 > HEAD_BYTES_MAX as usize {
+            head.actors = None;
+            json = serde_json::to_vec(&head)?;
+        }
+        let head = json;
         let length = u32::try_from(head.len() + 4).map_err(io::Error::other)?;
         let mut bytes = Vec::with_capacity(PREFIX_BYTES + head.len() + frame.len());
         bytes.extend_from_slice(&MAGIC);

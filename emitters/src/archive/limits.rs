@@ -82,9 +82,15 @@ impl Limits {
             return Ok(());
         }
         super::make_folders(&self.folder)?;
+        fs::File::open(super::above(&self.folder))?.sync_all()?;
         self.removed = match Removed::read(&self.folder) {
             Ok(removed) => removed,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
                 tracing::warn!(%error, "the account of what the archive removed begins anew");
                 Removed::default()
             }
@@ -149,7 +155,11 @@ impl Limits {
                 }
                 continue;
             }
-            fs::remove_file(&file.path)?;
+            match fs::remove_file(&file.path) {
+                // Somebody else removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
             bytes -= file.bytes;
             self.removed.files += 1;
             self.removed.bytes += file.bytes;

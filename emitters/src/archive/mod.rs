@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::diagnosis::{Cause, Check};
 use exfilwatch_model::{Clock, Envelope};
+use uuid::Uuid;
 
 use crate::contract::{Delivered, EmitError, Emitter};
 use crate::error::BuildError;
@@ -77,6 +78,7 @@ impl Archive {
                 folder,
                 limits,
                 ends: HashMap::new(),
+                written: HashMap::new(),
             })),
         })
     }
@@ -142,6 +144,8 @@ struct Writer {
     limits: Limits,
     /// Where files end that were written by this process.
     ends: HashMap<PathBuf, u64>,
+    /// What a batch that failed had written already: it comes again, and is not written again.
+    written: HashMap<PathBuf, Uuid>,
 }
 
 impl Writer {
@@ -153,6 +157,8 @@ impl Writer {
         let folder = self.folder.clone();
         let at_folder = |error: io::Error| failed(&folder, &error);
         self.limits.open().map_err(at_folder)?;
+        // First of all: on a full disk it is what makes room.
+        self.enforce(now).map_err(at_folder)?;
         for (place, block) in blocks {
             if self.limits.is_too_old(place.hour(), now) {
                 self.limits.too_old(block.records());
@@ -160,14 +166,27 @@ impl Writer {
             }
             let path = place.path(&self.folder);
             let bytes = block.encode().map_err(|error| failed(&path, &error))?;
+            let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, &bytes);
+            if self.written.get(&path) == Some(&digest) {
+                continue;
+            }
             let added = self
                 .append(&path, &bytes)
                 .map_err(|error| failed(&path, &error))?;
             self.limits.grown(added);
+            self.written.insert(path, digest);
         }
-        let removed = self.limits.enforce(now).map_err(at_folder)?;
-        for path in &removed {
-            self.ends.remove(path);
+        self.written.clear();
+        // All is written: what cannot be removed now is no reason to write it again. The next batch says so.
+        if let Err(error) = self.enforce(now) {
+            tracing::warn!(archive = %self.folder.display(), %error, "the archive is over its limits");
+        }
+        Ok(())
+    }
+
+    fn enforce(&mut self, now: DateTime<Utc>) -> io::Result<()> {
+        for path in self.limits.enforce(now)? {
+            self.ends.remove(&path);
         }
         Ok(())
     }
@@ -175,11 +194,12 @@ impl Writer {
     /// Appends whole blocks and syncs them; on an error the file ends where it ended before. Returns
     /// by how much the file has grown.
     fn append(&mut self, path: &Path, bytes: &[u8]) -> io::Result<u64> {
-        let is_new = !path.exists();
-        if is_new {
+        if !path.exists() {
             make_folders(above(path))?;
         }
         let mut file = open(path)?;
+        // Another process may have the same folder: each waits for the other's block. Let go when closed.
+        file.lock()?;
         let length = file.metadata()?.len();
         let known = self.ends.get(path).is_some_and(|end| *end == length);
         let end = if known {
@@ -196,7 +216,8 @@ impl Writer {
             }
             return Err(error);
         }
-        if is_new {
+        // Not by whether the file was there: a first attempt may have made it and failed.
+        if !known {
             for folder in path.ancestors().skip(1).take(place::DEPTH) {
                 File::open(folder)?.sync_all()?;
             }
@@ -267,7 +288,7 @@ fn look(folder: &Path) -> Check {
 
 /// The names under which who acted in a record is found.
 pub fn actors(record: &[u8]) -> BTreeSet<String> {
-    actors::of(record)
+    actors::of(record).unwrap_or_default()
 }
 
 #[cfg(test)]

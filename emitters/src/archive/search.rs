@@ -143,7 +143,7 @@ impl Search<'_> {
             }
             searched.blocks_read += 1;
             let lines = match blocks.lines(&block) {
-                Ok(lines) => Bytes::from(lines),
+                Ok(lines) => lines,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tracing::error!(path = %path.display(), at = block.start, %error, "a block of the archive was left out");
                     searched.damaged += 1;
@@ -152,8 +152,10 @@ impl Search<'_> {
                 Err(error) => return Err(error),
             };
             for line in lines.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
-                let is_meant = actor.is_none_or(|actor| actors::of(line).contains(actor));
-                if is_meant && !found(lines.slice_ref(line)) {
+                let is_meant = actor
+                    .is_none_or(|actor| actors::of(line).is_none_or(|names| names.contains(actor)));
+                // A copy: a slice would keep the whole block in memory.
+                if is_meant && !found(Bytes::copy_from_slice(line)) {
                     return Ok(false);
                 }
             }

@@ -324,3 +324,96 @@ fn a_block_with_too_many_actors_is_read_for_every_search() {
         .unwrap();
     assert_eq!(count, 1);
 }
+
+#[tokio::test]
+async fn a_block_whose_names_are_long_in_json_is_read_and_survives_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let hostile: Vec<Envelope> = (0..1_900)
+        .map(|number| {
+            let actor = format!("{number:04}{}", "\u{1}".repeat(300));
+            record(EXCHANGE, &actor, "2026-05-08T09:10:00Z", "hostile")
+        })
+        .chain([record(EXCHANGE, "alice", "2026-05-08T09:11:00Z", "hers")])
+        .collect();
+    archive(folder.path(), 30, 1 << 30)
+        .emit(&hostile)
+        .await
+        .unwrap();
+    let later = [record(EXCHANGE, "bob", "2026-05-08T09:12:00Z", "his")];
+    archive(folder.path(), 30, 1 << 30)
+        .emit(&later)
+        .await
+        .unwrap();
+    assert_eq!(search(folder.path(), Some("alice"), None).0, ["hers"]);
+    assert_eq!(search(folder.path(), Some("bob"), None).0, ["his"]);
+}
+
+#[tokio::test]
+async fn a_record_whose_actor_cannot_be_read_is_shown_to_every_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut odd = record(EXCHANGE, "alice", "2026-05-08T09:10:00Z", "odd");
+    odd.payload = r#"{"UserId":"alice","actor":"text","Note":"odd"}"#.into();
+    archive(folder.path(), 30, 1 << 30)
+        .emit(&[odd])
+        .await
+        .unwrap();
+    assert_eq!(search(folder.path(), Some("alice"), None).0, ["odd"]);
+}
+
+#[tokio::test]
+async fn what_a_batch_that_failed_had_written_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = archive(folder.path(), 30, 1 << 30);
+    // The folder of the second stream is a file: its block cannot be written.
+    let blocked = folder.path().join("archive/contoso/office365/DLP.All");
+    fs::create_dir_all(blocked.parent().unwrap()).unwrap();
+    fs::write(&blocked, "").unwrap();
+    let batch = [
+        record(EXCHANGE, "alice", "2026-05-08T09:10:00Z", "first"),
+        record(
+            "contoso/office365/DLP.All",
+            "alice",
+            "2026-05-08T09:10:00Z",
+            "second",
+        ),
+    ];
+    for _ in 0..3 {
+        archive.emit(&batch).await.unwrap_err();
+    }
+    fs::remove_file(&blocked).unwrap();
+    archive.emit(&batch).await.unwrap();
+    let mut opened = File::open(file(folder.path(), "2026-05-08T09")).unwrap();
+    let mut blocks = block::Blocks::new(&mut opened).unwrap();
+    let mut records = 0;
+    while let Some(found) = blocks.next().unwrap() {
+        records += found.head.records;
+    }
+    assert_eq!(records, 1);
+    let mut found = search(folder.path(), Some("alice"), None).0;
+    found.sort();
+    assert_eq!(found, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn two_archives_of_one_folder_lose_nothing_of_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (
+        archive(folder.path(), 30, 1 << 30),
+        archive(folder.path(), 30, 1 << 30),
+    );
+    let of = |who: &str, number: usize| {
+        [record(
+            EXCHANGE,
+            who,
+            "2026-05-08T09:10:00Z",
+            &format!("{who} {number}"),
+        )]
+    };
+    for number in 0..20 {
+        let (first, second) = (of("one", number), of("other", number));
+        let (a, b) = tokio::join!(one.emit(&first), other.emit(&second));
+        a.unwrap();
+        b.unwrap();
+    }
+    assert_eq!(search(folder.path(), None, None).0.len(), 40);
+}

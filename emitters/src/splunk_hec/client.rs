@@ -140,12 +140,11 @@ impl Client {
         let response = request.send().await.map_err(|error| failed(url, error))?;
         let retry_after = retry_after(response.headers(), self.clock.now());
         let status = response.status();
-        let mut body = bounded(response, REPLY_BYTES_MAX)
+        let body = bounded(response, REPLY_BYTES_MAX)
             .await
             .map_err(|error| failed(url, error))?;
-        if !status.is_success() {
-            body = without_token(body, authorization.as_ref());
-        }
+        // Whatever the status: what is no collector's answer is shown, too.
+        let body = without_token(body, authorization.as_ref());
         Ok(Reply {
             status: status.as_u16(),
             retry_after,
@@ -154,7 +153,7 @@ impl Client {
     }
 }
 
-/// What a refusal said, without the token: a proxy may repeat the head it was sent.
+/// What was said, without the token: a proxy may repeat the head it was sent.
 fn without_token(body: Vec<u8>, authorization: Option<&HeaderValue>) -> Vec<u8> {
     let sent = authorization.and_then(|value| value.to_str().ok());
     let token = sent

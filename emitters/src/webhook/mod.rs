@@ -273,6 +273,23 @@ fn words(body: &[u8], url: &Url) -> String {
             text = text.replace(part, "[url]");
         }
     }
+    // A page may repeat parts of it, written in another way.
+    let mut parts: Vec<String> = url
+        .path_segments()
+        .into_iter()
+        .flatten()
+        .map(str::to_owned)
+        .collect();
+    let query = url
+        .query()
+        .into_iter()
+        .flat_map(|query| query.split(['&', '=']));
+    parts.extend(query.map(str::to_owned));
+    parts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    for part in parts.iter().filter(|part| part.len() >= HIDDEN_BYTES_MIN) {
+        text = text.replace(part.as_str(), "[url]");
+    }
     let shown: String = text
         .chars()
         .filter(|c| !c.is_control())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::{Frame, NotRelp, TXNR_MAX, decode, encode};
 use crate::progress::Fate;
@@ -137,10 +137,15 @@ impl Session {
         let mut waiting: HashMap<u32, usize> = HashMap::with_capacity(WINDOW);
         let mut refused = None;
         let mut output = Output::default();
+        // Broken off in the middle of a line, nothing may be written behind it: the receiver would take it
+        // for the rest of the line.
+        self.is_closed = true;
+        let mut deadline = Instant::now() + silence_max;
         let Self {
             stream,
             next,
             input,
+            is_closed,
             ..
         } = self;
         let (mut reader, mut writer) = stream.halves();
@@ -154,6 +159,7 @@ impl Session {
                 output.flushed = false;
             }
             if waiting.is_empty() {
+                *is_closed = false;
                 return Ok(refused);
             }
             let idle = output.pending().is_empty() && output.flushed;
@@ -167,14 +173,17 @@ impl Session {
                 pushed = pushing, if !idle => match pushed.map_err(Ended::Io)? {
                     None => output.flushed = true,
                     Some(0) => return Err(Ended::Closed),
-                    Some(bytes) => output.written(bytes),
+                    Some(bytes) => {
+                        output.written(bytes);
+                        deadline = Instant::now() + silence_max;
+                    }
                 },
                 read = reader.read_buf(input) => {
                     if read.map_err(Ended::Io)? == 0 {
                         return Err(Ended::Closed);
                     }
                 }
-                () = tokio::time::sleep(silence_max) => return Err(Ended::Silent(silence_max)),
+                () = sleep_until(deadline) => return Err(Ended::Silent(silence_max)),
             }
             while let Some(frame) = take_frame(input)? {
                 let Some(answer) = answered(&frame)? else {
@@ -185,6 +194,8 @@ impl Session {
                         "an answer to nothing that was sent",
                     )));
                 };
+                // Only what confirms something is progress.
+                deadline = Instant::now() + silence_max;
                 if answer.is_ok() {
                     if let Some(fate) = fates.get_mut(index) {
                         *fate = Fate::Taken;
