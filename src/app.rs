@@ -159,8 +159,8 @@ pub fn open_state(config: &Config, now: DateTime<Utc>) -> Result<State, Failure>
         .keys()
         .map(|tenant| (tenant.clone(), product(tenant)))
         .collect();
-    let raises = config.detectors.runs(alarm::DETECTION);
-    let told = opening::announcements(&opened, &tenants, raises, now);
+    let raises = |tenant: &TenantId| tuning::runs(config, tenant, alarm::DETECTION);
+    let told = opening::announcements(&opened, &tenants, &raises, now);
     if !told.is_empty() {
         opened
             .state

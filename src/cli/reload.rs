@@ -80,7 +80,7 @@ impl Reload {
             Err(Failure::caused(Code::Usage, what, &error))
         });
         let now = self.shared.clock.now();
-        let outcome = prepared.and_then(|prepared| self.apply(prepared));
+        let outcome = prepared.map(|prepared| self.apply(prepared));
         match outcome {
             Ok(left) if left.is_empty() => {
                 tracing::info!(
@@ -109,17 +109,21 @@ impl Reload {
         let mut left = Vec::new();
         for domains in &self.tenants.domains {
             let tenant = domains.tenant();
-            let Some(options) = config.tenants.get(tenant) else {
+            if !config.tenants.contains_key(tenant) {
                 left.push(without(&config, tenant));
                 continue;
-            };
+            }
             let next = Next {
                 domains: app::configured_domains(&config, tenant),
                 rules: tuning::rules_of(&config, &rules, tenant)?,
             };
-            let knows_none = next.domains.listed.is_empty() && !options.asks_for_domains();
+            // Who can be asked is known from the start on: to begin with "auto" needs a restart.
+            let knows_none = next.domains.listed.is_empty() && !domains.asks();
             if config.detectors.enabled && knows_none {
-                left.push(format!("tenant {tenant}: internal_domains is empty"));
+                left.push(format!(
+                    "tenant {tenant}: internal_domains lists no domain, and nobody is asked; a restart is needed \
+                     where it says \"auto\" now"
+                ));
                 continue;
             }
             tenants.insert(tenant.clone(), next);
@@ -143,7 +147,7 @@ impl Reload {
     }
 
     /// Puts it in place, and gives those for whom nothing changed.
-    fn apply(&self, mut prepared: Prepared) -> Result<Vec<String>, Failure> {
+    fn apply(&self, mut prepared: Prepared) -> Vec<String> {
         if !prepared.restart.is_empty() {
             let keys = prepared.restart.join(", ");
             tracing::warn!(%keys, "these have changed too, and need a restart");
@@ -152,13 +156,17 @@ impl Reload {
             let Some(next) = prepared.tenants.remove(domains.tenant()) else {
                 continue;
             };
-            domains
-                .reconfigure(next.domains, &*self.shared.store)
-                .map_err(|error| app::state_failure(&error))?;
+            // One tenant's trouble is no reason to stop half way.
+            if let Err(error) = domains.reconfigure(next.domains, &*self.shared.store) {
+                prepared
+                    .left
+                    .push(format!("tenant {}: {error}", domains.tenant()));
+                continue;
+            }
             worker.step.rules.set(next.rules);
         }
         self.shared.watch.exceptions(prepared.exceptions);
-        Ok(prepared.left)
+        prepared.left
     }
 }
 

@@ -19,11 +19,11 @@ struct Loss {
     message: String,
 }
 
-/// What is to be told of a state that was opened. Findings only where `raises`.
+/// What is to be told of a state that was opened. Findings only for tenants of which `raises` says so.
 pub fn announcements(
     opened: &Opened,
     tenants: &[(TenantId, Product)],
-    raises: bool,
+    raises: &dyn Fn(&TenantId) -> bool,
     now: DateTime<Utc>,
 ) -> Vec<Commit> {
     let mut commits = Vec::new();
@@ -43,7 +43,7 @@ pub fn announcements(
                 frames: vec![notice.frame(tenant)],
                 ..Commit::default()
             };
-            if raises {
+            if raises(tenant) {
                 commit.join(finding(&loss, &stream, *product, now));
             }
             commits.push(commit);
@@ -137,7 +137,7 @@ mod tests {
         let tenants = ["contoso", "fabrikam"];
         let tenants = tenants.map(|name| (TenantId::new(name).unwrap(), Product::M365));
         let mut opened = open();
-        assert_eq!(announcements(&opened, &tenants, true, now), []);
+        assert_eq!(announcements(&opened, &tenants, &|_| true, now), []);
         let cursor = exfilwatch_model::Cursor {
             covered_until: now,
             state: String::new(),
@@ -155,14 +155,14 @@ mod tests {
         std::fs::write(&db, vec![0xaa; usize::try_from(length).unwrap()]).unwrap();
         let opened = open();
         let kinds = |raises| {
-            let told = announcements(&opened, &tenants, raises, now);
+            let told = announcements(&opened, &tenants, &|_| raises, now);
             let frames = told.iter().flat_map(|commit| &commit.frames);
             frames.map(|frame| frame.kind).collect::<Vec<_>>()
         };
         let both = [Kind::Internal, Kind::Findings];
         assert_eq!(kinds(true), [both, both].concat());
         assert_eq!(kinds(false), [Kind::Internal, Kind::Internal]);
-        let told = announcements(&opened, &tenants, true, now);
+        let told = announcements(&opened, &tenants, &|_| true, now);
         let found: serde_json::Value =
             serde_json::from_slice(&told[0].frames[1].items[0].payload).unwrap();
         assert_eq!(found["rule"]["detection"], "x.audit.gap");

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::{Committer, chain};
 use crate::pipeline::job::plan::Plan;
-use crate::pipeline::job::{JobRequest, Progress};
+use crate::pipeline::job::{JobKind, JobRequest, Progress};
 use crate::pipeline::ledger;
 use crate::pipeline::reconcile::{ReconcileRequest, Told};
 use crate::pipeline::report::Report;
@@ -190,6 +190,16 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             run_job(&mut write, answers, |told| {
                 AboutJob::Reconcile(request, told)
             })
+            .await
+        }
+        // The others are this process's own business.
+        Ok(Request::Backfill(request))
+            if !matches!(request.kind, JobKind::Backfill | JobKind::DetectOnly) =>
+        {
+            write_line(
+                &mut write,
+                &json!({ "error": "no such job can be asked for" }),
+            )
             .await
         }
         Ok(Request::Plan(request)) => plan_job(&mut write, answers, request).await,

@@ -25,8 +25,10 @@ pub(super) struct Hold {
 impl Session<'_> {
     /// The vendor answers a held stream again.
     pub(super) fn works_again(&mut self, stream: &StreamId) {
-        if self.held.remove(stream).is_none() {
-            return;
+        match self.held.remove(stream) {
+            // Nobody was told that it was left alone.
+            None | Some(Hold { withheld: true, .. }) => return,
+            Some(_) => {}
         }
         tracing::info!(%stream, "stream goes on");
         self.shared
@@ -112,7 +114,8 @@ impl Session<'_> {
     /// Holds a stream; the operator is told once.
     fn hold(&mut self, stream: &StreamId, (what, help): (&str, &str), hold: Hold) {
         let now = self.shared.clock.now();
-        let news = self.held.insert(stream.clone(), hold).is_none();
+        let before = self.held.insert(stream.clone(), hold);
+        let news = before.is_none_or(|old| old.withheld);
         self.shared.watch.stream(stream, |health| {
             health.held = Some(format!("{what}: {help}"));
             health.waiting = None;

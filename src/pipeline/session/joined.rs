@@ -51,6 +51,17 @@ impl Session<'_> {
         }
     }
 
+    /// Takes what a reconciliation could not fetch onto this line's list: it lies in the store since its slice
+    /// was finished.
+    pub(super) fn adopt(&mut self, stream: &StreamId) -> Result<(), StateError> {
+        let handed_over = self.shared.store.work(stream)?.into_iter();
+        let handed_over: Vec<_> = handed_over
+            .filter(|item| !self.work.holds(&key_of(item)))
+            .collect();
+        self.work.put(handed_over);
+        Ok(())
+    }
+
     /// A span was held against what the vendor lists: it is settled, and what could not be fetched is
     /// this line's.
     fn join_reconciled(&mut self, account: Account, whole: bool) -> Result<(), StateError> {
@@ -58,11 +69,7 @@ impl Session<'_> {
         if !self.by_stream.contains_key(&stream) {
             return Ok(());
         }
-        let handed_over = self.shared.store.work(&stream)?.into_iter();
-        let handed_over: Vec<_> = handed_over
-            .filter(|item| !self.work.holds(&key_of(item)))
-            .collect();
-        self.work.put(handed_over);
+        self.adopt(&stream)?;
         let span = Window::new(account.from, account.until);
         self.settle(&stream, span, account.began)?;
         if let Some(known) = self.ledgers.get_mut(&stream) {

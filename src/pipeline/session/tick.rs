@@ -30,6 +30,11 @@ impl Session<'_> {
         self.ingest.stage_tick(now, least);
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + self.config.heartbeat;
+            // Not only when the reconciliation is over: it may be refused half way, and go on tomorrow.
+            let streams: Vec<StreamId> = self.by_stream.keys().cloned().collect();
+            for stream in &streams {
+                self.adopt(stream)?;
+            }
             self.shared.store.forget_done(now)?;
             let tenant = self.config.step.memory.tenant();
             for notice in heartbeat::of(&self.shared.watch.copy(), tenant, now) {
