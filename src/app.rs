@@ -14,7 +14,7 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
-use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, Product, StreamId, TenantId};
+use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, Product, TenantId};
 use exfilwatch_state::{Commit, JobState, Options, State, StateError};
 use tokio::sync::mpsc;
 
@@ -472,14 +472,6 @@ pub fn check_rules_of_job<'a>(
 }
 
 impl Tenants {
-    /// All their streams.
-    pub fn streams(&self) -> Vec<StreamId> {
-        let connectors = self.workers.iter().flat_map(|worker| &worker.connectors);
-        connectors
-            .flat_map(|connector| connector.streams())
-            .collect()
-    }
-
     /// Plans a job for all tenants it is for.
     pub async fn plan(
         &self,

@@ -214,4 +214,15 @@ async fn a_stream_that_is_withheld_is_told_and_counts_as_no_gap_and_no_lag() {
     process.until_listed_and_ticked(&setting.clock).await;
     assert_eq!(process.health().waiting, None);
     process.end().await;
+
+    // Taken away again while nothing runs: it was read, and that is told.
+    vendor.script().withheld = true;
+    let process = setting.start(folder.path()).await;
+    process
+        .until("word of it", |_| {
+            !setting.receiver.said("collector.degraded").is_empty()
+        })
+        .await;
+    assert!(process.health().held.is_some());
+    process.end().await;
 }

@@ -206,7 +206,8 @@ impl Setting {
         let store = &pipeline.shared().store;
         let is_new = store.cursor(&stream()).unwrap().is_none()
             && store.restart_from(&stream()).unwrap().is_none();
-        if is_new {
+        // What is not given to us has not been read.
+        if is_new && !self.vendor.script().withheld {
             let cursor = Cursor {
                 covered_until: start() - TimeDelta::days(6),
                 state: String::new(),

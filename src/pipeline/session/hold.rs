@@ -95,6 +95,19 @@ impl Session<'_> {
             by_fetch: false,
             withheld: true,
         };
+        // It was read before, perhaps by a process before this one: that it is taken away is told.
+        if self
+            .shared
+            .store
+            .cursor(stream)
+            .is_ok_and(|at| at.is_some())
+        {
+            let hold = Hold {
+                withheld: false,
+                ..hold
+            };
+            return self.hold(stream, (&withheld.what, &withheld.help), hold);
+        }
         if self.held.insert(stream.clone(), hold).is_none() {
             tracing::info!(%stream, "{withheld}");
         }
