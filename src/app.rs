@@ -38,8 +38,8 @@ pub fn load(common: &Common, required: bool) -> Result<Config, Failure> {
     let file = common.config.exists().then(|| common.config.clone());
     if required && file.is_none() {
         let what = format!("there is no configuration file {}", common.config.display());
-        let help = "write one (see config/examples/), name another with --config, or look at it \
-                    all without one: exfilwatch demo";
+        let help = "exfilwatch init writes one; --config names another; to look at it all without \
+                    one: exfilwatch demo";
         return Err(Failure::new(Code::Usage, what).help(help));
     }
     let mut flags = Vec::new();
@@ -355,8 +355,10 @@ pub fn memory(tenant: TenantId, shared: &Shared) -> Result<TenantMemory, Failure
 
 fn nothing_to_poll(broken: &[String]) -> Failure {
     if broken.is_empty() {
-        return Failure::new(Code::Usage, "no tenant with a connector is configured")
-            .help("add [tenants.…] and [connectors.…] tables (see config/examples/)");
+        return Failure::new(Code::Usage, "no tenant with a connector is configured").help(
+            "exfilwatch init adds a tenant with its connectors, or write [tenants.…] and \
+                   [connectors.…] tables (see config/examples/)",
+        );
     }
     Failure::new(
         Code::Usage,

@@ -119,7 +119,11 @@ fn why(finding: &Finding) -> String {
 
 /// The running line.
 pub(super) fn line(shown: &Shown, now: DateTime<Utc>) -> String {
-    let records: u64 = shown.streams.values().map(|stream| stream.records).sum();
+    // What was read once and is listed again, as it must be, is no news to who watches.
+    let streams = shown.streams.values();
+    let records: u64 = streams
+        .map(|s| s.records.saturating_sub(s.duplicates))
+        .sum();
     let lag = shown
         .streams
         .values()
@@ -134,7 +138,7 @@ pub(super) fn line(shown: &Shown, now: DateTime<Utc>) -> String {
             .sum()
     };
     format!(
-        "  ··  {} · {} streams, lag {lag} min (virtual) · {records} records · delivered to Splunk: {} records, {} findings, {} signals\n\n",
+        "  ··  {} · {} streams, lag {lag} min (virtual) · {records} records read · delivered to Splunk: {} records, {} findings, {} signals\n\n",
         now.format("%H:%M"),
         shown.streams.len(),
         delivered(Kind::Events),
