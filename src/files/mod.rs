@@ -117,6 +117,17 @@ impl Placed {
         })
     }
 
+    /// Says of what is malformed where it begins, for `tail -c +N`.
+    fn at(self, start: u64) -> Self {
+        match self {
+            Self::Malformed(Malformed { bytes, reason }) => Self::Malformed(Malformed {
+                bytes,
+                reason: format!("{reason} (at byte {start})"),
+            }),
+            record @ Self::Record(..) => record,
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Self::Record(_, record) => record.bytes().len(),
@@ -235,12 +246,12 @@ impl FileReader {
             let end = start + piece.bytes().len() as u64;
             let bytes = match piece {
                 Piece::Malformed(malformed) => {
-                    return Ok(Some((Placed::Malformed(malformed), end)));
+                    return Ok(Some((Placed::Malformed(malformed).at(start), end)));
                 }
                 Piece::Value(bytes) => bytes,
             };
             if let Some(placed) = self.place(bytes, start) {
-                return Ok(Some((placed, end)));
+                return Ok(Some((placed.at(start), end)));
             }
         }
     }

@@ -139,6 +139,19 @@ fn lines_of_something_else_are_malformed_and_the_next_line_is_read() {
 }
 
 #[test]
+fn what_is_malformed_says_where_it_begins() {
+    let good = o365(1);
+    let text = format!("{good}\nodd one\n[{good},{{\"b\":2}}]\n");
+    let read = read(text.as_str());
+    let found = read.places.iter().map(|at| &text[*at..]);
+    let begins = found.zip(["odd one\n", "{\"b\":2}"]);
+    assert_eq!(read.places.len(), 2);
+    for (found, begin) in begins {
+        assert!(found.starts_with(begin), "{found}");
+    }
+}
+
+#[test]
 fn a_broken_element_of_an_array_does_not_stop_the_others() {
     let good = o365(1);
     let text = format!("[{good},null,7,\"x\",}},{{\"a\":\"cut\n{good},\n{good}]");

@@ -35,6 +35,7 @@ fn open(bytes: impl Into<Vec<u8>>, limits: BatchLimits) -> Result<FileReader, Fi
 struct Content {
     records: Vec<(Product, String)>,
     reasons: Vec<String>,
+    places: Vec<usize>,
     error: Option<FileError>,
     ends: usize,
 }
@@ -72,12 +73,12 @@ fn read_with(bytes: impl Into<Vec<u8>>, limits: BatchLimits) -> Content {
             let text = String::from_utf8(record.bytes().to_vec()).unwrap();
             all.records.push((product, text));
         }
-        all.reasons.extend(
-            batch
-                .malformed
-                .into_iter()
-                .map(|malformed| malformed.reason),
-        );
+        for malformed in batch.malformed {
+            let (reason, place) = malformed.reason.rsplit_once(" (at byte ").unwrap();
+            all.reasons.push(reason.to_owned());
+            all.places
+                .push(place.trim_end_matches(')').parse().unwrap());
+        }
     }
     all
 }
