@@ -160,7 +160,7 @@ pub fn open_state(config: &Config, now: DateTime<Utc>) -> Result<State, Failure>
         .map(|tenant| (tenant.clone(), product(tenant)))
         .collect();
     let raises = |tenant: &TenantId| tuning::runs(config, tenant, alarm::DETECTION);
-    let told = opening::announcements(&opened, &tenants, &raises, now);
+    let told = opening::announcements(&opened.untold, &tenants, &raises, now);
     if !told.is_empty() {
         opened
             .state

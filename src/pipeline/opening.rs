@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use exfilwatch_detectors::updates::revise;
 use exfilwatch_model::{Kind, Product, StreamId, TenantId};
-use exfilwatch_state::{Commit, Damage, Frame, Opened};
+use exfilwatch_state::{Commit, Frame, Untold};
 use serde_json::{Value, json};
 
 use crate::pipeline::alarm::{Alarm, Raised, Reason};
@@ -19,15 +19,16 @@ struct Loss {
     message: String,
 }
 
-/// What is to be told of a state that was opened. Findings only for tenants of which `raises` says so.
+/// What is to be told of a state that was opened, in commits for one group: one of them says that it
+/// is told. Findings only for tenants of which `raises` says so.
 pub fn announcements(
-    opened: &Opened,
+    untold: &Untold,
     tenants: &[(TenantId, Product)],
     raises: &dyn Fn(&TenantId) -> bool,
     now: DateTime<Utc>,
 ) -> Vec<Commit> {
     let mut commits = Vec::new();
-    for loss in losses(opened) {
+    for loss in losses(untold) {
         for (tenant, product) in tenants {
             let Ok(stream) = StreamId::new(tenant.clone(), "exfilwatch", "state") else {
                 continue;
@@ -41,6 +42,7 @@ pub fn announcements(
             };
             let mut commit = Commit {
                 frames: vec![notice.frame(tenant)],
+                told: true,
                 ..Commit::default()
             };
             if raises(tenant) {
@@ -52,46 +54,39 @@ pub fn announcements(
     commits
 }
 
-fn losses(opened: &Opened) -> Vec<Loss> {
+fn losses(untold: &Untold) -> Vec<Loss> {
     let mut losses = Vec::new();
-    if let Some(report) = &opened.rebuilt {
-        let streams = report.restarts.len();
+    if let Some(lost) = &untold.store {
+        let streams = lost.streams;
         losses.push(Loss {
             notice: "collector.rebuilt",
             facts: json!({
-                "reason": report.reason, "restarts": streams,
+                "reason": lost.reason, "restarts": streams,
                 "help": "duplicates may follow, losses not",
             }),
             reason: Reason::Rebuilt,
             message: format!(
                 "the state of exfilwatch was lost ({}) and is made anew: {streams} streams are read \
                  again from where they were; what detections remembered from before is gone",
-                report.reason
+                lost.reason
             ),
         });
     }
-    if let Some(damage) = damage(opened) {
+    if let Some(reason) = &untold.outbox {
         losses.push(Loss {
             notice: "collector.loss",
             facts: json!({
-                "reason": damage.reason,
+                "reason": reason,
                 "help": "compare what the receivers hold with `exfilwatch backfill`",
             }),
             reason: Reason::ItemsLost,
             message: format!(
-                "items that waited for delivery are lost ({}): findings and records of the last \
-                 hours may be missing at the receivers",
-                damage.reason
+                "items that waited for delivery are lost ({reason}): findings and records of the last \
+                 hours may be missing at the receivers"
             ),
         });
     }
     losses
-}
-
-fn damage(opened: &Opened) -> Option<&Damage> {
-    let of_rebuild = opened.rebuilt.as_ref();
-    let of_rebuild = of_rebuild.and_then(|report| report.outbox_damage.as_ref());
-    opened.outbox_damage.as_ref().or(of_rebuild)
 }
 
 fn finding(loss: &Loss, stream: &StreamId, product: Product, now: DateTime<Utc>) -> Commit {
@@ -137,7 +132,7 @@ mod tests {
         let tenants = ["contoso", "fabrikam"];
         let tenants = tenants.map(|name| (TenantId::new(name).unwrap(), Product::M365));
         let mut opened = open();
-        assert_eq!(announcements(&opened, &tenants, &|_| true, now), []);
+        assert_eq!(announcements(&opened.untold, &tenants, &|_| true, now), []);
         let cursor = exfilwatch_model::Cursor {
             covered_until: now,
             state: String::new(),
@@ -155,18 +150,29 @@ mod tests {
         std::fs::write(&db, vec![0xaa; usize::try_from(length).unwrap()]).unwrap();
         let opened = open();
         let kinds = |raises| {
-            let told = announcements(&opened, &tenants, &|_| raises, now);
+            let told = announcements(&opened.untold, &tenants, &|_| raises, now);
             let frames = told.iter().flat_map(|commit| &commit.frames);
             frames.map(|frame| frame.kind).collect::<Vec<_>>()
         };
         let both = [Kind::Internal, Kind::Findings];
         assert_eq!(kinds(true), [both, both].concat());
         assert_eq!(kinds(false), [Kind::Internal, Kind::Internal]);
-        let told = announcements(&opened, &tenants, &|_| true, now);
+        let untold = opened.untold.clone();
+        drop(opened);
+        let mut opened = open();
+        assert_eq!(
+            (&opened.untold, opened.rebuilt),
+            (&untold, None),
+            "a process that ended before it told is no excuse"
+        );
+        let told = announcements(&untold, &tenants, &|_| true, now);
         let found: serde_json::Value =
             serde_json::from_slice(&told[0].frames[1].items[0].payload).unwrap();
         assert_eq!(found["rule"]["detection"], "x.audit.gap");
         assert_eq!(found["matched"]["reason"], "rebuilt");
         assert_eq!(told[0].findings.len(), 1, "it stands in the finding table");
+        opened.state.commit_group(told).unwrap();
+        drop(opened.state);
+        assert_eq!(open().untold, Untold::default(), "it is told once");
     }
 }

@@ -202,6 +202,8 @@ pub struct Commit {
     pub files: Vec<FileMark>,
     /// Marks of lanes.
     pub lanes: Vec<LaneMark>,
+    /// Whether this commit tells of what opening found lost ([`crate::Opened::untold`]).
+    pub told: bool,
 }
 
 impl Commit {
@@ -226,6 +228,7 @@ impl Commit {
         self.jobs.extend(other.jobs);
         self.files.extend(other.files);
         self.lanes.extend(other.lanes);
+        self.told |= other.told;
     }
 }
 

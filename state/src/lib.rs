@@ -43,7 +43,7 @@ pub use outbox::{
     Pending, SEGMENT_BYTES_MAX,
 };
 pub use quarantine::QUARANTINE_BYTES_MAX;
-pub use rebuild::RebuildReport;
+pub use rebuild::{RebuildReport, StoreLost, Untold};
 pub use seen::{SEEN_DAYS, SEEN_ENTRIES_MAX, SeenBudget, SeenIndex, SeenPlan};
 pub use sled_store::{CACHE_BYTES, SledStore, SledTable};
 pub use state::{Committed, MIRROR_SECONDS, Opened, Options, State};

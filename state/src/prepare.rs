@@ -111,6 +111,9 @@ impl<'a> Preparation<'a> {
         if !commit.lanes.is_empty() {
             self.remove(layout::meta(crate::store::LANES_FROM));
         }
+        if commit.told {
+            self.remove(layout::meta(crate::store::UNTOLD));
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::StreamId;
+use serde::{Deserialize, Serialize};
 
 use crate::commit::{Commit, JobState, Position};
 use crate::contract::StateError;
@@ -15,8 +16,11 @@ use crate::mirror::Mirror;
 use crate::outbox::{self, Damage};
 use crate::prepare::Preparation;
 use crate::quarantine;
-use crate::store::LANES_FROM;
+use crate::store::{LANES_FROM, UNTOLD};
 use crate::table::{Batch, Table};
+
+/// Longest reason that is kept: it stands in a value of the store, with little else.
+const REASON_CHARS_MAX: usize = 500;
 
 /// What was lost with a store, and what its successor begins with. To be announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,25 @@ pub struct RebuildReport {
     pub outbox_damage: Option<Damage>,
     /// Files in quarantine whose entries are lost.
     pub quarantine_files: usize,
+}
+
+/// What opening found lost and nobody has been told of yet. It stays in the store until a commit
+/// tells it ([`Commit::told`]), so that a process that ends right after opening hides nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// The store was lost and made anew.
+    pub store: Option<StoreLost>,
+    /// Committed items of the outbox are lost: why.
+    pub outbox: Option<String>,
+}
+
+/// A store that was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreLost {
+    /// Why: what the old store said, or that it was not there.
+    pub reason: String,
+    /// Streams that are read again from where they were.
+    pub streams: usize,
 }
 
 /// Moves a store that does not open aside. Its name says when.
@@ -64,10 +87,11 @@ pub(crate) fn traces_of_a_store(folder: &Path) -> Result<bool, StateError> {
     )
 }
 
-/// The first content of the new store, and the report (without the reason).
+/// The first content of the new store, and the report (without where the old one is kept).
 pub(crate) fn content(
     table: &dyn Table,
     folder: &Path,
+    reason: &str,
 ) -> Result<(Batch, RebuildReport), StateError> {
     let mirror = Mirror::read(folder)?;
     let segments = folder.join(crate::state::OUTBOX_FOLDER);
@@ -80,7 +104,7 @@ pub(crate) fn content(
             item: 0,
         });
     let mut report = RebuildReport {
-        reason: String::new(),
+        reason: reason.chars().take(REASON_CHARS_MAX).collect(),
         moved_to: None,
         mirror_written_at: mirror.as_ref().map(|mirror| mirror.written_at),
         restarts: Vec::new(),
@@ -113,6 +137,14 @@ pub(crate) fn content(
         preparation.add(&commit, end)?;
     }
     preparation.put_json(Family::Meta, layout::meta(LANES_FROM), &first)?;
+    let untold = Untold {
+        store: Some(StoreLost {
+            reason: report.reason.clone(),
+            streams: report.restarts.len(),
+        }),
+        outbox: report.outbox_damage.as_ref().map(|it| it.reason.clone()),
+    };
+    preparation.put_json(Family::Meta, layout::meta(UNTOLD), &untold)?;
     preparation.end(end)?;
     Ok((preparation.finish()?, report))
 }

@@ -20,7 +20,7 @@ use crate::migrate;
 use crate::mirror::Mirror;
 use crate::outbox::{Damage, Filter, OutboxReader, OutboxWriter, SEGMENT_BYTES_MAX};
 use crate::quarantine::{QUARANTINE_BYTES_MAX, Quarantine};
-use crate::rebuild::{self, RebuildReport};
+use crate::rebuild::{self, RebuildReport, Untold};
 use crate::sled_store::{SledStore, SledTable};
 use crate::steps::{Step, Steps};
 use crate::store::Store;
@@ -87,6 +87,8 @@ pub struct Opened {
     pub rebuilt: Option<RebuildReport>,
     /// Committed items of the outbox are lost: to be announced.
     pub outbox_damage: Option<Damage>,
+    /// What is to be announced of both, now or since a process that ended before it did.
+    pub untold: Untold,
 }
 
 /// What a commit did.
@@ -111,6 +113,11 @@ impl State {
             store.outbox_end()?,
             options.segment_bytes_max,
         )?;
+        let mut untold = store.untold()?;
+        if let Some(damage) = &outbox_damage {
+            untold.outbox = Some(damage.reason.clone());
+            store.keep_untold(&untold)?;
+        }
         let quarantine =
             Quarantine::open(folder.join(QUARANTINE_FOLDER), options.quarantine_bytes_max)?;
         let state = Self {
@@ -127,6 +134,7 @@ impl State {
             state,
             rebuilt,
             outbox_damage,
+            untold,
         })
     }
 
@@ -353,14 +361,14 @@ fn open_store(
         Err(StateError::Corrupt { reason, .. }) => Some(reason),
         Err(error) => return Err(error),
     };
-    let moved_to = match damaged {
+    let moved_to = match &damaged {
         Some(_) => Some(rebuild::move_aside(&path, now)?),
         None => None,
     };
+    let reason = damaged.unwrap_or_else(|| "the store was not there".to_owned());
     let store = open()?;
-    let (content, mut report) = rebuild::content(store.table(), folder)?;
+    let (content, mut report) = rebuild::content(store.table(), folder, &reason)?;
     store.initialise(new_hash_key(options), content)?;
-    report.reason = damaged.unwrap_or_else(|| "the store was not there".to_owned());
     report.moved_to = moved_to;
     Ok((store, Some(report)))
 }

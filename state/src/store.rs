@@ -14,10 +14,13 @@ use crate::commit::{
 use crate::contract::{StateError, StateStore};
 use crate::layout::{self, FORMAT_VERSION, Family, Key};
 use crate::prepare::{DoneEntry, Preparation, QuarantineEntry};
+use crate::rebuild::Untold;
 use crate::table::{Batch, Table};
 
 /// Name of the meta entry that holds where lanes without a mark begin after a rebuild.
 pub(crate) const LANES_FROM: &str = "lanes_from";
+/// Name of the meta entry that holds what is lost and not told.
+pub(crate) const UNTOLD: &str = "untold";
 /// Name of the meta entry that counts commits.
 pub(crate) const COMMITS: &str = "commits";
 /// Keys removed in one batch when something is forgotten.
@@ -137,6 +140,18 @@ impl<T: Table> Store<T> {
     /// Where a lane without a mark begins because the store was rebuilt without it.
     pub(crate) fn lanes_from(&self) -> Result<Option<Position>, StateError> {
         self.read(&layout::meta(LANES_FROM))
+    }
+
+    /// What opening found lost, this time or before, and no commit has told.
+    pub(crate) fn untold(&self) -> Result<Untold, StateError> {
+        Ok(self.read(&layout::meta(UNTOLD))?.unwrap_or_default())
+    }
+
+    /// Remembers it until a commit tells it.
+    pub(crate) fn keep_untold(&self, untold: &Untold) -> Result<(), StateError> {
+        let mut preparation = Preparation::new(&self.table);
+        preparation.put_json(Family::Meta, layout::meta(UNTOLD), untold)?;
+        self.write(preparation.finish()?, self.outbox_end()?)
     }
 
     /// Removes the keys, in batches. Returns how many.
