@@ -24,7 +24,7 @@ impl EmitterOptions {
 
     /// The secrets it reads, each with its key in the configuration.
     pub fn secrets(&self) -> Vec<(&'static str, SecretSource)> {
-        match self {
+        let mut secrets = match self {
             Self::SplunkHec(options) => vec![("token", options.token.clone())],
             Self::Webhook(options) => [
                 ("url_secret", &options.url_secret),
@@ -34,7 +34,10 @@ impl EmitterOptions {
             .filter_map(|(key, source)| Some((key, source.clone()?)))
             .collect(),
             Self::Syslog(_) | Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => Vec::new(),
-        }
+        };
+        let key = self.fields().and_then(|fields| fields.key.clone());
+        secrets.extend(key.map(|key| ("fields.key", key)));
+        secrets
     }
 }
 

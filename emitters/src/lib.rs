@@ -11,6 +11,7 @@ mod cookies;
 mod diagnosis;
 mod environment;
 mod error;
+pub mod fields;
 pub mod formats;
 mod http_client;
 mod ndjson;
@@ -25,6 +26,7 @@ mod webhook;
 pub use contract::{Delivered, EmitError, Emitter, Refusal};
 pub use environment::{Environment, SecretError};
 pub use error::BuildError;
+pub use fields::{FieldAction, FieldsOptions};
 pub use ndjson::{Ndjson, Stdout};
 pub use options::{
     Ack, ArchiveOptions, EmitterOptions, Facility, IndexOptions, NdjsonOptions, Shape,

@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::fields::FieldsOptions;
+
 /// One configured emitter, by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmitterOptions {
@@ -52,6 +54,19 @@ impl EmitterOptions {
             Self::Webhook(options) => &options.send,
         }
     }
+
+    /// What of the personal data in findings goes out; `None` for the archive, which has records only
+    /// and is where a pseudonym is looked up.
+    pub fn fields(&self) -> Option<&FieldsOptions> {
+        match self {
+            Self::SplunkHec(options) => Some(&options.fields),
+            Self::Syslog(options) => Some(&options.fields),
+            Self::Ndjson(options) => Some(&options.fields),
+            Self::Stdout(options) => Some(&options.fields),
+            Self::Archive(_) => None,
+            Self::Webhook(options) => Some(&options.fields),
+        }
+    }
 }
 
 /// A Splunk HTTP Event Collector.
@@ -72,6 +87,9 @@ pub struct SplunkHecOptions {
     /// What to send: `findings`, `signals`, `internal`, `events`.
     #[serde(default = "findings_and_internal")]
     pub send: Vec<Kind>,
+    /// What of the personal data in findings and signals goes out.
+    #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
+    pub fields: FieldsOptions,
     /// Index by kind; without one the token's default index is used.
     #[serde(default)]
     pub index: IndexOptions,
@@ -185,6 +203,9 @@ pub struct SyslogOptions {
     /// What to send: `findings`, `signals`, `internal`, `events`.
     #[serde(default = "findings")]
     pub send: Vec<Kind>,
+    /// What of the personal data in findings and signals goes out.
+    #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
+    pub fields: FieldsOptions,
     /// Facility of the priority.
     #[serde(default)]
     pub facility: Facility,
@@ -290,6 +311,9 @@ pub struct NdjsonOptions {
     /// What to send: `findings`, `signals`, `internal`, `events`.
     #[serde(default = "findings")]
     pub send: Vec<Kind>,
+    /// What of the personal data in findings and signals goes out.
+    #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
+    pub fields: FieldsOptions,
 }
 
 /// JSON lines on standard output.
@@ -299,6 +323,9 @@ pub struct StdoutOptions {
     /// What to send: `findings`, `signals`, `internal`, `events`.
     #[serde(default = "findings")]
     pub send: Vec<Kind>,
+    /// What of the personal data in findings and signals goes out.
+    #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
+    pub fields: FieldsOptions,
 }
 
 /// Raw records in compressed files by hour, tenant and stream, which `events` searches.
@@ -342,6 +369,9 @@ pub struct WebhookOptions {
     /// What to send: `findings`, `signals`; `standard` also `internal`, `events`.
     #[serde(default = "findings")]
     pub send: Vec<Kind>,
+    /// What of the personal data in findings and signals goes out.
+    #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
+    pub fields: FieldsOptions,
     /// Time for connection and TLS.
     #[serde(default = "connect_timeout_seconds")]
     #[schemars(range(min = 1, max = 300))]

@@ -9,6 +9,7 @@ use crate::archive::Archive;
 use crate::contract::Emitter;
 use crate::environment::Environment;
 use crate::error::BuildError;
+use crate::fields::{self, Masked};
 use crate::ndjson::{Ndjson, Stdout};
 use crate::options::EmitterOptions;
 use crate::splunk_hec::SplunkHec;
@@ -69,7 +70,11 @@ pub fn build(
     environment: &Environment,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Emitter>, BuildError> {
-    Ok(match options {
+    let policy = match options.fields() {
+        Some(fields) => fields::policy(name, fields, options.send(), environment)?,
+        None => None,
+    };
+    let emitter: Arc<dyn Emitter> = match options {
         EmitterOptions::SplunkHec(options) => {
             Arc::new(SplunkHec::new(name, options, environment, clock)?)
         }
@@ -80,6 +85,10 @@ pub fn build(
             Arc::new(Webhook::new(name, options, environment, clock)?)
         }
         EmitterOptions::Stdout(_) => Arc::new(Stdout::new(name, std::io::stdout())),
+    };
+    Ok(match policy {
+        Some(policy) => Arc::new(Masked::new(emitter, policy)),
+        None => emitter,
     })
 }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::names::{JobId, Product, TenantId};
+use crate::provenance::Provenance;
 
 /// Most event ids a finding names; above it only `count` grows.
 pub const EVENT_IDS_MAX: usize = 1_000;
@@ -265,6 +266,9 @@ pub struct Finding {
     pub window_seconds: Option<i64>,
     /// Records, the first and the last ones.
     pub evidence: Vec<Evidence>,
+    /// Which fields its texts were taken from.
+    #[serde(default)]
+    pub provenance: Provenance,
 }
 
 /// What the finding table remembers of a finding, so that updates keep their id and count up.

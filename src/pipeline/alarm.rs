@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use exfilwatch_detectors::Pack;
 use exfilwatch_detectors::catalogue::Summary;
 use exfilwatch_model::{
-    Finding, Mode, Product, RuleFacts, Severity, StreamId, UpdateReason, finding_uid,
+    Finding, MessagePart, Mode, Product, Provenance, RuleFacts, Severity, StreamId, UpdateReason,
+    finding_uid,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -154,6 +155,10 @@ impl Alarm<'_> {
             threshold: None,
             window_seconds: None,
             evidence: Vec::new(),
+            provenance: Provenance {
+                message: vec![MessagePart::Text(self.message.clone())],
+                ..Provenance::default()
+            },
         }
     }
 

@@ -9,7 +9,8 @@ use exfilwatch_model::finding::{
 };
 use exfilwatch_model::identity::{NAMESPACE, normal_entity};
 use exfilwatch_model::{
-    Evidence, Finding, JobId, Mode, Product, Severity, TenantId, field, finding_uid,
+    Evidence, Finding, JobId, MessagePart, Mode, Product, Provenance, Severity, TenantId, field,
+    finding_uid,
 };
 use uuid::Uuid;
 
@@ -17,12 +18,10 @@ use super::entry::{Entry, EntryId, SEPARATOR, View};
 use super::quotes::Quotes;
 use crate::rules::{Counted, Kind, Piece, Rule, Tier};
 
+/// Fields that say whom or what it was done to, the first that is there.
+const TARGETS: [&str; 3] = [field::TARGET, field::MAILBOX, field::OBJECT_NAME];
 /// Values of a field that a message shows.
 const SHOWN_VALUES_MAX: usize = 3;
-/// Longest message, in characters.
-const MESSAGE_CHARS_MAX: usize = 600;
-/// What a message says of a field that no event has.
-const NOTHING: &str = "(unknown)";
 
 /// Whose findings these are.
 #[derive(Debug, Clone)]
@@ -75,7 +74,15 @@ impl Material<'_> {
             self.uid_entity,
             self.uid_scope,
         );
-        let first_view = views.first()?;
+        let (entity, entity_field) = self.entity(&digest, views.first()?);
+        let provenance = Provenance {
+            message: self.message(&digest),
+            target: TARGETS
+                .iter()
+                .find(|name| digest.first(name).is_some())
+                .map(|&name| name.to_owned()),
+            entity: entity_field,
+        };
         let would_alert = any & 1 == 1 && !rule.tuned.is_quiet;
         let suppressed = rule.suppression(would_alert, &views, time(last));
         Some(Finding {
@@ -95,8 +102,8 @@ impl Material<'_> {
             revision: 1,
             update_reason: None,
             entity_type: rule.entity_type.clone(),
-            entity: self.entity(&digest, first_view),
-            message: self.message(&digest),
+            entity,
+            message: provenance.message(),
             count: self.entries.len() as u64,
             event_ids: event_ids(&views),
             first_time: time(first),
@@ -105,9 +112,10 @@ impl Material<'_> {
             fetched_at: self.fetched_at,
             user: digest.first(field::ACTOR).map(str::to_owned),
             src: digest.first(field::SOURCE_IP).map(str::to_owned),
-            target: [field::TARGET, field::MAILBOX, field::OBJECT_NAME]
-                .iter()
-                .find_map(|name| digest.first(name))
+            target: provenance
+                .target
+                .as_deref()
+                .and_then(|name| digest.first(name))
                 .map(str::to_owned),
             external_domain: digest.first(field::EXTERNAL_DOMAIN).map(str::to_owned),
             values: self.values(&digest),
@@ -118,17 +126,23 @@ impl Material<'_> {
             threshold: self.tier.map(|tier| tier.threshold),
             window_seconds: self.tier.map(|tier| tier.span_ms / 1_000),
             evidence: self.evidence(&views),
+            provenance,
         })
     }
 
-    fn entity(&self, digest: &Digest<'_>, first: &View<'_>) -> String {
+    /// The entity, and the field that it is the value of.
+    fn entity(&self, digest: &Digest<'_>, first: &View<'_>) -> (String, Option<String>) {
         // The entity of a window is part of its key, which may go by an alias.
         if !self.uid_entity.is_empty() {
-            return self.uid_entity.to_owned();
+            return (self.uid_entity.to_owned(), Some(self.rule.entity.clone()));
         }
         let known = [self.rule.entity.as_str(), field::ACTOR, field::OBJECT];
-        let entity = known.iter().find_map(|name| digest.first(name));
-        normal_entity(entity.unwrap_or(first.record_id))
+        let entity = known
+            .iter()
+            .find_map(|name| Some((digest.first(name)?, *name)));
+        let (entity, name) = entity.unzip();
+        let entity = normal_entity(entity.unwrap_or(first.record_id));
+        (entity, name.map(str::to_owned))
     }
 
     /// The record that stands for the act: of a chain the one that completed it, since what went before may
@@ -158,22 +172,18 @@ impl Material<'_> {
         Uuid::new_v5(&NAMESPACE, name.as_bytes())
     }
 
-    fn message(&self, digest: &Digest<'_>) -> String {
-        let mut message = String::new();
-        for piece in &self.rule.message.0 {
-            match piece {
-                Piece::Text(text) => message.push_str(text),
-                Piece::Field(name) => message.push_str(&digest.shown(name)),
-                Piece::Count => message.push_str(&self.entries.len().to_string()),
-                Piece::CountOf(name) => message.push_str(&digest.count(name).to_string()),
-                Piece::Threshold => {
-                    let threshold = self.tier.map_or(1, |tier| tier.threshold);
-                    message.push_str(&threshold.to_string());
-                }
-                Piece::Window => message.push_str(&span(self.tier.map_or(0, |t| t.span_ms))),
-            }
-        }
-        message.chars().take(MESSAGE_CHARS_MAX).collect()
+    fn message(&self, digest: &Digest<'_>) -> Vec<MessagePart> {
+        let part = |piece: &Piece| {
+            MessagePart::Text(match piece {
+                Piece::Text(text) => text.clone(),
+                Piece::Field(name) => return digest.shown(name),
+                Piece::Count => self.entries.len().to_string(),
+                Piece::CountOf(name) => digest.count(name).to_string(),
+                Piece::Threshold => self.tier.map_or(1, |tier| tier.threshold).to_string(),
+                Piece::Window => span(self.tier.map_or(0, |tier| tier.span_ms)),
+            })
+        };
+        self.rule.message.0.iter().map(part).collect()
     }
 
     fn values(&self, digest: &Digest<'_>) -> BTreeMap<String, Vec<String>> {
@@ -290,18 +300,13 @@ impl<'a> Digest<'a> {
         self.values(name).len()
     }
 
-    fn shown(&self, name: &str) -> String {
+    fn shown(&self, name: &str) -> MessagePart {
         let values = self.values(name);
-        if values.is_empty() {
-            return NOTHING.to_owned();
-        }
-        let shown: Vec<&str> = values.iter().copied().take(SHOWN_VALUES_MAX).collect();
-        let more = values.len() - shown.len();
-        let shown = shown.join(", ");
-        if more == 0 {
-            shown
-        } else {
-            format!("{shown} and {more} more")
+        let shown = values.iter().take(SHOWN_VALUES_MAX);
+        MessagePart::Values {
+            field: name.to_owned(),
+            shown: shown.map(|&value| value.to_owned()).collect(),
+            more: values.len().saturating_sub(SHOWN_VALUES_MAX),
         }
     }
 }

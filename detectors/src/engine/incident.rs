@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::identity::normal_entity;
-use exfilwatch_model::{Evidence, Finding, Mode, Severity, field, finding_uid};
+use exfilwatch_model::{
+    Evidence, Finding, MessagePart, Mode, Provenance, Severity, field, finding_uid,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -243,6 +245,11 @@ impl Incidents {
         let first_ms = facts.iter().map(|fact| fact.first_ms).min();
         let last_ms = facts.iter().map(|fact| fact.last_ms).max();
         let last_time = time(last_ms.unwrap_or(trip_ms));
+        let provenance = Provenance {
+            message: message(person, &names, tier),
+            target: None,
+            entity: Some(field::ACTOR.to_owned()),
+        };
         let would_alert = rule.alerts_by_itself();
         let suppressed = rule.suppression_of(would_alert, person, last_time);
         Finding {
@@ -260,7 +267,7 @@ impl Incidents {
             update_reason: None,
             entity_type: rule.entity_type.clone(),
             entity: person.to_owned(),
-            message: message(person, &names, tier),
+            message: provenance.message(),
             // Grows with every record of every finding, so that the last word has all that came.
             count: facts.iter().map(|fact| fact.count).sum(),
             event_ids,
@@ -281,6 +288,7 @@ impl Incidents {
                 .take(SHOWN_MAX)
                 .map(|fact| evidence(fact))
                 .collect(),
+            provenance,
         }
     }
 }
@@ -346,7 +354,7 @@ fn risk_of(facts: &[&Fact]) -> u8 {
     u8::try_from(risk_sum(facts).min(100)).unwrap_or(100)
 }
 
-fn message(person: &str, names: &BTreeSet<&str>, tier: &Tier) -> String {
+fn message(person: &str, names: &BTreeSet<&str>, tier: &Tier) -> Vec<MessagePart> {
     let shown: Vec<&str> = names.iter().copied().take(SHOWN_MAX).collect();
     let more = names.len() - shown.len();
     let list = shown.join(", ");
@@ -356,7 +364,16 @@ fn message(person: &str, names: &BTreeSet<&str>, tier: &Tier) -> String {
         String::new()
     };
     let (kinds, window) = (names.len(), span(tier.span_ms));
-    format!("{person}: {kinds} detections of different kinds within {window}: {list}{rest}")
+    vec![
+        MessagePart::Values {
+            field: field::ACTOR.to_owned(),
+            shown: vec![person.to_owned()],
+            more: 0,
+        },
+        MessagePart::Text(format!(
+            ": {kinds} detections of different kinds within {window}: {list}{rest}"
+        )),
+    ]
 }
 
 fn evidence(fact: &Fact) -> Evidence {

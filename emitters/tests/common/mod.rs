@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
-    Envelope, Evidence, Finding, Kind, Mode, Product, RuleFacts, Severity, StreamId, TenantId,
-    finding_uid,
+    Envelope, Evidence, Finding, Kind, MessagePart, Mode, Product, Provenance, RuleFacts, Severity,
+    StreamId, TenantId, finding_uid,
 };
 use uuid::Uuid;
 
@@ -85,6 +85,26 @@ pub(crate) fn finding() -> Finding {
             operation: "change_user_access".to_owned(),
             record: Some(serde_json::from_str(r#"{"kind":"admin#reports#activity"}"#).unwrap()),
         }],
+        provenance: provenance(),
+    }
+}
+
+fn provenance() -> Provenance {
+    let values = |field: &str, shown: &str| MessagePart::Values {
+        field: field.to_owned(),
+        shown: vec![shown.to_owned()],
+        more: 0,
+    };
+    let text = |text: &str| MessagePart::Text(text.to_owned());
+    Provenance {
+        message: vec![
+            values("actor", "alice@contoso.example"),
+            text(" shared 2 files with "),
+            values("external_domain", "rival.example"),
+            text(" in 60 s (threshold 2)"),
+        ],
+        target: Some("target".to_owned()),
+        entity: Some("actor".to_owned()),
     }
 }
 

@@ -1,0 +1,72 @@
+//! What a receiver may learn of people: by field class kept, replaced by a pseudonym, truncated or
+//! dropped.
+//!
+//! The policy is applied once, to the finding, before any format sees it (`masked`): so no format can forget
+//! it. Which text came from which field is known (`exfilwatch_model::Provenance`); a value that
+//! is withheld is withheld wherever it stands, also within texts of fields that are kept. Records quoted as
+//! evidence go whole: they are the vendor's bytes, in which nothing can be found with certainty.
+//! Raw records cannot have a policy for the same reason; who asks for both is told so at the start.
+
+mod classes;
+mod mask;
+mod masked;
+mod options;
+mod pseudonym;
+
+use exfilwatch_model::Kind;
+
+use crate::environment::Environment;
+use crate::error::BuildError;
+
+pub use mask::Policy;
+pub(crate) use masked::Masked;
+pub use options::{FieldAction, FieldsOptions};
+use pseudonym::Secret;
+
+/// Fewest bits of an IPv4 address that a policy keeps, and all of them.
+const ADDRESS_BITS: std::ops::RangeInclusive<u8> = 8..=32;
+
+/// The policy of an emitter that is to send `kinds`; `None` where everything is kept.
+pub fn policy(
+    emitter: &str,
+    options: &FieldsOptions,
+    kinds: &[Kind],
+    environment: &Environment,
+) -> Result<Option<Policy>, BuildError> {
+    let unusable = |reason: &str| BuildError::option(emitter, "fields", &reason);
+    if options.keeps_all() {
+        return Ok(None);
+    }
+    if kinds.contains(&Kind::Events) {
+        return Err(unusable(
+            "raw records (send = [\"events\"]) go out as the vendor wrote them, with everything that \
+             is withheld here: take \"events\" out of send, or name another emitter for them",
+        ));
+    }
+    if let FieldAction::Truncate(bits) = options.source_ip
+        && !ADDRESS_BITS.contains(&bits)
+    {
+        return Err(unusable(
+            "source_ip: truncate names the leading bits of an IPv4 address that stay, 8 to 32",
+        ));
+    }
+    let secret = match (&options.key, options.hashes()) {
+        (None, true) => {
+            return Err(unusable(
+                "hash needs a key, the same for all emitters whose pseudonyms are to be comparable: \
+                 key = { file = \"…\" }, made by `openssl rand -base64 32`",
+            ));
+        }
+        (None, false) => None,
+        (Some(source), _) => {
+            let text = environment.secret(source);
+            let text = text.map_err(|source| BuildError::Secret {
+                emitter: emitter.to_owned(),
+                member: "fields.key",
+                source,
+            })?;
+            Some(Secret::new(&text).map_err(unusable)?)
+        }
+    };
+    Ok(Some(Policy::new(options.clone(), secret)))
+}
