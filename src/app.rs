@@ -22,12 +22,12 @@ use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
 use crate::pipeline::alarm::{self, AlarmOptions};
 use crate::pipeline::job::plan::{self, Basis, Plan};
-use crate::pipeline::job::{self, JobEnd, JobRequest, Progress, Reports};
+use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::opening;
 use crate::pipeline::own_domains::{Configured, TenantDomains};
-use crate::pipeline::step::{Readers, StepConfig};
+use crate::pipeline::step::{Purpose, Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::{Pipeline, Route, Undelivered};
 use crate::{geoip, tuning};
@@ -317,7 +317,7 @@ pub fn tenants(
             readers,
             rules: tuning::rules_of(config, rules, &tenant)?.into(),
             forwards_events,
-            detects_only: false,
+            purpose: Purpose::Deliver,
         };
         tenants.domains.push(own);
         tenants.workers.push(WorkerConfig {
@@ -528,9 +528,12 @@ impl Tenants {
             if !request.is_for_tenant(tenant) {
                 continue;
             }
-            let rules = match request.rules.as_slice() {
-                [] => worker.step.rules.clone(),
-                names => Arc::new(worker.step.rules.get().those_of(names)).into(),
+            let all = worker.step.rules.get();
+            let rules = match (request.rules.as_slice(), request.kind) {
+                ([], JobKind::Learn) => Arc::new(all.learning()).into(),
+                ([], _) => worker.step.rules.clone(),
+                (names, JobKind::Learn) => Arc::new(all.those_of(names).learning()).into(),
+                (names, _) => Arc::new(all.those_of(names)).into(),
             };
             let step = StepConfig {
                 live_since: DateTime::<Utc>::MAX_UTC,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::memory::TenantMemory;
-use exfilwatch::pipeline::step::StepConfig;
+use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::watch::StreamHealth;
 use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
@@ -241,7 +241,7 @@ fn worker_config(service: &Running, pipeline: &Pipeline, clock: &Arc<dyn Clock>)
             readers: app::readers(&["contoso.example"], &[]),
             rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
             forwards_events: true,
-            detects_only: false,
+            purpose: Purpose::Deliver,
             live_since: now() - TimeDelta::days(1),
         },
         alarms: None,

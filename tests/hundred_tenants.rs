@@ -16,7 +16,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::memory::TenantMemory;
-use exfilwatch::pipeline::step::StepConfig;
+use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
 use exfilwatch_connectors::Connector;
@@ -276,7 +276,7 @@ impl Process {
                 readers: app::readers(&[&tenant.domain], &[]),
                 rules: rules.clone().into(),
                 forwards_events: true,
-                detects_only: false,
+                purpose: Purpose::Deliver,
                 live_since: self.now(),
             },
             heartbeat: TimeDelta::minutes(5),

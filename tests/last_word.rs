@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::memory::TenantMemory;
-use exfilwatch::pipeline::step::{Effects, Input, Readers, Step, StepConfig};
+use exfilwatch::pipeline::step::{Effects, Input, Purpose, Readers, Step, StepConfig};
 use exfilwatch_detectors::{DetectorsOptions, Engine, RuleSet};
 use exfilwatch_model::{Finding, JobId, Page, Product, RawRecord, StreamId, TenantId};
 use exfilwatch_simulator::{World, WorldOptions};
@@ -137,7 +137,7 @@ fn a_live_line_ends_where_a_replay_ends_whatever_the_order_and_the_restarts() {
         readers: case.readers.clone(),
         rules: case.rules.clone().into(),
         forwards_events: true,
-        detects_only: false,
+        purpose: Purpose::Deliver,
         live_since: start(),
     };
     let stream: StreamId = "contoso/office365/Audit.Exchange".parse().unwrap();
@@ -203,7 +203,7 @@ fn a_live_line_that_takes_in_what_a_job_remembers_ends_where_a_replay_ends() {
             readers: case.readers.clone(),
             rules: case.rules.clone().into(),
             forwards_events: true,
-            detects_only: false,
+            purpose: Purpose::Deliver,
             live_since: start(),
         };
         Step::restore(config, &store).unwrap()

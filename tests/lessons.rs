@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::ingest::Ingest;
 use exfilwatch::pipeline::memory::TenantMemory;
-use exfilwatch::pipeline::step::{LESSONS_EACH, StepConfig};
+use exfilwatch::pipeline::step::{LESSONS_EACH, Purpose, StepConfig};
 use exfilwatch::pipeline::{Parts, Pipeline};
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
 use exfilwatch_model::{JobId, Page, Product, RawRecord, SystemClock, TenantId};
@@ -57,7 +57,7 @@ fn ingest(pipeline: &Pipeline, job: JobId) -> Ingest {
         readers: app::readers(&["corp.example"], &[]),
         rules: Arc::new(only.unwrap()).into(),
         forwards_events: false,
-        detects_only: false,
+        purpose: Purpose::Deliver,
         live_since: day(-1_000),
     };
     let (store, committer) = (shared.store.clone(), shared.committer.clone());

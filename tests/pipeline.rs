@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::ingest::Ingest;
 use exfilwatch::pipeline::memory::TenantMemory;
-use exfilwatch::pipeline::step::StepConfig;
+use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
 use exfilwatch_detectors::DetectorsOptions;
 use exfilwatch_emitters::{Delivered, EmitError, Emitter, Refusal};
@@ -69,7 +69,7 @@ fn ingest(pipeline: &Pipeline, tenant: &str) -> Ingest {
         readers: app::readers(&["corp.example"], &[]),
         rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
         forwards_events: true,
-        detects_only: false,
+        purpose: Purpose::Deliver,
         live_since: at() - TimeDelta::days(1),
     };
     let (store, committer) = (shared.store.clone(), shared.committer.clone());

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::AddAssign;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::{Event, Finding, Product};
 
 use crate::rules::{Need, Pattern};
@@ -78,6 +78,26 @@ impl AddAssign for Counters {
     }
 }
 
+/// What a detector knows of the past that it measures events against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    /// The detection, by name.
+    pub detection: String,
+    /// Distinct values (or keys) whose past is known.
+    pub known: u64,
+    /// The earliest event seen; `None` where there was none yet.
+    pub since: Option<DateTime<Utc>>,
+    /// How long it only learns from then on.
+    pub learns: TimeDelta,
+}
+
+impl Baseline {
+    /// From when on events are judged; `None` where nothing was seen yet.
+    pub fn judges_from(&self) -> Option<DateTime<Utc>> {
+        self.since?.checked_add_signed(self.learns)
+    }
+}
+
 /// One detection for one tenant and one job. Pure: no clock, no I/O, no randomness. The findings
 /// are a function of the set of events observed, whatever their order, while no bound is hit.
 pub trait Detector: Send + Debug {
@@ -117,6 +137,11 @@ pub trait Detector: Send + Debug {
 
     /// Adds what it knows of the past, as it would be stored: what another line can learn.
     fn past(&self, out: &mut Vec<StateChange>);
+
+    /// What it measures events against; most do not.
+    fn baseline(&self) -> Option<Baseline> {
+        None
+    }
 
     /// Puts a stored value back. What is measured against the past may be put back at any time,
     /// also from what another line has learned: it is merged with what is known.

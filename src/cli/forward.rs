@@ -8,11 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use exfilwatch_config::Config;
-use exfilwatch_model::{
-    Clock, JobId, Kind, Page, Product, RawRecord, StreamId, SystemClock, TenantId,
-};
+use exfilwatch_model::{Clock, JobId, Kind, Page, Product, StreamId, SystemClock, TenantId};
 use exfilwatch_state::{Commit, FileMark};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +22,7 @@ use crate::cli::{Common, signals, sources};
 use crate::files::{ContentDigest, FileBatch, Input};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::own_domains;
-use crate::pipeline::step::{Readers, StepConfig};
+use crate::pipeline::step::{Purpose, Readers, StepConfig};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{Parts, Pipeline};
 use crate::tuning;
@@ -137,15 +135,15 @@ async fn forward(
     for input in &inputs {
         files.push((input, digest(input)?));
     }
-    let job = job_of(&files);
+    let job = job_of("forward", &files);
     let shared = pipeline.shared();
     let step = StepConfig {
         memory: app::memory(args.tenant.clone(), shared)?,
         job: job.clone(),
-        readers: readers(args, config, shared)?,
+        readers: readers(&args.tenant, &args.internal_domain, config, shared)?,
         rules: tuning::rules_of(config, &app::rules(&config.detectors)?, &args.tenant)?.into(),
         forwards_events: pipeline.takes(Kind::Events),
-        detects_only: false,
+        purpose: Purpose::Deliver,
         live_since: DateTime::UNIX_EPOCH,
     };
     let ingest = Ingest::restore(
@@ -177,7 +175,7 @@ async fn forward(
 }
 
 /// Digest of a file's content; standard input can be read only once and has none.
-fn digest(input: &Input) -> Result<Option<String>, Failure> {
+pub(crate) fn digest(input: &Input) -> Result<Option<String>, Failure> {
     match input {
         Input::Stdin => Ok(None),
         Input::Path(path) => ContentDigest::of_file(path)
@@ -187,7 +185,7 @@ fn digest(input: &Input) -> Result<Option<String>, Failure> {
 }
 
 /// One job for one set of contents: interrupted and begun again it finds its windows.
-fn job_of(files: &[(&Input, Option<String>)]) -> JobId {
+pub(crate) fn job_of(what: &str, files: &[(&Input, Option<String>)]) -> JobId {
     let digests: BTreeSet<_> = files
         .iter()
         .filter_map(|(_, digest)| digest.as_deref())
@@ -198,21 +196,27 @@ fn job_of(files: &[(&Input, Option<String>)]) -> JobId {
     } else {
         uuid::Uuid::new_v5(&exfilwatch_model::identity::NAMESPACE, named.as_bytes())
     };
-    JobId::new(&format!("forward-{id}")).unwrap_or_else(|_| JobId::live())
+    JobId::new(&format!("{what}-{id}")).unwrap_or_else(|_| JobId::live())
 }
 
-fn readers(args: &ForwardArgs, config: &Config, shared: &Shared) -> Result<Readers, Failure> {
+/// Readers for files of a tenant, with domains of the organisation besides the configured ones.
+pub(crate) fn readers(
+    tenant: &TenantId,
+    internal: &[String],
+    config: &Config,
+    shared: &Shared,
+) -> Result<Readers, Failure> {
     // Files are read without asking anybody: with "auto", what `run` was told last counts.
-    let known = own_domains::remembered(&*shared.store, &args.tenant)
+    let known = own_domains::remembered(&*shared.store, tenant)
         .map_err(|error| app::state_failure(&error))?;
-    let configured = config.tenants.get(&args.tenant);
+    let configured = config.tenants.get(tenant);
     let mut domains = configured
         .map(|tenant| tenant.domains(&known))
         .unwrap_or_default();
-    for domain in &args.internal_domain {
+    for domain in internal {
         domains = domains.with_internal(domain).into_owned();
     }
-    let lists = config.lists.get(&args.tenant).cloned();
+    let lists = config.lists.get(tenant).cloned();
     Ok(app::readers_of(
         domains.with_lists(lists.unwrap_or_default()),
     ))
@@ -293,22 +297,7 @@ impl Line<'_> {
         mark: Option<FileMark>,
         account: &mut Account,
     ) -> Outcome {
-        let (m365, google): (Vec<_>, Vec<_>) = batch
-            .records
-            .into_iter()
-            .partition(|(product, _)| *product == Product::M365);
-        let mut malformed = batch.malformed;
-        let mut pages = Vec::new();
-        for (product, records) in [(Product::M365, m365), (Product::GoogleWorkspace, google)] {
-            if !records.is_empty() || (product == Product::GoogleWorkspace && pages.is_empty()) {
-                let records: Vec<RawRecord> =
-                    records.into_iter().map(|(_, record)| record).collect();
-                pages.push((
-                    product,
-                    self.page(product, records, std::mem::take(&mut malformed))?,
-                ));
-            }
-        }
+        let pages = pages(batch, &self.tenant, self.pipeline.shared().clock.now())?;
         let last = pages.len() - 1;
         for (index, (product, page)) in pages.into_iter().enumerate() {
             let files = if index == last {
@@ -336,28 +325,6 @@ impl Line<'_> {
         Ok(())
     }
 
-    fn page(
-        &self,
-        product: Product,
-        records: Vec<RawRecord>,
-        malformed: Vec<exfilwatch_model::Malformed>,
-    ) -> Result<Page, Failure> {
-        let connector = match product {
-            Product::M365 => "office365",
-            Product::GoogleWorkspace => "google_workspace",
-        };
-        let stream = StreamId::new(self.tenant.clone(), connector, STREAM)
-            .map_err(|error| Failure::caused(Code::Usage, "naming the stream", &error))?;
-        Ok(Page {
-            stream,
-            item: STREAM.to_owned(),
-            records,
-            malformed,
-            fetched_at: self.pipeline.shared().clock.now(),
-            last: true,
-        })
-    }
-
     async fn wait_while_paused(&self) {
         let shared = self.pipeline.shared();
         let mut paused = shared.paused.clone();
@@ -367,4 +334,38 @@ impl Line<'_> {
             () = shared.shutdown.cancelled() => {}
         }
     }
+}
+
+/// A page for each product in a batch; at least one, as what is malformed goes with the first.
+pub(crate) fn pages(
+    batch: FileBatch,
+    tenant: &TenantId,
+    fetched_at: DateTime<Utc>,
+) -> Result<Vec<(Product, Page)>, Failure> {
+    let (m365, google): (Vec<_>, Vec<_>) = batch
+        .records
+        .into_iter()
+        .partition(|(product, _)| *product == Product::M365);
+    let mut malformed = batch.malformed;
+    let mut pages = Vec::new();
+    for (product, connector, records) in [
+        (Product::M365, "office365", m365),
+        (Product::GoogleWorkspace, "google_workspace", google),
+    ] {
+        if records.is_empty() && (product == Product::M365 || !pages.is_empty()) {
+            continue;
+        }
+        let stream = StreamId::new(tenant.clone(), connector, STREAM)
+            .map_err(|error| Failure::caused(Code::Usage, "naming the stream", &error))?;
+        let page = Page {
+            stream,
+            item: STREAM.to_owned(),
+            records: records.into_iter().map(|(_, record)| record).collect(),
+            malformed: std::mem::take(&mut malformed),
+            fetched_at,
+            last: true,
+        };
+        pages.push((product, page));
+    }
+    Ok(pages)
 }

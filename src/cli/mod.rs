@@ -3,6 +3,7 @@
 mod auth;
 mod backfill;
 mod bar;
+mod baselines;
 mod clock;
 mod config;
 mod demo;
@@ -15,6 +16,7 @@ mod finding;
 mod forward;
 mod gaps;
 mod init;
+mod learn;
 mod logs;
 pub mod output;
 mod reconcile;
@@ -100,6 +102,9 @@ enum Command {
     Run(run::RunArgs),
     /// Reads a past range once: detects, and delivers what was not delivered before.
     Backfill(backfill::BackfillArgs),
+    /// Reads the past for what rules measure events against (first seen, more than usual): says nothing
+    /// of what it finds, and delivers nothing.
+    Learn(learn::LearnArgs),
     /// Lists everything the vendors still have once more, fetches what is missing, and says what it
     /// found.
     Reconcile(reconcile::ReconcileArgs),
@@ -153,6 +158,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Doctor(args) => asynchronous(doctor::run(args, common)),
         Command::Run(args) => asynchronous(run::run(args, common)),
         Command::Backfill(args) => asynchronous(backfill::run(args, common)),
+        Command::Learn(args) => asynchronous(learn::run(args, common)),
         Command::Reconcile(args) => asynchronous(reconcile::run(args, common)),
         Command::Forward(args) => asynchronous(forward::run(args, common)),
         Command::Replay(args) => replay::run(&args, &common),

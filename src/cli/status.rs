@@ -8,7 +8,8 @@ use exfilwatch_model::{Clock, SystemClock};
 use crate::app;
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, plain, print, print_items};
-use crate::cli::{Common, gaps};
+use crate::cli::{Common, baselines, gaps};
+use crate::pipeline::baselines as known;
 use crate::pipeline::report::Report;
 use crate::serve::control::{self, Request};
 
@@ -19,7 +20,7 @@ pub(crate) async fn status(common: Common) -> Outcome {
             let folder = &config.state.folder;
             match asked(control::ask(folder, &Request::Status).await)? {
                 Some(report) => report,
-                None => at_rest(&config, |store, now| Report::at_rest(store, now))?,
+                None => report_at_rest(&config)?,
             }
         }
         // A running process says how it is whatever has become of the configuration since.
@@ -27,6 +28,20 @@ pub(crate) async fn status(common: Common) -> Outcome {
     };
     show(&report, common.output)?;
     gaps::failure(&report.due).map_or(Ok(()), Err)
+}
+
+/// From the store; what is known of the past, by the rules as they are configured.
+fn report_at_rest(config: &Config) -> Result<Report, Failure> {
+    let rules = app::rules(&config.detectors)?;
+    at_rest(config, |store, now| {
+        let mut report = Report::at_rest(store, now)?;
+        for tenant in config.tenants.keys() {
+            report
+                .baselines
+                .extend(known::at_rest(store, tenant, &rules)?);
+        }
+        Ok(report)
+    })
 }
 
 /// What a process that runs with a state folder says of itself.
@@ -125,8 +140,12 @@ fn show(report: &Report, output: Output) -> Outcome {
         format!("\n{}", gaps::table(&report.due).text())
     };
     let tuning = tuning(report);
+    let baselines = match baselines::text(&report.baselines, report.at, false) {
+        text if text.is_empty() => text,
+        text => format!("\n{text}"),
+    };
     print(&format!(
-        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost, {} acknowledged, {} filled · quarantine: {}\n{}{tuning}",
+        "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost, {} acknowledged, {} filled · quarantine: {}\n{}{tuning}{baselines}",
         report.version,
         if report.paused {
             " · PAUSED: the receivers do not keep up"

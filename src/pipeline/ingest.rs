@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_detectors::Counters;
+use exfilwatch_detectors::{Baseline, Counters};
 use exfilwatch_model::{Finding, Page, Product, StreamId};
 use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore, WindowChange};
 
@@ -182,13 +182,19 @@ impl Ingest {
     }
 
     /// Takes in what jobs have left; see [`Input::Learn`]. All of it before time passes: what is
-    /// measured against the past is told then.
-    pub async fn learn(&mut self, now: DateTime<Utc>) -> Result<(), IngestError> {
+    /// measured against the past is told then. Says whether there was something.
+    pub async fn learn(&mut self, now: DateTime<Utc>) -> Result<bool, IngestError> {
+        let is_left = !self.config.memory.lessons().is_empty();
         while !self.config.memory.lessons().is_empty() {
             self.stage(&Input::Learn);
             self.flush(now).await?;
         }
-        Ok(())
+        Ok(is_left)
+    }
+
+    /// What the detectors measure events against.
+    pub fn baselines(&self) -> Vec<Baseline> {
+        self.step.baselines()
     }
 
     /// What the detectors remember, and which bounds were hit.

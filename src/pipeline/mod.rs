@@ -9,6 +9,7 @@
 //! the right order.
 
 pub mod alarm;
+pub mod baselines;
 pub mod committer;
 pub mod deliver;
 mod fetch;

@@ -6,6 +6,7 @@ use exfilwatch_model::{JobId, Suppression, TenantId};
 use exfilwatch_state::{StateError, StateStore};
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::baselines::Known;
 use crate::pipeline::ledger::IntervalState::{Filled, Lost, Open};
 use crate::pipeline::ledger::{self, Account, Interval};
 use crate::pipeline::watch::{Reloads, Shown};
@@ -112,6 +113,9 @@ pub struct Report {
     /// Findings that were kept from alerting since the process began.
     #[serde(default)]
     pub suppressed: Vec<SuppressedLine>,
+    /// What rules measure events against, and from when on they do.
+    #[serde(default)]
+    pub baselines: Vec<Known>,
     /// How the configuration was read again since the process began.
     #[serde(default)]
     pub reloads: Reloads,
@@ -196,6 +200,7 @@ impl Report {
             }
         };
         report.suppressed = suppressed.map(line).collect();
+        report.baselines = shown.baselines.values().flatten().cloned().collect();
         report.reloads = shown.reloads.clone();
         Ok(report)
     }
@@ -277,6 +282,7 @@ impl Report {
             quarantined: store.quarantined()?.len(),
             exceptions: Vec::new(),
             suppressed: Vec::new(),
+            baselines: Vec::new(),
             reloads: Reloads::default(),
         })
     }

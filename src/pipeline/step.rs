@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_detectors::updates::{Revision, close, close_due, last_word, revise};
-use exfilwatch_detectors::{Counters, Engine, RuleSet};
+use exfilwatch_detectors::{Baseline, Counters, Engine, RuleSet};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
@@ -121,7 +121,7 @@ pub struct Step {
     memory: TenantMemory,
     hash_key: [u8; 16],
     forwards_events: bool,
-    detects_only: bool,
+    purpose: Purpose,
     only_new: bool,
     /// Findings whose events lie before this are marked `backfill`, live or not.
     live_since: DateTime<Utc>,
@@ -129,6 +129,18 @@ pub struct Step {
     staged: HashSet<u64>,
     /// Stream that a finding's last word is sent under.
     last_stream: Option<StreamId>,
+}
+
+/// What becomes of what a line reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Records and findings are delivered.
+    Deliver,
+    /// Records are shown to the detectors and that is all: none is delivered, quarantined or counts as
+    /// seen.
+    Detect,
+    /// The same, and what the detectors find is told to nobody: they get to know the past.
+    Learn,
 }
 
 /// What a step is built from.
@@ -144,9 +156,8 @@ pub struct StepConfig {
     pub rules: LiveRules,
     /// Whether any lane takes raw records; they stay out of the outbox otherwise.
     pub forwards_events: bool,
-    /// Records are shown to the detectors and that is all: none is delivered, quarantined or counts
-    /// as seen.
-    pub detects_only: bool,
+    /// What becomes of what is read.
+    pub purpose: Purpose,
     /// See [`Step`].
     pub live_since: DateTime<Utc>,
 }
@@ -178,7 +189,7 @@ impl Step {
             memory: config.memory,
             hash_key: store.hash_key()?,
             forwards_events: config.forwards_events,
-            detects_only: config.detects_only,
+            purpose: config.purpose,
             only_new: false,
             live_since: config.live_since,
             staged: HashSet::new(),
@@ -205,6 +216,11 @@ impl Step {
 
     fn is_known(&self, fingerprint: u64) -> bool {
         self.staged.contains(&fingerprint) || self.memory.seen().contains(fingerprint)
+    }
+
+    /// What the detectors measure events against.
+    pub fn baselines(&self) -> Vec<Baseline> {
+        self.engine.baselines()
     }
 
     /// What the detectors remember, and which bounds were hit.
@@ -278,7 +294,7 @@ impl Step {
                 // Detected all the same: a job may have been the first to see it, and its windows
                 // are not ours. An event that is counted already is not counted again.
                 out.counts.duplicates += 1;
-            } else if self.forwards_events && !self.detects_only {
+            } else if self.forwards_events && self.purpose == Purpose::Deliver {
                 events.push(envelope(page, &head, record));
             }
             if !(known && self.only_new) {
@@ -289,7 +305,7 @@ impl Step {
             self.malformed(page, malformed, &mut fresh, out);
         }
         out.commit.windows.extend(self.memory.sightings().drain());
-        if !self.detects_only {
+        if self.purpose == Purpose::Deliver {
             self.remember(fresh, page.fetched_at, out);
         }
         if !events.is_empty() {
@@ -334,7 +350,11 @@ impl Step {
     }
 
     fn collect(&mut self, stream: &StreamId, fetched_at: DateTime<Utc>, out: &mut Effects) {
-        for finding in self.engine.collect(fetched_at) {
+        let found = self.engine.collect(fetched_at);
+        if self.purpose == Purpose::Learn {
+            return;
+        }
+        for finding in found {
             let finding = self.in_its_mode(finding);
             // Jobs may come back to it as long as its records are remembered.
             let expires = self.rules.expiry(&finding).max(fetched_at + FINDINGS_KEPT);
@@ -408,7 +428,8 @@ impl Step {
     ) {
         out.counts.malformed += 1;
         let fingerprint = fingerprint_of_bytes(&self.hash_key, &malformed.bytes);
-        if self.detects_only || self.is_known(fingerprint) || !fresh.insert(fingerprint) {
+        let is_delivered = self.purpose == Purpose::Deliver;
+        if !is_delivered || self.is_known(fingerprint) || !fresh.insert(fingerprint) {
             return;
         }
         let entry = Quarantined::new(
@@ -426,6 +447,9 @@ impl Step {
     /// Says what is known of findings that nothing before `watermark` can still change, where it is
     /// more than was said.
     fn last_words(&self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
+        if self.purpose == Purpose::Learn {
+            return;
+        }
         for finding in self.engine.close(watermark, now) {
             let finding = self.in_its_mode(finding);
             let mut table = self.memory.table();
@@ -472,6 +496,9 @@ impl Step {
     fn forget(&mut self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
         self.last_words(now, watermark, out);
         self.engine.evict(watermark);
+        if self.purpose == Purpose::Learn {
+            return;
+        }
         let mut table = self.memory.table();
         for uid in close_due(table.values(), watermark) {
             table.remove(&uid);

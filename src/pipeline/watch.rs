@@ -10,6 +10,7 @@ use exfilwatch_model::{Finding, Severity, StreamId, Suppression, TenantId};
 use exfilwatch_state::LaneId;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::baselines::Known;
 use crate::pipeline::deliver::LaneHealth;
 use crate::pipeline::ledger::Account;
 use crate::pipeline::step::Counts;
@@ -97,6 +98,8 @@ pub struct Shown {
     pub paused: bool,
     /// What each tenant's detectors remember, and which bounds were hit.
     pub detectors: BTreeMap<TenantId, Counters>,
+    /// What each tenant's detectors measure events against.
+    pub baselines: BTreeMap<TenantId, Vec<Known>>,
     /// Fingerprints that found no room in the seen index: their records may be delivered twice.
     pub seen_not_remembered: usize,
     /// Why the process had to stop by itself.
@@ -193,6 +196,11 @@ impl Watch {
         let mut shown = self.shown();
         shown.detectors.insert(tenant.clone(), counters);
         shown.seen_not_remembered = seen_not_remembered;
+    }
+
+    /// What a tenant's detectors measure events against.
+    pub fn baselines(&self, tenant: &TenantId, baselines: Vec<Known>) {
+        self.shown().baselines.insert(tenant.clone(), baselines);
     }
 
     /// The process has to stop by itself.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::{Committer, chain};
 use crate::pipeline::job::plan::Plan;
-use crate::pipeline::job::{JobKind, JobRequest, Progress};
+use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
 use crate::pipeline::reconcile::{ReconcileRequest, Told};
 use crate::pipeline::report::Report;
@@ -193,9 +193,7 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             .await
         }
         // The others are this process's own business.
-        Ok(Request::Backfill(request))
-            if !matches!(request.kind, JobKind::Backfill | JobKind::DetectOnly) =>
-        {
+        Ok(Request::Backfill(request)) if !request.kind.can_be_asked_for() => {
             write_line(
                 &mut write,
                 &json!({ "error": "no such job can be asked for" }),

@@ -11,3 +11,4 @@ mod archive;
 mod compare;
 mod desk;
 mod finding;
+mod learn;

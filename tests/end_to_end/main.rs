@@ -10,6 +10,7 @@
 mod domains;
 mod equality;
 mod jobs;
+mod learn;
 mod ledger;
 mod login;
 mod promises;

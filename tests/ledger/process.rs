@@ -15,7 +15,7 @@ use exfilwatch::pipeline::job::keeper;
 use exfilwatch::pipeline::ledger::{self, Account, Interval, SilenceOptions};
 use exfilwatch::pipeline::memory::TenantMemory;
 use exfilwatch::pipeline::reconcile::{ReconcileRequest, Told, reconcile};
-use exfilwatch::pipeline::step::StepConfig;
+use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::watch::StreamHealth;
 use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
@@ -248,7 +248,7 @@ impl Setting {
                 readers: app::readers(&["contoso.example"], &[]),
                 rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
                 forwards_events: true,
-                detects_only: false,
+                purpose: Purpose::Deliver,
                 live_since: start() - TimeDelta::days(1),
             },
             alarms: Some(AlarmOptions {

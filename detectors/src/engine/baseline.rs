@@ -1,6 +1,9 @@
 //! Since when a detector has looked: what happened before it knew the past is not judged by it.
 
-use crate::contract::StateChange;
+use chrono::{DateTime, TimeDelta};
+
+use crate::contract::{Baseline, StateChange};
+use crate::rules::Rule;
 
 /// A day, in milliseconds.
 pub(crate) const DAY_MS: i64 = 86_400_000;
@@ -25,6 +28,16 @@ impl Origin {
             self.at_ms = Some(time_ms);
             self.changed = true;
         }
+    }
+
+    /// What a rule that learns knows so many values by; `None` for one that does not.
+    pub(super) fn baseline(&self, rule: &Rule, known: usize) -> Option<Baseline> {
+        Some(Baseline {
+            detection: rule.facts.detection.clone(),
+            known: known as u64,
+            since: self.at_ms.and_then(DateTime::from_timestamp_millis),
+            learns: TimeDelta::milliseconds(rule.learns_ms()?),
+        })
     }
 
     #[cfg(test)]

@@ -102,6 +102,12 @@ impl History {
         }
     }
 
+    /// Keys that have a day that is over; `and` have some that are open.
+    pub(crate) fn keys(&self, and: impl Iterator<Item = u64>) -> usize {
+        let closed = self.counts.keys().map(|(_, key)| *key);
+        closed.chain(and).collect::<HashSet<_>>().len()
+    }
+
     pub(crate) fn drain(&mut self, out: &mut Vec<StateChange>) {
         for place in std::mem::take(&mut self.changes) {
             out.push(stored(place, self.counts.get(&place).copied()));

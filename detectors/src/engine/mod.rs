@@ -27,7 +27,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{Event, Finding, JobId, Product, TenantId, field};
 
-use crate::contract::{BadState, Counters, Detector, StateChange};
+use crate::contract::{BadState, Baseline, Counters, Detector, StateChange};
 use crate::native;
 use crate::rules::{Kind, Rule, RuleSet};
 pub(crate) use entry::{SEPARATOR, View};
@@ -206,6 +206,14 @@ impl Engine {
             );
         }
         past
+    }
+
+    /// What is known of the past by each detector that measures events against it, by detection.
+    pub fn baselines(&self) -> Vec<Baseline> {
+        self.detectors
+            .iter()
+            .filter_map(|one| one.baseline())
+            .collect()
     }
 
     /// Takes in what a detector of another job remembers, as if its events had been observed here.

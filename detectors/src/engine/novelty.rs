@@ -3,7 +3,7 @@
 //! That is enough to say exactly whether an event is the first of its value in so many days,
 //! whatever the order of arrival, and small enough to keep for a month.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::baseline::{DAY_MS, Origin, day_of};
 use crate::contract::StateChange;
@@ -73,6 +73,12 @@ impl Novelty {
 
     pub(crate) fn len(&self) -> usize {
         self.days.len()
+    }
+
+    /// Distinct values that are known.
+    pub(crate) fn values(&self) -> usize {
+        let values = self.days.keys().map(|(_, value)| value);
+        values.collect::<HashSet<_>>().len()
     }
 
     pub(crate) fn drain(&mut self, out: &mut Vec<StateChange>) {

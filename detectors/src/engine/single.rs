@@ -17,7 +17,7 @@ use super::ledger::Ledger;
 use super::novelty::{KIND_DAY, Novelty};
 use super::period;
 use super::quotes::Quotes;
-use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
+use crate::contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
 use crate::rules::{FirstSeen, Kind, Rule, RuleSet};
 
 /// A single-record rule at work for one tenant and job.
@@ -238,6 +238,12 @@ impl Detector for Single {
 
     fn past(&self, out: &mut Vec<StateChange>) {
         self.novelty.past(out);
+    }
+
+    fn baseline(&self) -> Option<Baseline> {
+        let rule = self.rules.at(self.place)?;
+        first_seen(rule)?;
+        self.novelty.origin.baseline(rule, self.novelty.values())
     }
 
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {

@@ -21,7 +21,7 @@ use super::period;
 use super::quotes::Quotes;
 use super::single::{cut, interests, is_late};
 use super::trailing::{Trailing, Window};
-use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
+use crate::contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
 use crate::rules::{Above, Also, Counted, Kind, Rule, RuleSet, Tier, WindowBase};
 
 /// A window rule at work for one tenant and job.
@@ -470,6 +470,14 @@ impl Detector for Windows {
                 out.push(history::stored((day, key), Some(count)));
             }
         }
+    }
+
+    fn baseline(&self) -> Option<Baseline> {
+        let rule = self.rules.at(self.place)?;
+        rule.learns_ms()?;
+        let open = self.ledger.touched(i64::MIN, i64::MAX);
+        let keys = self.history.keys(open.iter().map(|(key, _)| hash_of(key)));
+        self.history.origin.baseline(rule, keys)
     }
 
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), BadState> {

@@ -252,6 +252,19 @@ impl Rule {
         flags | u32::from(event.is(field::IS_ALLOWED)) << 31
     }
 
+    /// For how long the rule only learns at first, in milliseconds; `None` where it measures nothing
+    /// against the past.
+    pub(crate) fn learns_ms(&self) -> Option<i64> {
+        match &self.kind {
+            Kind::Single { first_seen, .. } => first_seen.as_ref().map(|first| first.learn_ms),
+            Kind::Window { tiers, .. } => {
+                let above = tiers.iter().filter_map(|tier| tier.above);
+                above.map(|above| above.learn_ms).max()
+            }
+            Kind::Incident { .. } => None,
+        }
+    }
+
     /// Whether a rule that sees no events alerts, before exceptions.
     pub(crate) fn alerts_by_itself(&self) -> bool {
         !self.tuned.is_quiet && !matches!(self.alert, Alert::Fixed(false))

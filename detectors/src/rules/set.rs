@@ -142,6 +142,14 @@ impl RuleSet {
         Self::of(rules, Arc::clone(&self.skipped))
     }
 
+    /// Only the rules that measure events against the past.
+    #[must_use]
+    pub fn learning(&self) -> Self {
+        let learns = |rule: &&Arc<Rule>| rule.learns_ms().is_some();
+        let rules = self.rules.iter().filter(learns).cloned().collect();
+        Self::of(rules, Arc::clone(&self.skipped))
+    }
+
     /// The longest trailing window of a rule: what a past range is to be widened by, so that a
     /// burst which began before it is whole.
     pub fn longest_window(&self) -> TimeDelta {

@@ -18,14 +18,14 @@ use crate::app::{self, Tenants};
 use crate::cli::bar::Bar;
 use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
-use crate::cli::output::Output;
-use crate::cli::{Common, domains, signals};
+use crate::cli::output::{Output, print};
+use crate::cli::{Common, baselines, domains, signals};
 use crate::pipeline::job::plan::{self, Basis, Plan};
 use crate::pipeline::job::{JobKind, JobRequest, Progress, SliceAccount};
 use crate::pipeline::worker::Shared;
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{Caller, Request};
-pub(crate) use range::{age as parse_age, time as parse_time};
+pub(crate) use range::{age as parse_age, time as parse_time, window as parse_window};
 
 /// How long lanes may stand still at the end before what is left stays in the outbox.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,28 +63,51 @@ pub(crate) async fn run(args: BackfillArgs, common: Common) -> Outcome {
     let config = app::load_to_detect(&common, true)?;
     let clock = clock::from_args(&args.clock);
     let request = request(&args, clock.now())?;
-    check(&request, &config)?;
-    let folder = &config.state.folder;
     if args.dry_run {
-        let plans = match ask_plan(folder, &request).await? {
-            Some(plans) => plans,
-            None => plan_ourselves(&config, &clock, &request).await?,
-        };
-        return told::plan(&plans, common.output, true);
+        return plan_only(&request, &config, &clock, common.output).await;
     }
+    carry_out(&request, &config, clock, common.output).await
+}
+
+/// Prints what a job will take.
+pub(crate) async fn plan_only(
+    request: &JobRequest,
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    output: Output,
+) -> Outcome {
+    check(request, config)?;
+    let plans = match ask_plan(&config.state.folder, request).await? {
+        Some(plans) => plans,
+        None => plan_ourselves(config, clock, request).await?,
+    };
+    told::plan(&plans, output, true)
+}
+
+/// Has a job done, and tells of it.
+pub(crate) async fn carry_out(
+    request: &JobRequest,
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    output: Output,
+) -> Outcome {
+    check(request, config)?;
     let mut job = Job {
-        request: &request,
-        output: common.output,
-        bar: Bar::new("backfill"),
+        request,
+        output,
+        bar: Bar::new(request.kind.as_str()),
         plans: Vec::new(),
         slices: Vec::new(),
     };
-    let done = match job.ask(folder).await? {
+    let done = match job.ask(&config.state.folder).await? {
         Some(progress) => progress,
-        None => job.by_ourselves(&config, clock).await?,
+        None => job.by_ourselves(config, clock.clone()).await?,
     };
-    told::account(&job.plans, &job.slices, &done, common.output)?;
-    told::outcome(&done)
+    told::account(&job.plans, &job.slices, &done, output)?;
+    if output == Output::Table {
+        print(&baselines::text(&done.learned, clock.now(), true))?;
+    }
+    told::outcome(&done, request.kind)
 }
 
 fn request(args: &BackfillArgs, now: DateTime<Utc>) -> Result<JobRequest, Failure> {
@@ -114,8 +137,8 @@ fn check(request: &JobRequest, config: &Config) -> Outcome {
         let help = format!("the configuration knows: {}", known.join(", "));
         return Err(Failure::new(Code::Usage, what).help(help));
     }
-    if request.kind == JobKind::DetectOnly && !config.detectors.enabled {
-        let what = "--detect-only with detectors.enabled = false would find nothing";
+    if request.kind != JobKind::Backfill && !config.detectors.enabled {
+        let what = "with detectors.enabled = false nothing would be found or learned";
         return Err(Failure::new(Code::Usage, what));
     }
     if request.rules.is_empty() {
@@ -252,6 +275,11 @@ impl Job<'_> {
         let worked = self.work(&tenants, &shared).await;
         self.bar.end();
         app::fatal(&pipeline)?;
+        if self.request.kind == JobKind::Learn {
+            // What waits for the receivers is not this command's.
+            pipeline.stop().await;
+            return worked;
+        }
         let finished = pipeline.finish(PATIENCE, shutdown.clone()).await;
         let last = worked?;
         if !shutdown.is_cancelled() {

@@ -6,7 +6,7 @@ use exfilwatch_model::Window;
 use crate::cli::failure::{Code, Failure};
 
 /// The span from `since` to `until`, or to the present.
-pub(super) fn window(
+pub(crate) fn window(
     since: &str,
     until: Option<&str>,
     now: DateTime<Utc>,

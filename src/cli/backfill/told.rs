@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print};
 use crate::pipeline::job::plan::Plan;
-use crate::pipeline::job::{JobEnd, Progress, SliceAccount};
+use crate::pipeline::job::{JobEnd, JobKind, Progress, SliceAccount};
 
 /// Prints the plan. As JSON it is a part of the one document at the end, so it is printed now only
 /// where nothing follows.
@@ -103,10 +103,13 @@ pub(super) fn account(
     done: &Progress,
     output: Output,
 ) -> Outcome {
-    let end = json!({
+    let mut end = json!({
         "end": done.end, "records": done.records, "seen_before": done.seen_before,
         "gaps": done.gaps(), "slices_done": done.slices_done, "slices": done.slices,
     });
+    if !done.learned.is_empty() {
+        end["learned"] = json!(done.learned);
+    }
     match output {
         Output::Table => print(&format!(
             "{}{} records read, {} of them seen before, {} gaps\n",
@@ -176,7 +179,7 @@ fn document(value: &Value) -> Outcome {
 }
 
 /// The end as the command's own.
-pub(super) fn outcome(done: &Progress) -> Outcome {
+pub(super) fn outcome(done: &Progress, kind: JobKind) -> Outcome {
     let again = "run the command again: it goes on at its first unfinished slice";
     let failed = match &done.end {
         Some(JobEnd::Done) => None,
@@ -199,6 +202,12 @@ pub(super) fn outcome(done: &Progress) -> Outcome {
     }
     match done.gaps() {
         0 => Ok(()),
+        // The ledger of gaps is about what was delivered.
+        gaps if kind != JobKind::Backfill => Err(Failure::new(
+            Code::Gap,
+            format!("{gaps} spans could not be read"),
+        )
+        .help("the log above says which and why")),
         gaps => Err(Failure::new(Code::Gap, format!("{gaps} gaps are left"))
             .help("exfilwatch gaps lists them with their reasons")),
     }

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{StreamId, Window};
+use exfilwatch_detectors::Baseline;
+use exfilwatch_model::{StreamId, TenantId, Window};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::JobEnd;
+use crate::pipeline::baselines::Known;
 use crate::pipeline::ledger::Account;
 use crate::pipeline::step::Counts;
 
@@ -133,6 +135,9 @@ pub struct Progress {
     /// The streams; in the last report only.
     #[serde(default)]
     pub streams: Vec<StreamAccount>,
+    /// What was learned, where that was what the job was for; in the last report only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<Known>,
     /// Set in the last report.
     pub end: Option<JobEnd>,
 }
@@ -204,6 +209,11 @@ impl Reports {
         self.totals.streams.push(stream);
     }
 
+    pub(super) fn learned(&mut self, tenant: &TenantId, learned: Vec<Baseline>) {
+        let known = learned.into_iter().map(|one| Known::new(tenant, one));
+        self.totals.learned.extend(known);
+    }
+
     pub(super) fn reconciled(&mut self, account: Account) {
         self.reconciled = Some(account);
     }
@@ -222,6 +232,7 @@ impl Reports {
         self.last = Some(Instant::now());
         let report = Progress {
             streams: Vec::new(),
+            learned: Vec::new(),
             ..self.totals.clone()
         };
         if progress.try_send(report).is_ok() {

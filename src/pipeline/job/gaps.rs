@@ -67,7 +67,7 @@ impl Reader<'_> {
             }
             // The ledger is about what was delivered. What a reconciliation cannot fetch is the live
             // line's.
-            JobKind::DetectOnly | JobKind::Reconcile => {}
+            JobKind::DetectOnly | JobKind::Learn | JobKind::Reconcile => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Jobs: a past range is read again in slices, beside or without the live line.
 //!
-//! Backfill, a search with detectors only, the filling of gaps, reconciliation and the first run are one
-//! machinery.
+//! Backfill, a search with detectors only, learning, the filling of gaps, reconciliation and the first
+//! run are one machinery.
 //! A job has windows of its own and shares the finding table, so ids and revisions agree with the
 //! live line's. Records that were seen before are detected again and not delivered again. A job that
 //! was interrupted goes on at its first unfinished slice. What the vendor no longer lists is
@@ -31,7 +31,7 @@ pub use account::{Progress, Reports, SliceAccount, Source, StreamAccount};
 pub use submissions::{Ended, JobsShared};
 
 use crate::pipeline::ingest::IngestError;
-use crate::pipeline::step::LATENESS;
+use crate::pipeline::step::{LATENESS, Purpose};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 
 /// Records may become available this long after their time: a range is widened so at its end.
@@ -45,6 +45,9 @@ pub enum JobKind {
     Backfill,
     /// Somebody asked what the detectors find in it: no record is delivered, none counts as seen.
     DetectOnly,
+    /// Somebody wants the past to be known that rules measure events against: nothing is told or
+    /// delivered.
+    Learn,
     /// Something is missing in it.
     GapFill,
     /// A stream is new: what lies before the live line's beginning.
@@ -59,9 +62,24 @@ impl JobKind {
         match self {
             Self::Backfill => "backfill",
             Self::DetectOnly => "detect",
+            Self::Learn => "learn",
             Self::GapFill => "gap",
             Self::FirstRun => "first",
             Self::Reconcile => "reconcile",
+        }
+    }
+
+    /// Whether somebody may ask for such a job; the others are the process's own business.
+    pub fn can_be_asked_for(self) -> bool {
+        matches!(self, Self::Backfill | Self::DetectOnly | Self::Learn)
+    }
+
+    /// What becomes of what is read.
+    pub(crate) fn purpose(self) -> Purpose {
+        match self {
+            Self::DetectOnly => Purpose::Detect,
+            Self::Learn => Purpose::Learn,
+            Self::Backfill | Self::GapFill | Self::FirstRun | Self::Reconcile => Purpose::Deliver,
         }
     }
 
@@ -190,6 +208,7 @@ pub(crate) fn span_of(
     let wanted = request.window;
     let (before, behind) = match request.kind {
         JobKind::Backfill | JobKind::DetectOnly => (longest.min(WIDENED_MAX), LATE_BY),
+        JobKind::Learn => (TimeDelta::zero(), LATE_BY),
         // What is older than the live line remembers is detected by the job alone.
         JobKind::GapFill if wanted.from() < now - LATENESS => (longest.min(LATE_BY), LATE_BY),
         JobKind::GapFill | JobKind::FirstRun | JobKind::Reconcile => {
@@ -246,6 +265,7 @@ mod tests {
         let month = TimeDelta::days(30);
         let wanted = request(JobKind::Backfill, window(900, 910));
         assert_eq!(span_of(&wanted, month, at(2_000)), window(732, 934));
+        assert_eq!(span(JobKind::Learn, 300, 310, 1_000), window(300, 334));
         assert_eq!(span(JobKind::FirstRun, 300, 400, 400), window(300, 400));
         assert_eq!(span(JobKind::GapFill, 300, 310, 320), window(300, 310));
         let old = span(JobKind::GapFill, 300, 310, 1_000);

@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
         };
         let config = StepConfig {
             job: job.clone(),
-            detects_only: stored.request.kind == JobKind::DetectOnly,
+            purpose: stored.request.kind.purpose(),
             ..worker.step.clone()
         };
         let (store, committer) = (shared.store.clone(), shared.committer.clone());
@@ -134,6 +134,7 @@ impl<'a> Reader<'a> {
                     self.not_refused(stream, read, &mut refused)?;
                 }
             }
+            self.settle_learned(*slice);
         }
         for (connector, stream) in &wanted {
             self.search_what_is_not_listed(stream)?;
@@ -148,6 +149,16 @@ impl<'a> Reader<'a> {
             self.fill_gaps(stream).await?;
         }
         self.finish().await
+    }
+
+    /// What lies before a slice that all streams have read is turned into days' counts: a month of
+    /// events is more than a detector holds. Where an archive is searched later, its events are older.
+    fn settle_learned(&mut self, slice: Window) {
+        let learns = self.stored.request.kind == JobKind::Learn;
+        if learns && self.streams.values().all(|done| done.beyond.is_none()) {
+            let now = self.shared.clock.now();
+            self.ingest.stage_tick(now, Some(slice.until()));
+        }
     }
 
     fn begin(&mut self, stream: &StreamId, slices: usize) -> Result<(), JobError> {
@@ -297,6 +308,10 @@ impl<'a> Reader<'a> {
     async fn finish(&mut self) -> Result<(), JobError> {
         self.ingest.end(self.shared.clock.now()).await?;
         self.settle_gap().await?;
+        if self.stored.request.kind == JobKind::Learn {
+            let learned = self.ingest.baselines();
+            self.reports.learned(&self.stored.tenant, learned);
+        }
         let now = self.shared.clock.now();
         let mut accounts = self.streams.values_mut();
         if let Some(account) = accounts.find_map(|done| done.reconciled.as_mut()) {

@@ -7,12 +7,13 @@ use exfilwatch_model::{Cursor, GapState, JobId, StreamId};
 use exfilwatch_state::{Commit, Watermark};
 
 use super::{End, Session};
+use crate::pipeline::baselines::Known;
 use crate::pipeline::heartbeat;
 
 impl Session<'_> {
     pub(super) async fn tick(&mut self) -> Result<(), End> {
         let now = self.shared.clock.now();
-        self.ingest.learn(now).await?;
+        let has_learned = self.ingest.learn(now).await?;
         for item in self.work.expired(now) {
             let what = "the vendor kept it until now and no longer";
             self.give_up(&item, what, GapState::Lost, None)?;
@@ -28,6 +29,9 @@ impl Session<'_> {
             .filter(|(stream, _)| !held.contains_key(*stream));
         let least = flowing.map(|(_, at)| *at).min();
         self.ingest.stage_tick(now, least);
+        if has_learned || now >= self.heartbeat_at {
+            self.show_baselines();
+        }
         if now >= self.heartbeat_at {
             self.heartbeat_at = now + self.config.heartbeat;
             // Not only when the reconciliation is over: it may be refused half way, and go on tomorrow.
@@ -58,6 +62,14 @@ impl Session<'_> {
             .watch
             .memory(tenant, self.ingest.counters(), not_remembered);
         Ok(())
+    }
+
+    /// Not at each tick: all that is known is counted.
+    fn show_baselines(&self) {
+        let tenant = self.config.step.memory.tenant();
+        let baselines = self.ingest.baselines().into_iter();
+        let known = baselines.map(|one| Known::new(tenant, one)).collect();
+        self.shared.watch.baselines(tenant, known);
     }
 
     pub(super) fn changed_watermarks(&self, marks: &BTreeMap<StreamId, DateTime<Utc>>) -> Commit {
