@@ -14,13 +14,14 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
-use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, Product, TenantId};
+use exfilwatch_model::{Clock, Domains, JobId, Kind, LiveDomains, Product, TenantId};
 use exfilwatch_state::{Commit, JobState, Options, State, StateError};
 use tokio::sync::mpsc;
 
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
 use crate::pipeline::alarm::{self, AlarmOptions};
+use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::job::plan::{self, Basis, Plan};
 use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
@@ -211,25 +212,38 @@ pub fn undelivered(lanes: &[Undelivered], folder: &Path) -> Failure {
     ))
 }
 
-/// Builds the emitters and what each is sent.
+/// Builds the emitters, and the routes to each: findings go by a connection of their own, so that nothing
+/// stands before them.
 pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Failure> {
     let environment = exfilwatch_emitters::Environment::new(environment::variable);
     let mut routes = Vec::new();
     for emitter in &config.emitters {
         let options = &emitter.options;
         let name = format!("{}.{}", options.kind(), emitter.name);
-        let build = exfilwatch_emitters::registry::build;
-        let built = build(&name, options, &environment, clock.clone()).map_err(|error| {
-            Failure::caused(
-                Code::Usage,
-                format!("emitter {name} ({})", emitter.origin),
-                &error,
-            )
-        })?;
-        routes.push(Route {
-            emitter: built,
-            kinds: options.send().to_vec(),
-        });
+        let unusable = |error: exfilwatch_emitters::BuildError| {
+            let what = format!("emitter {name} ({})", emitter.origin);
+            Failure::caused(Code::Usage, what, &error)
+        };
+        for (route, own) in &options.routes() {
+            let options = options.on_route(&name, route, own).map_err(unusable)?;
+            let (first, others): (Vec<Kind>, Vec<Kind>) = options
+                .send()
+                .iter()
+                .partition(|kind| options.connects() && **kind == Kind::Findings);
+            for kinds in [first, others] {
+                if kinds.is_empty() {
+                    continue;
+                }
+                let build = exfilwatch_emitters::registry::build;
+                routes.push(Route {
+                    name: route.clone(),
+                    emitter: build(&name, &options, &environment, clock.clone())
+                        .map_err(unusable)?,
+                    kinds,
+                    filter: ItemFilter::new(&[options.filter(), &own.filter]),
+                });
+            }
+        }
     }
     Ok(routes)
 }
@@ -342,7 +356,8 @@ fn alarms(config: &Config) -> AlarmOptions {
     }
 }
 
-fn seconds(count: u64) -> TimeDelta {
+/// A span out of the configuration.
+pub(crate) fn seconds(count: u64) -> TimeDelta {
     TimeDelta::seconds(i64::try_from(count).unwrap_or(i64::MAX / 1_000))
 }
 

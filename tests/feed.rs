@@ -164,10 +164,10 @@ impl Process {
         let shutdown = CancellationToken::new();
         let pipeline = Pipeline::start(Parts {
             state: State::open(folder, clock.now(), options).unwrap().state,
-            routes: vec![Route {
-                emitter: receiver.clone(),
-                kinds: vec![Kind::Events, Kind::Internal],
-            }],
+            routes: vec![Route::all(
+                receiver.clone(),
+                vec![Kind::Events, Kind::Internal],
+            )],
             clock: clock.clone(),
             budget_bytes: u64::MAX,
             shutdown: shutdown.clone(),

@@ -353,10 +353,7 @@ fn pipeline(folder: &std::path::Path, emitter: Arc<Receiver>, clock: Arc<dyn Clo
     let state = State::open(folder, clock.now(), options).unwrap().state;
     Pipeline::start(Parts {
         state,
-        routes: vec![Route {
-            emitter,
-            kinds: vec![Kind::Events],
-        }],
+        routes: vec![Route::all(emitter, vec![Kind::Events])],
         clock,
         budget_bytes: u64::MAX,
         shutdown: CancellationToken::new(),

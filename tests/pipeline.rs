@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
+use exfilwatch::pipeline::filter::ItemFilter;
 use exfilwatch::pipeline::ingest::Ingest;
 use exfilwatch::pipeline::memory::TenantMemory;
 use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
 use exfilwatch_detectors::DetectorsOptions;
-use exfilwatch_emitters::{Delivered, EmitError, Emitter, Refusal};
+use exfilwatch_emitters::{Delivered, EmitError, Emitter, FilterOptions, Refusal};
 use exfilwatch_model::{
     Envelope, JobId, Kind, Page, Product, RawRecord, SystemClock, TenantId, WorkItem,
 };
@@ -49,7 +50,7 @@ fn start_with(
 ) -> Pipeline {
     Pipeline::start(Parts {
         state,
-        routes: vec![Route { emitter, kinds }],
+        routes: vec![Route::all(emitter, kinds)],
         clock: Arc::new(SystemClock),
         budget_bytes,
         shutdown: CancellationToken::new(),
@@ -373,4 +374,127 @@ async fn a_lane_that_was_retired_holds_nothing_and_begins_at_the_end_when_it_com
         receiver.ids(Kind::Findings).len() >= 15,
         "the other lane went on"
     );
+}
+
+/// Routes of the receiver: what each takes, as it is configured.
+fn routes(receiver: &Arc<Receiver>, routes: &[(&str, serde_json::Value)]) -> Vec<Route> {
+    let route = |(name, filter): &(&str, serde_json::Value)| {
+        let filter: FilterOptions = serde_json::from_value(filter.clone()).unwrap();
+        Route {
+            name: (*name).to_owned(),
+            filter: ItemFilter::new(&[&filter]),
+            ..Route::all(receiver.clone(), vec![Kind::Events, Kind::Findings])
+        }
+    };
+    routes.iter().map(route).collect()
+}
+
+fn start_routes(state: State, routes: Vec<Route>) -> Pipeline {
+    Pipeline::start(Parts {
+        state,
+        routes,
+        clock: Arc::new(SystemClock),
+        budget_bytes: u64::MAX,
+        shutdown: CancellationToken::new(),
+        drain: Duration::from_secs(5),
+    })
+    .unwrap()
+}
+
+async fn take_page(ingest: &mut Ingest, (page, products): (Page, Vec<Product>)) {
+    let taken = ingest.page(&page, &products, Commit::default()).await;
+    taken.unwrap();
+}
+
+async fn finish(pipeline: Pipeline) {
+    let finished = pipeline.finish(Duration::from_secs(20), CancellationToken::new());
+    finished.await.unwrap();
+}
+
+#[tokio::test]
+async fn each_route_takes_what_its_filter_says_and_counts_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Arc::new(Receiver::default()), Arc::new(Receiver::default()));
+    let mut all = routes(
+        &first,
+        &[(
+            "ours",
+            serde_json::json!({ "tenants": ["contoso"], "exclude": ["MailItems*"] }),
+        )],
+    );
+    all.extend(routes(
+        &second,
+        &[(
+            "theirs",
+            serde_json::json!({ "tenants": ["!contoso"], "severity_min": "critical" }),
+        )],
+    ));
+    let pipeline = start_routes(open(folder.path(), Steps::default()), all);
+    for tenant in ["contoso", "fabrikam"] {
+        let mut ingest = ingest(&pipeline, tenant);
+        take_page(&mut ingest, page(tenant, 0..3)).await;
+        take_page(&mut ingest, page_of(tenant, "MailItemsAccessed", 3..7)).await;
+    }
+    let watch = pipeline.shared().watch.clone();
+    let store = pipeline.shared().store.clone();
+    finish(pipeline).await;
+    assert_eq!(
+        first.ids(Kind::Events).len(),
+        3,
+        "of contoso, less those left out"
+    );
+    assert_eq!(second.ids(Kind::Events).len(), 7, "of fabrikam");
+    assert!(!first.ids(Kind::Findings).is_empty());
+    assert_eq!(second.ids(Kind::Findings), [""; 0], "none is critical");
+    let shown = watch.copy();
+    let marks = store.lanes().unwrap();
+    for (route, kind, excluded) in [
+        ("ours", Kind::Events, 4),
+        ("ours", Kind::Findings, 0),
+        ("theirs", Kind::Events, 0),
+        (
+            "theirs",
+            Kind::Findings,
+            first.ids(Kind::Findings).len() as u64,
+        ),
+    ] {
+        let mark = marks
+            .iter()
+            .find(|mark| mark.lane.route == route && mark.lane.kind == kind)
+            .unwrap();
+        let counted = (mark.excluded, shown.lane_health(&mark.lane).excluded);
+        assert_eq!(counted, (excluded, excluded), "{route} {kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn routes_that_are_named_anew_go_on_where_the_one_route_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Arc::new(Receiver {
+        failures_left: AtomicUsize::new(usize::MAX),
+        ..Receiver::default()
+    });
+    let whole = Route::all(receiver.clone(), vec![Kind::Events]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), vec![whole]);
+    for tenant in ["contoso", "fabrikam"] {
+        let mut ingest = ingest(&pipeline, tenant);
+        take_page(&mut ingest, page_of(tenant, "MailItemsAccessed", 0..3)).await;
+    }
+    pipeline.stop().await;
+    assert_eq!(receiver.ids(Kind::Events), [""; 0]);
+    receiver.failures_left.store(0, Ordering::SeqCst);
+    let parted = routes(
+        &receiver,
+        &[
+            ("ours", serde_json::json!({ "tenants": ["contoso"] })),
+            ("rest", serde_json::json!({ "tenants": ["!contoso"] })),
+        ],
+    );
+    let pipeline = start_routes(open(folder.path(), Steps::default()), parted);
+    let store = pipeline.shared().store.clone();
+    finish(pipeline).await;
+    assert_eq!(receiver.ids(Kind::Events).len(), 6, "none is left behind");
+    let marks = store.lanes().unwrap();
+    let retired: Vec<_> = marks.iter().filter(|mark| mark.retired).collect();
+    assert_eq!((retired.len(), &retired[0].lane.route[..]), (1, "all"));
 }

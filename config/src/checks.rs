@@ -226,6 +226,20 @@ pub(crate) fn emitter_names(items: &[Item<EmitterOptions>]) -> Vec<Problem> {
         .collect()
 }
 
+/// Routes that cannot be, or that ask of the emitter what its kind has not.
+pub(crate) fn routes(items: &[Item<EmitterOptions>]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for item in items {
+        let emitter = format!("{}.{}", item.options.kind(), item.name);
+        for (name, route) in &item.options.routes() {
+            if let Err(error) = item.options.on_route(&emitter, name, route) {
+                problems.push(Problem::new(item.place_of("routes"), error.to_string()));
+            }
+        }
+    }
+    problems
+}
+
 /// Tenants with two connectors of a kind: their streams would have the same names.
 pub(crate) fn one_of_a_kind(items: &[Item<ConnectorOptions>]) -> Vec<Problem> {
     doubles(items, |item| {

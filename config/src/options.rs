@@ -166,13 +166,25 @@ impl Default for StateOptions {
 }
 
 /// `[serve]`: health and metrics over HTTP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeOptions {
     /// Address for `/healthz`, `/readyz` and `/metrics`; none, nothing is served. Loopback only.
     #[serde(deserialize_with = "loopback")]
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
+    /// A finding that waits longer for its receiver makes `/readyz` say no.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub finding_wait_seconds_max: u64,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            finding_wait_seconds_max: 300,
+        }
+    }
 }
 
 /// An address that only this machine can reach: what is served needs no password.

@@ -104,6 +104,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     run.heartbeat_interval_seconds = 20  # env EXFILWATCH__run__heartbeat_interval_seconds
     run.shutdown_timeout_seconds = 30  # default
     run.silence_hours_min = 24  # default
+    serve.finding_wait_seconds_max = 300  # default
     serve.listen = "127.0.0.1:1"  # main.toml:6
     state.folder = "kept"  # main.toml:4
     state.outbox_bytes_max = 10737418240  # default
@@ -174,6 +175,7 @@ fn defaults_of_a_kind_lie_below_each_connector_and_its_own_way_of_signing_in_dis
     run.heartbeat_interval_seconds = 300  # default
     run.shutdown_timeout_seconds = 30  # default
     run.silence_hours_min = 24  # default
+    serve.finding_wait_seconds_max = 300  # default
     state.folder = "exfilwatch-state"  # default
     state.outbox_bytes_max = 10737418240  # default
     tenants.a.internal_domains = ["a.example"]  # tenants.d/a.toml:2

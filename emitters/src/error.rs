@@ -22,7 +22,7 @@ pub enum BuildError {
         /// `kind.name`.
         emitter: String,
         /// Which member.
-        member: &'static str,
+        member: String,
         /// Why, and what to write instead.
         reason: String,
     },
@@ -39,10 +39,10 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    pub(crate) fn option(emitter: &str, member: &'static str, reason: &dyn Display) -> Self {
+    pub(crate) fn option(emitter: &str, member: &str, reason: &dyn Display) -> Self {
         Self::Option {
             emitter: emitter.to_owned(),
-            member,
+            member: member.to_owned(),
             reason: reason.to_string(),
         }
     }

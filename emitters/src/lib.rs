@@ -18,6 +18,7 @@ mod ndjson;
 pub mod options;
 mod progress;
 pub mod registry;
+mod routing;
 pub mod splunk_hec;
 mod syslog;
 mod tls;
@@ -33,6 +34,7 @@ pub use options::{
     SplunkHecOptions, StdoutOptions, SyslogFormat, SyslogOptions, SyslogTransport, WebhookFormat,
     WebhookOptions,
 };
+pub use routing::{FilterOptions, ROUTE_ALL, RouteOptions, Routes};
 pub use splunk_hec::SplunkHec;
 pub use syslog::Syslog;
 pub use webhook::Webhook;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::fields::FieldsOptions;
+use crate::routing::{FilterOptions, Routes, is_default};
 
 /// One configured emitter, by kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +142,12 @@ pub struct SplunkHecOptions {
     /// HTTP proxy (`http://proxy.example:3128`). The environment's proxy settings are not used.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,
+    /// What goes to it; without one, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: FilterOptions,
+    /// Ways to it with conditions of their own; without any there is one that takes all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routes: Routes,
 }
 
 /// Splunk index by kind of item.
@@ -235,6 +242,12 @@ pub struct SyslogOptions {
     #[serde(default = "request_timeout_seconds")]
     #[schemars(range(min = 1, max = 600))]
     pub write_timeout_seconds: u64,
+    /// What goes to it; without one, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: FilterOptions,
+    /// Ways to it with conditions of their own; without any there is one that takes all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routes: Routes,
 }
 
 /// How syslog lines travel.
@@ -314,6 +327,12 @@ pub struct NdjsonOptions {
     /// What of the personal data in findings and signals goes out.
     #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
     pub fields: FieldsOptions,
+    /// What goes to it; without one, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: FilterOptions,
+    /// Ways to it with conditions of their own; without any there is one that takes all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routes: Routes,
 }
 
 /// JSON lines on standard output.
@@ -326,6 +345,12 @@ pub struct StdoutOptions {
     /// What of the personal data in findings and signals goes out.
     #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
     pub fields: FieldsOptions,
+    /// What goes to it; without one, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: FilterOptions,
+    /// Ways to it with conditions of their own; without any there is one that takes all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routes: Routes,
 }
 
 /// Raw records in compressed files by hour, tenant and stream, which `events` searches.
@@ -342,6 +367,12 @@ pub struct ArchiveOptions {
     #[serde(default = "archive_bytes_max")]
     #[schemars(range(min = 1_048_576))]
     pub bytes_max: u64,
+    /// What goes to it; without one, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: FilterOptions,
+    /// Ways to it with conditions of their own; without any there is one that takes all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routes: Routes,
 }
 
 fn archive_days_max() -> u32 {
@@ -385,6 +416,12 @@ pub struct WebhookOptions {
     /// HTTP proxy (`http://proxy.example:3128`). The environment's proxy settings are not used.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,
+    /// What goes to it; without one, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub filter: FilterOptions,
+    /// Ways to it with conditions of their own; without any there is one that takes all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routes: Routes,
 }
 
 /// What a webhook's request holds.

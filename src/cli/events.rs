@@ -9,7 +9,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use exfilwatch_config::Config;
 use exfilwatch_emitters::EmitterOptions;
 use exfilwatch_emitters::archive::{ArchiveError, Archived, Search, Searched};
-use exfilwatch_model::{Clock, Product, RawRecord, StreamId, SystemClock, TenantId, Window, field};
+use exfilwatch_model::{Clock, RawRecord, StreamId, SystemClock, TenantId, Window, field};
 use serde_json::value::RawValue;
 
 use crate::app::{self, readers};
@@ -17,6 +17,7 @@ use crate::cli::Common;
 use crate::cli::backfill::{parse_age, parse_time};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
+use crate::pipeline::filter::product_of;
 use crate::pipeline::step::Readers;
 
 /// Arguments of `events`.
@@ -149,14 +150,6 @@ pub(crate) fn failure(error: &ArchiveError) -> Failure {
         .help("it is made with the first records that exfilwatch run or backfill delivers"),
         error => Failure::caused(Code::State, "the archive cannot be searched", error)
             .help("check permissions and the disk"),
-    }
-}
-
-/// The reader for a stream's records.
-pub(crate) fn product_of(stream: &StreamId) -> Product {
-    match stream.connector() {
-        "google_workspace" => Product::GoogleWorkspace,
-        _ => Product::M365,
     }
 }
 

@@ -137,6 +137,7 @@ async fn poll(
         let status = http::Status {
             watch: shared.watch.clone(),
             clock: shared.clock.clone(),
+            finding_wait_max: app::seconds(config.serve.finding_wait_seconds_max),
         };
         let shutdown = shared.shutdown.clone();
         tasks.spawn(async move {

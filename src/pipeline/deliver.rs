@@ -19,6 +19,7 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::Committer;
+use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::notice::Notice;
 
 /// Batches of one lane in flight at a time.
@@ -41,6 +42,8 @@ const HOLD_MAX: Duration = Duration::from_secs(300);
 pub struct LaneHealth {
     /// Items confirmed since the lane was made.
     pub delivered: u64,
+    /// Items its filter left out since the lane was made.
+    pub excluded: u64,
     /// Tries that failed since the process began.
     pub retries: u64,
     /// Items refused for good and quarantined since the process began.
@@ -64,6 +67,10 @@ pub struct Lane {
     pub emitter: Arc<dyn Emitter>,
     /// Reads the outbox from the lane's mark.
     pub reader: OutboxReader,
+    /// Which items of its tenants go out.
+    pub filter: ItemFilter,
+    /// Items left out behind the last batch.
+    pub left_out: u64,
     /// Writes marks and quarantined items.
     pub committer: Committer,
     /// For waits and times.
@@ -84,6 +91,8 @@ pub struct Lane {
 struct Batch {
     items: Arc<Vec<Envelope>>,
     after: Position,
+    /// Items left out before and among them.
+    left_out: u64,
 }
 
 /// How a lane ended.
@@ -160,14 +169,22 @@ impl Lane {
             if delivery.items.is_empty() {
                 continue;
             }
-            let items: Vec<_> = delivery
-                .items
-                .into_iter()
-                .map(|item| item.envelope)
+            let read = delivery.items.len();
+            let all = self.filter.passes_all(self.id.kind);
+            let items = delivery.items.into_iter().map(|item| item.envelope);
+            let items: Vec<_> = items
+                .filter(|item| all || self.filter.takes(item))
                 .collect();
+            let left_out = (read - items.len()) as u64;
+            self.left_out += left_out;
+            self.show(|health| health.excluded += left_out);
+            if items.is_empty() {
+                continue;
+            }
             return Ok(Some(Batch {
                 items: Arc::new(items),
                 after: delivery.next,
+                left_out: std::mem::take(&mut self.left_out),
             }));
         }
         Ok(None)
@@ -184,6 +201,7 @@ impl Lane {
         }
         let mark = LaneMark {
             position,
+            excluded: self.mark.excluded + self.left_out,
             ..self.mark.clone()
         };
         let mut commit = self.damage_noted();
@@ -191,6 +209,7 @@ impl Lane {
         match self.committer.commit(commit).await {
             Ok(_) => {
                 self.damaged.clear();
+                self.left_out = 0;
                 self.show(|health| health.mark = mark.position);
                 self.mark = mark;
                 true
@@ -328,6 +347,7 @@ impl Lane {
         let mut mark = self.mark.clone();
         mark.position = batch.after;
         mark.delivered += (batch.items.len() as u64).saturating_sub(refused);
+        mark.excluded += batch.left_out;
         let mut commit = self.damage_noted();
         commit.join(self.quarantine(batch, &delivered));
         let must_be_durable = commit != Commit::default();

@@ -1,21 +1,19 @@
 //! Which lanes there are and where they begin: configured ones at their stored marks, new ones at the
 //! end of the outbox; stored ones that are no longer configured are retired aloud.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use exfilwatch_emitters::Emitter;
 use exfilwatch_state::{
-    Commit, Filter, LaneId, LaneMark, OutboxReader, State, StateError, StateStore,
+    Commit, Filter, LaneId, LaneMark, OutboxReader, State, StateError, StateStore, Tenants,
 };
 
 use crate::pipeline::Route;
 use crate::pipeline::deliver::Lane;
+use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::worker::Shared;
-
-/// Name of the route of lanes that take every tenant.
-const ROUTE_ALL: &str = "all";
 
 /// A lane before it runs.
 #[derive(Debug)]
@@ -23,6 +21,7 @@ pub(crate) struct Start {
     mark: LaneMark,
     reader: OutboxReader,
     emitter: Arc<dyn Emitter>,
+    filter: ItemFilter,
 }
 
 /// All lanes before they run.
@@ -41,12 +40,15 @@ impl Start {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             health.delivered = self.mark.delivered;
+            health.excluded = self.mark.excluded;
             health.mark = self.mark.position;
         }
         Lane {
             id: self.mark.lane.clone(),
             emitter: self.emitter,
             reader: self.reader,
+            filter: self.filter,
+            left_out: 0,
             committer: shared.committer.clone(),
             clock: shared.clock.clone(),
             health,
@@ -61,25 +63,37 @@ impl Start {
 /// Finds the marks of the configured lanes and retires the others.
 pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError> {
     let store = state.store();
+    let configured = |lane: &LaneId| {
+        let mut routes = routes.iter();
+        routes.any(|route| {
+            route.emitter.name() == lane.emitter
+                && route.name == lane.route
+                && route.kinds.contains(&lane.kind)
+        })
+    };
+    let mut gone = store.lanes()?;
+    gone.retain(|mark| !mark.retired && !configured(&mark.lane));
     let mut opened = Opened {
         starts: Vec::new(),
         marks: Commit::default(),
     };
     for route in routes {
         for kind in &route.kinds {
-            let emitter = route.emitter.name().to_owned();
             let lane = LaneId {
-                emitter,
-                route: ROUTE_ALL.into(),
+                emitter: route.emitter.name().to_owned(),
+                route: route.name.clone(),
                 kind: *kind,
             };
             let mark = match store.lane(&lane)?.filter(|mark| !mark.retired) {
                 Some(mark) => mark,
-                None => new_mark(state, lane)?,
+                None => new_mark(state, lane, &gone)?,
             };
             let filter = Filter {
                 kind: *kind,
-                tenants: None,
+                tenants: Tenants::Matching {
+                    lists: route.filter.tenants(),
+                    except: BTreeMap::new(),
+                },
             };
             let reader = state.reader(mark.position, filter);
             opened.marks.lanes.push(mark.clone());
@@ -87,43 +101,52 @@ pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError
                 mark,
                 reader,
                 emitter: route.emitter.clone(),
+                filter: route.filter.clone(),
             });
         }
     }
-    for mark in store.lanes()? {
-        if !mark.retired
-            && !opened
-                .marks
-                .lanes
-                .iter()
-                .any(|known| known.lane == mark.lane)
-        {
-            tracing::warn!(
-                emitter = %mark.lane.emitter, kind = mark.lane.kind.as_str(),
-                "the lane is no longer configured and is retired; what it had not delivered stays undelivered"
-            );
-            opened.marks.lanes.push(LaneMark {
-                retired: true,
-                ..mark
-            });
-        }
+    for mark in gone {
+        let successor = opened.starts.iter().any(|start| {
+            start.mark.lane.emitter == mark.lane.emitter && start.mark.lane.kind == mark.lane.kind
+        });
+        tracing::warn!(
+            emitter = %mark.lane.emitter, route = %mark.lane.route, kind = mark.lane.kind.as_str(),
+            "the lane is no longer configured and is retired; {}",
+            if successor {
+                "new routes of the emitter go on where it was"
+            } else {
+                "what it had not delivered stays undelivered"
+            }
+        );
+        opened.marks.lanes.push(LaneMark {
+            retired: true,
+            ..mark
+        });
     }
     Ok(opened)
 }
 
-/// A new lane, or one that comes back after it was retired.
-fn new_mark(state: &State, lane: LaneId) -> Result<LaneMark, StateError> {
+/// A new lane, or one that comes back after it was retired. It goes on where the lanes of its emitter and
+/// kind were that are retired now: routes that are named anew leave nothing behind.
+fn new_mark(state: &State, lane: LaneId, gone: &[LaneMark]) -> Result<LaneMark, StateError> {
     let comes_back = state.store().lane(&lane)?.is_some();
-    let position = if comes_back {
-        state.outbox_end()
-    } else {
-        state.lane_start(&lane)?
+    let predecessors = gone
+        .iter()
+        .filter(|mark| mark.lane.emitter == lane.emitter && mark.lane.kind == lane.kind);
+    let position = match predecessors.map(|mark| mark.position).min() {
+        Some(position) => position,
+        None if comes_back => state.outbox_end(),
+        None => state.lane_start(&lane)?,
     };
-    tracing::info!(emitter = %lane.emitter, kind = lane.kind.as_str(), "a new lane begins");
+    tracing::info!(
+        emitter = %lane.emitter, route = %lane.route, kind = lane.kind.as_str(),
+        "a new lane begins"
+    );
     Ok(LaneMark {
         lane,
         position,
         delivered: 0,
+        excluded: 0,
         retired: false,
     })
 }

@@ -13,6 +13,7 @@ pub mod baselines;
 pub mod committer;
 pub mod deliver;
 mod fetch;
+pub mod filter;
 pub mod heartbeat;
 pub mod ingest;
 pub mod job;
@@ -40,7 +41,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use exfilwatch_emitters::Emitter;
+use exfilwatch_emitters::{Emitter, ROUTE_ALL};
 use exfilwatch_model::{Clock, Kind};
 use exfilwatch_state::{LaneId, SEEN_ENTRIES_MAX, SeenBudget, State, StateError, StateStore};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,7 @@ use tokio_util::task::TaskTracker;
 
 use committer::Committer;
 use deliver::LaneEnd;
+use filter::ItemFilter;
 use job::JobsShared;
 use watch::Watch;
 use worker::Shared;
@@ -55,13 +57,29 @@ use worker::Shared;
 /// How often a bounded run looks whether its lanes get on.
 const PATIENCE_STEP: Duration = Duration::from_millis(50);
 
-/// An emitter and what it is to be sent.
+/// A way to a receiver: what it is sent, and by which emitter.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// Its name among the routes of the receiver.
+    pub name: String,
     /// The receiver.
     pub emitter: Arc<dyn Emitter>,
     /// The kinds it takes; a lane each.
     pub kinds: Vec<Kind>,
+    /// What it takes of them.
+    pub filter: ItemFilter,
+}
+
+impl Route {
+    /// The one route of an emitter that takes all of these kinds.
+    pub fn all(emitter: Arc<dyn Emitter>, kinds: Vec<Kind>) -> Self {
+        Self {
+            name: ROUTE_ALL.to_owned(),
+            emitter,
+            kinds,
+            filter: ItemFilter::default(),
+        }
+    }
 }
 
 /// What a pipeline is started from.

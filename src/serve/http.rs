@@ -16,9 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::watch::Watch;
 use crate::serve::metrics;
 
-/// A finding that waits longer than this makes the process unready.
-const FINDING_WAIT_MAX: TimeDelta = TimeDelta::minutes(5);
-
 /// What the answers are made from.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -26,6 +23,8 @@ pub struct Status {
     pub watch: Watch,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// A finding that waits longer makes the process unready.
+    pub finding_wait_max: TimeDelta,
 }
 
 /// The routes.
@@ -75,11 +74,13 @@ fn late_findings(status: &Status) -> Vec<String> {
         .filter_map(|lane| {
             let since = shown.lane_health(lane).oldest?;
             let waits = now - since;
-            (waits > FINDING_WAIT_MAX).then(|| {
+            (waits > status.finding_wait_max).then(|| {
                 format!(
-                    "{}: a finding waits for {} s",
+                    "{} ({}): a finding waits for {} s, more than {}: exfilwatch status says why",
                     lane.emitter,
-                    waits.num_seconds()
+                    lane.route,
+                    waits.num_seconds(),
+                    status.finding_wait_max.num_seconds()
                 )
             })
         });
@@ -113,6 +114,7 @@ mod tests {
         let status = Status {
             watch: watch.clone(),
             clock: Arc::new(Fixed(now)),
+            finding_wait_max: TimeDelta::minutes(5),
         };
         let lane = |kind| LaneId {
             emitter: "splunk_hec.main".into(),

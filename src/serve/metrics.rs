@@ -25,6 +25,7 @@ struct StreamLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LaneLabels {
     emitter: String,
+    route: String,
     kind: String,
 }
 
@@ -253,6 +254,7 @@ fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
         shown.lanes.keys().map(|lane| {
             let labels = LaneLabels {
                 emitter: lane.emitter.clone(),
+                route: lane.route.clone(),
                 kind: lane.kind.as_str().to_owned(),
             };
             (labels, shown.lane_health(lane))
@@ -267,6 +269,11 @@ fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
         "lane_retries",
         "Tries that failed",
         labelled().map(|(l, h)| (l, h.retries)),
+    );
+    page.counters(
+        "lane_excluded",
+        "Items that the lane's filter left out",
+        labelled().map(|(l, h)| (l, h.excluded)),
     );
     let refused = labelled().map(|(l, h)| (l, h.quarantined));
     page.counters("lane_quarantined", "Items refused for good", refused);

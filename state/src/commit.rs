@@ -56,6 +56,9 @@ pub struct LaneMark {
     pub position: Position,
     /// Items confirmed so far, for `status`.
     pub delivered: u64,
+    /// Items that its filter left out so far, for `status`.
+    #[serde(default)]
+    pub excluded: u64,
     /// Gone from the configuration: kept for the record, holds no segments.
     pub retired: bool,
 }

@@ -40,7 +40,7 @@ pub use memory_store::{MemoryStore, MemoryTable};
 pub use mirror::{MIRROR_FILE, Mirror};
 pub use outbox::{
     Damage, Delivery, FRAME_BYTES_TARGET, Filter, ITEM_BYTES_MAX, OutboxReader, OutboxWriter,
-    Pending, SEGMENT_BYTES_MAX,
+    Pending, SEGMENT_BYTES_MAX, Tenants,
 };
 pub use quarantine::QUARANTINE_BYTES_MAX;
 pub use rebuild::{RebuildReport, StoreLost, Untold};

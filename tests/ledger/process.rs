@@ -175,10 +175,10 @@ impl Setting {
         let shutdown = CancellationToken::new();
         let pipeline = Pipeline::start(Parts {
             state: self.open(folder),
-            routes: vec![Route {
-                emitter: self.receiver.clone(),
-                kinds: vec![Kind::Events, Kind::Findings, Kind::Internal],
-            }],
+            routes: vec![Route::all(
+                self.receiver.clone(),
+                vec![Kind::Events, Kind::Findings, Kind::Internal],
+            )],
             clock: self.clock.clone(),
             budget_bytes: self.budget_bytes,
             shutdown: shutdown.clone(),

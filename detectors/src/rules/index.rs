@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use exfilwatch_model::Product;
 
 use super::need::Need;
-use super::pattern::{Pattern, with_lower};
 use crate::contract::Interest;
+use exfilwatch_model::pattern::{Pattern, with_lower};
 
 /// Positions by product and operation.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use rsigma_parser::{
 };
 use rsigma_parser::{SpecialChar, StringPart};
 
-use super::pattern::Pattern;
+use exfilwatch_model::Pattern;
 use exfilwatch_model::field;
 
 /// Most operations a rule may name; more count as all.

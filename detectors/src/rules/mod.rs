@@ -11,7 +11,6 @@ mod interest;
 mod lint;
 mod load;
 mod need;
-mod pattern;
 mod rule;
 mod rule_file;
 mod schema;
@@ -31,6 +30,6 @@ pub use schema::{Anchor, Case, Expectation, Pack, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 pub use sigma::{Stock, StockState, stock};
 
-pub(crate) use pattern::Pattern;
+pub(crate) use exfilwatch_model::Pattern;
 pub(crate) use rule::{Above, Also, FirstSeen, Layout, Usual, WindowBase};
 pub(crate) use template::Piece;

@@ -12,13 +12,13 @@ use super::build::{Built, build};
 use super::error::{Place, RuleError};
 use super::index::Index;
 use super::load::{SourceFile, embedded, folder};
-use super::pattern::Pattern;
 use super::rule::Rule;
 use super::rule_file::RuleFile;
 use super::schema::Pack;
 use crate::engine::period;
 use crate::native;
 use crate::options::DetectorsOptions;
+use exfilwatch_model::Pattern;
 
 /// Most rules in a set.
 const RULES_MAX: usize = 10_000;

@@ -9,11 +9,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use exfilwatch_model::identity::normal_entity;
 use exfilwatch_model::{Severity, Suppression};
 
-use super::pattern::Pattern;
 use super::rule::{Kind, Rule, Tier};
 use super::set::RuleSet;
 use crate::engine::{SEPARATOR, View};
 use crate::tuning::{EXCEPTIONS_MAX, ExceptionOptions, RuleMode, RuleTuning, Tuning};
+use exfilwatch_model::Pattern;
 
 /// What a tenant has made of a rule.
 #[derive(Debug, Clone, Default)]

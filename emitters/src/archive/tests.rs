@@ -25,6 +25,8 @@ fn archive(folder: &Path, days_max: u32, bytes_max: u64) -> Archive {
         folder: folder.join("archive"),
         days_max,
         bytes_max,
+        filter: crate::FilterOptions::default(),
+        routes: crate::Routes::default(),
     };
     let clock = Arc::new(At(at("2026-05-08T12:00:00Z")));
     Archive::new("archive.main", &options, clock).unwrap()

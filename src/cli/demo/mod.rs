@@ -76,10 +76,7 @@ async fn play(
     let mut routes = app::routes(&config, &clock)?;
     let delivery = Delivery::default();
     let screen = Arc::new(Screen::new(started, delivery.clone()));
-    routes.push(Route {
-        emitter: screen,
-        kinds: vec![Kind::Findings, Kind::Signals],
-    });
+    routes.push(Route::all(screen, vec![Kind::Findings, Kind::Signals]));
     let state = app::open_state(&config, clock.now())?;
     let pipeline = Pipeline::start(Parts {
         state,

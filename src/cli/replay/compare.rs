@@ -26,6 +26,7 @@ use crate::cli::output::{Output, Table, print, print_items};
 use crate::cli::trial::Trial;
 use crate::cli::{Common, environment, events, sources};
 use crate::files::Input;
+use crate::pipeline::filter::product_of;
 use crate::pipeline::step::Readers;
 use crate::tuning;
 
@@ -220,7 +221,7 @@ impl Compare<'_> {
         for folder in folders {
             let mut outcome = Ok(());
             let searched = search.run(&folder, &mut |found| {
-                let product = events::product_of(&found.stream);
+                let product = product_of(&found.stream);
                 let record = RawRecord::new(found.record);
                 outcome = self.observe(found.stream.tenant(), product, &record);
                 outcome.is_ok()

@@ -80,10 +80,7 @@ fn house(folder: &std::path::Path) -> House {
     let receiver = Arc::new(Receiver::default());
     let pipeline = Pipeline::start(Parts {
         state,
-        routes: vec![Route {
-            emitter: receiver.clone(),
-            kinds: vec![Kind::Internal],
-        }],
+        routes: vec![Route::all(receiver.clone(), vec![Kind::Internal])],
         clock,
         budget_bytes: 1 << 30,
         shutdown: CancellationToken::new(),

@@ -10,7 +10,7 @@ mod segment;
 mod walk;
 mod writer;
 
-pub use reader::{Delivery, Filter, OutboxReader, Pending};
+pub use reader::{Delivery, Filter, OutboxReader, Pending, Tenants};
 pub use walk::Damage;
 pub use writer::OutboxWriter;
 

@@ -3,11 +3,11 @@
 //! A reader holds one frame in memory at most. Bodies of frames it does not want are not read. What
 //! cannot be read is reported as [`Damage`] and passed over, never silently.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use exfilwatch_model::{Envelope, Kind, TenantId};
+use exfilwatch_model::{Envelope, Kind, Patterns, TenantId};
 
 use super::frame::{self, Head};
 use super::walk::{Damage, FrameWalk};
@@ -22,17 +22,52 @@ const FRAMES_PER_CALL_MAX: usize = 4_096;
 pub struct Filter {
     /// What it carries.
     pub kind: Kind,
-    /// Whose items; `None` takes every tenant's.
-    pub tenants: Option<BTreeSet<TenantId>>,
+    /// Whose items.
+    pub tenants: Tenants,
+}
+
+/// Whose items a lane takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenants {
+    /// Those that all lists take.
+    Matching {
+        /// The lists; none takes every tenant.
+        lists: Vec<Patterns>,
+        /// Tenants with a lane of their own: all of their frames, or those below a position.
+        except: BTreeMap<TenantId, Option<Position>>,
+    },
+    /// One tenant's.
+    One(TenantId),
+}
+
+impl Tenants {
+    /// Every tenant's.
+    pub fn all() -> Self {
+        Self::Matching {
+            lists: Vec::new(),
+            except: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it takes a frame of the tenant that begins at a position.
+    fn take(&self, tenant: &TenantId, at: Position) -> bool {
+        match self {
+            Self::One(one) => one == tenant,
+            Self::Matching { lists, except } => {
+                let parted = match except.get(tenant) {
+                    None => false,
+                    Some(None) => true,
+                    Some(Some(until)) => at < *until,
+                };
+                !parted && lists.iter().all(|list| list.take(tenant.as_str()))
+            }
+        }
+    }
 }
 
 impl Filter {
-    fn wants(&self, head: &Head) -> bool {
-        self.kind == head.kind
-            && self
-                .tenants
-                .as_ref()
-                .is_none_or(|tenants| tenants.contains(&head.tenant))
+    fn wants(&self, at: Position, head: &Head) -> bool {
+        self.kind == head.kind && self.tenants.take(&head.tenant, at)
     }
 }
 
@@ -94,6 +129,27 @@ impl OutboxReader {
         self.walk = FrameWalk::new(&self.folder, to);
         self.current = None;
         self.position = to;
+    }
+
+    /// Leaves out a tenant's frames from now on: all, or those below `until`; also what is left of one in
+    /// hand. Of a reader of one tenant it changes nothing.
+    pub fn leave_out(&mut self, tenant: TenantId, until: Option<Position>) {
+        if let Tenants::Matching { except, .. } = &mut self.filter.tenants {
+            let in_hand = self
+                .current
+                .take_if(|current| current.head.tenant == tenant);
+            if let Some(current) = in_hand {
+                self.position = current.next_frame;
+            }
+            except.insert(tenant, until);
+        }
+    }
+
+    /// Takes a tenant's frames again that were left out.
+    pub fn take_again(&mut self, tenant: &TenantId) {
+        if let Tenants::Matching { except, .. } = &mut self.filter.tenants {
+            except.remove(tenant);
+        }
     }
 
     /// Where the next item begins.
@@ -163,7 +219,7 @@ impl OutboxReader {
         };
         let next_frame = self.walk.position();
         self.position = next_frame;
-        if !self.filter.wants(&head) {
+        if !self.filter.wants(at, &head) {
             return Ok(true);
         }
         let Some(mut rest) = self.walk.body(at, &head)? else {

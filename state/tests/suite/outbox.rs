@@ -1,10 +1,9 @@
 //! The outbox through the state folder: what readers see, how segments end, what a tear costs.
 
-use std::collections::BTreeSet;
 use std::fs;
 
-use exfilwatch_model::Kind;
-use exfilwatch_state::{Commit, Filter, Options, Position, State};
+use exfilwatch_model::{Kind, Patterns};
+use exfilwatch_state::{Commit, Filter, Options, Position, State, Tenants};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -43,7 +42,7 @@ fn a_lane_reads_its_kind_and_tenants_in_order_and_comes_to_the_end() {
     assert_eq!(ids(&state, Kind::Findings), ["f1"]);
     let filter = Filter {
         kind: Kind::Events,
-        tenants: Some(BTreeSet::from([tenant("fabrikam")])),
+        tenants: Tenants::One(tenant("fabrikam")),
     };
     let delivery = state
         .reader(Position::default(), filter)
@@ -296,4 +295,58 @@ proptest! {
             prop_assert_eq!(&ids(&opened.state, kind), expected);
         }
     }
+}
+
+#[test]
+fn a_reader_leaves_out_tenants_that_no_list_takes_or_that_have_a_lane_of_their_own() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let of = |names: [&str; 3], id: &str| {
+        let frames = names.map(|name| frame(Kind::Events, name, &[&format!("{id}-{name}")]));
+        with_frames(frames.into())
+    };
+    let names = ["contoso", "fabrikam", "woodgrove"];
+    let middle = state.commit_group(vec![of(names, "1")]).unwrap().end;
+    let end = state.commit_group(vec![of(names, "2")]).unwrap().end;
+    let filter = Filter {
+        kind: Kind::Events,
+        tenants: Tenants::Matching {
+            lists: vec![
+                Patterns::new(&["!woodgrove"]),
+                Patterns::new(&["*o*", "f*"]),
+            ],
+            except: [(tenant("contoso"), Some(middle))].into(),
+        },
+    };
+    let mut reader = state.reader(Position::default(), filter);
+    let read = |reader: &mut exfilwatch_state::OutboxReader, items| {
+        let delivery = reader.read(end, items, 1 << 20).unwrap();
+        let ids = delivery.items.into_iter().map(|item| item.envelope.id);
+        ids.collect::<Vec<_>>()
+    };
+    let all = read(&mut reader, 10);
+    assert_eq!(all, ["1-fabrikam", "2-contoso", "2-fabrikam"]);
+    reader.rewind(Position::default());
+    assert_eq!(read(&mut reader, 1), ["1-fabrikam"]);
+    reader.leave_out(tenant("fabrikam"), None);
+    reader.take_again(&tenant("contoso"));
+    assert_eq!(read(&mut reader, 10), ["2-contoso"]);
+}
+
+#[test]
+fn what_is_left_of_a_frame_in_hand_is_left_out_with_its_tenant() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let frames = vec![
+        frame(Kind::Events, "contoso", &["a", "b", "c"]),
+        frame(Kind::Events, "fabrikam", &["d"]),
+    ];
+    let end = state.commit_group(vec![with_frames(frames)]).unwrap().end;
+    let mut reader = state.reader(Position::default(), all_of(Kind::Events));
+    let first = reader.read(end, 1, 1 << 20).unwrap();
+    assert_eq!(first.items.len(), 1);
+    reader.leave_out(tenant("contoso"), None);
+    let rest = reader.read(end, 10, 1 << 20).unwrap();
+    assert_eq!(rest.items.len(), 1, "{rest:?}");
+    assert_eq!(rest.items[0].envelope.id, "d");
 }

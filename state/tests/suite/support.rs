@@ -7,7 +7,7 @@ use exfilwatch_model::finding::{FindingState, Severity};
 use exfilwatch_model::verdict::{Judgement, Statement, Verdict};
 use exfilwatch_model::{Cursor, Envelope, Kind, StreamId, TenantId, WorkItem};
 use exfilwatch_state::{
-    Commit, Filter, Frame, LaneId, LaneMark, Opened, Options, Position, SeenChunk, State,
+    Commit, Filter, Frame, LaneId, LaneMark, Opened, Options, Position, SeenChunk, State, Tenants,
 };
 use uuid::Uuid;
 
@@ -100,6 +100,7 @@ pub(crate) fn mark(kind: Kind, position: Position) -> LaneMark {
         lane: lane(kind),
         position,
         delivered: 7,
+        excluded: 0,
         retired: false,
     }
 }
@@ -129,7 +130,7 @@ pub(crate) fn frame(kind: Kind, tenant_name: &str, ids: &[&str]) -> Frame {
 pub(crate) fn all_of(kind: Kind) -> Filter {
     Filter {
         kind,
-        tenants: None,
+        tenants: Tenants::all(),
     }
 }
 
