@@ -311,6 +311,60 @@ async fn channels_are_needed_for_acknowledgement_and_must_be_guids() {
 }
 
 #[tokio::test]
+async fn the_question_for_acknowledgements_may_be_compressed() {
+    let simulator = with(HecOptions {
+        ack_after: Duration::ZERO,
+        ..HecOptions::default()
+    });
+    send_events(&simulator, r#"{"event":1}"#).await;
+    let question = br#"{"acks":[0]}"#;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(question).unwrap();
+    let token = format!("Splunk {}", simulator.credentials().hec_token);
+    let headers = [
+        ("authorization", token.as_str()),
+        ("x-splunk-request-channel", CHANNEL),
+        ("content-encoding", "gzip"),
+    ];
+    let router = simulator.hec_router();
+    let ack = "/services/collector/ack";
+    let only_said = post(&router, ack, &headers, question.to_vec()).await;
+    assert_eq!(
+        (only_said.status, &only_said.json()["code"]),
+        (http::StatusCode::BAD_REQUEST, &json!(6))
+    );
+    let packed = post(&router, ack, &headers, encoder.finish().unwrap()).await;
+    assert_eq!(packed.json(), json!({"acks": {"0": true}}));
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_on_disk_and_a_torn_line_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    std::fs::write(&path, "{\"event\":\"of before\"}\n{\"event\":\"to").unwrap();
+    let simulator = with(HecOptions::default());
+    simulator.hec().write_to(&path).unwrap();
+    let lines = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let parsed = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        parsed.collect::<Vec<Value>>()
+    };
+    assert_eq!(lines().len(), 1);
+    let sent = r#"{"time":"1.5","fields":{"f":"v"},"event":{"a": 1,"b":"ü\n"}}"#;
+    assert_eq!(send_events(&simulator, sent).await.json()["ackId"], 0);
+    while acks(&simulator, CHANNEL, &[0]).await["acks"]["0"] == false {
+        tokio::task::yield_now().await;
+    }
+    let lines = lines();
+    assert_eq!(lines.len(), 2, "acknowledged, so it is there");
+    assert_eq!(lines[1]["event"], r#"{"a": 1,"b":"ü\n"}"#);
+    assert_eq!(
+        (&lines[1]["time"], &lines[1]["fields"]["f"]),
+        (&json!("1.5"), &json!("v"))
+    );
+}
+
+#[tokio::test]
 async fn what_is_indexed_is_recorded_byte_for_byte_with_ids() {
     let simulator = with(plain());
     let office = r#"{"sourcetype":"o365:management:activity","host":"contoso.example","time":1795486560,"event":{"Id":"x-1","B":2,  "a\/b":1}}"#;

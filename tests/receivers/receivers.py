@@ -1,4 +1,4 @@
-"""Real syslog receivers on loopback, each in a folder of its own, and our program that sends to them."""
+"""Receivers on loopback, each a process in a folder of its own, and our program that sends to them."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import uuid
 
 # How long a receiver may take to listen, and to end.
 START_SECONDS_MAX = 20
@@ -70,6 +71,8 @@ def make_keys(folder):
 class Receiver:
     """A receiver; `kill` ends it as a crash does, `start` starts it again on the same ports."""
 
+    stdin = subprocess.DEVNULL
+
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.out = self.folder / "out"
@@ -88,7 +91,7 @@ class Receiver:
     def start(self):
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                self.command(), cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
+                self.command(), cwd=self.folder, env=self.environment(), stdin=self.stdin,
                 stdout=log, stderr=log)
 
         def up():
@@ -192,12 +195,13 @@ if $syslogfacility-text == "syslog" then {{
 
 
 class SyslogNg(Receiver):
-    """syslog-ng as Debian builds it, unpacked beside (its package conflicts with rsyslog's)."""
+    """syslog-ng as Debian builds it, unpacked beside (its package conflicts with rsyslog's). With an
+    `indexer` it passes what it gets on to that, by its `http()`, as its manual has it for Splunk."""
 
-    def __init__(self, folder, keys):
+    def __init__(self, folder, keys, indexer=None):
         super().__init__(folder)
         self.ports = {name: free_port() for name in ["tcp", "tls"]}
-        self._root = pathlib.Path(os.environ["SYSLOG_NG_ROOT"])
+        self._root = pathlib.Path(os.environ["UNPACKED_ROOT"])
         self._config = self.folder / "syslog-ng.conf"
         self._config.write_text(f"""@version: 3.38
 options {{ keep-hostname(yes); }};
@@ -210,11 +214,24 @@ source s {{
 destination d {{ file("{self.out}" template(
   "$(format-json pri=$PRI host=$HOST app=$PROGRAM msgid=$MSGID sd=$SDATA msg=$MSG)\\n")); }};
 log {{ source(s); destination(d); }};
+{self.to_collector(indexer) if indexer else ""}
 """, encoding="utf-8")
+
+    @staticmethod
+    def to_collector(indexer):
+        return f"""
+destination hec {{ http(
+  url("http://127.0.0.1:{indexer.ports['hec']}/services/collector/event")
+  headers("Authorization: Splunk {indexer.token}") method("POST")
+  batch-lines(40) batch-timeout(200) delimiter("\n") workers(2)
+  body("$(format-json time=$S_UNIXTIME host=$HOST source=$PROGRAM sourcetype=from:syslog-ng event=$MSG)"));
+}};
+log {{ source(s); destination(hec); }};"""
 
     def environment(self):
         root = self._root
         return {**os.environ,
+                "NO_PROXY": "127.0.0.1",
                 "LD_LIBRARY_PATH": ":".join(map(str, [
                     root / "usr/lib/syslog-ng", *root.glob("usr/lib/*-linux-gnu")]))}
 
@@ -227,6 +244,89 @@ log {{ source(s); destination(d); }};
 
     def is_up(self):
         return all(listening(port) for port in self.ports.values())
+
+
+class Indexer(Receiver):
+    """The simulator's collector as a process of its own: what it acknowledged is in its journal."""
+
+    # It ends when its standard input does.
+    stdin = subprocess.PIPE
+
+    def __init__(self, folder, _keys, ack=True, token=None):
+        super().__init__(folder)
+        self.ports = {"hec": free_port()}
+        self.ack = ack
+        self.token = token or str(uuid.uuid4())
+        self.token_file = self.folder / "token"
+        self.token_file.write_text(self.token, encoding="utf-8")
+        self.token_file.chmod(0o600)
+
+    def command(self):
+        options = [] if self.ack else ["--no-ack"]
+        return [os.environ["EXFILWATCH_INDEXER"], *options, str(self.token_file), str(self.out),
+                str(self.ports["hec"])]
+
+    def is_up(self):
+        return listening(self.ports["hec"])
+
+    def stop(self):
+        super().stop()
+        self._process.stdin.close()
+
+    def kill(self):
+        super().kill()
+        self._process.stdin.close()
+
+    def events(self):
+        return [json.loads(line) for line in self.lines()]
+
+
+class Haproxy(Receiver):
+    """haproxy before several collectors; `sticky` by a cookie of its own, as a cloud's balancer does."""
+
+    def __init__(self, folder, _keys, indexers, sticky):
+        super().__init__(folder)
+        self.ports = {"hec": free_port()}
+        self._root = pathlib.Path(os.environ["UNPACKED_ROOT"])
+        self._config = self.folder / "haproxy.cfg"
+        cookie = "cookie AWSALB insert indirect nocache" if sticky else ""
+        servers = "\n".join(
+            f"  server s{at} 127.0.0.1:{indexer.ports['hec']} cookie s{at}"
+            for at, indexer in enumerate(indexers))
+        self._config.write_text(f"""
+global
+  log stdout format raw local0
+defaults
+  mode http
+  log global
+  log-format "%ST %s %HM %HP"
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend in
+  bind 127.0.0.1:{self.ports['hec']}
+  default_backend indexers
+backend indexers
+  balance roundrobin
+  {cookie}
+{servers}
+""", encoding="utf-8")
+
+    def environment(self):
+        libraries = ":".join(map(str, self._root.glob("usr/lib/*-linux-gnu")))
+        return {**os.environ, "LD_LIBRARY_PATH": libraries}
+
+    def command(self):
+        return [f"{self._root}/usr/sbin/haproxy", "-db", "-f", str(self._config)]
+
+    def is_up(self):
+        return listening(self.ports["hec"])
+
+    def calls(self):
+        """Its log: (status, server, method, path) of each call."""
+        lines = self.log.read_text("utf-8").splitlines()
+        calls = (re.fullmatch(r"(\d{3}) (\S+) (\S+) (\S+)", line) for line in lines)
+        return [call.groups() for call in calls if call]
 
 
 class TestCase(unittest.TestCase):
@@ -258,6 +358,27 @@ class TestCase(unittest.TestCase):
         if transport in ("tls", "relp_tls"):
             tls = (f'ca_file = "{self.keys}/ca.pem"\nserver_name = "localhost"\n'
                    f'certificate_file = "{self.keys}/client.pem"\nkey_file = "{self.keys}/client.key"\n')
+        return self.written_configuration(f"""
+[emitters.syslog.main]
+address = "127.0.0.1:{port}"
+transport = "{transport}"
+{tls}{more}
+""")
+
+    def hec_configuration(self, port, indexer, more=""):
+        """A configuration that forwards records to one collector, or to what stands before it."""
+        return self.written_configuration(f"""
+[detectors]
+enabled = false
+
+[emitters.splunk_hec.main]
+url = "http://127.0.0.1:{port}"
+token = {{ file = "{indexer.token_file}" }}
+send = ["events"]
+{more}
+""")
+
+    def written_configuration(self, emitter):
         folder = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         path = folder / "exfilwatch.toml"
         path.write_text(f"""
@@ -266,12 +387,7 @@ folder = "{folder}/state"
 
 [tenants.contoso]
 internal_domains = ["contoso.example"]
-
-[emitters.syslog.main]
-address = "127.0.0.1:{port}"
-transport = "{transport}"
-{tls}{more}
-""", encoding="utf-8")
+{emitter}""", encoding="utf-8")
         return path
 
     def forward(self, config, *files, patience=60):

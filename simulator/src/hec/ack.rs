@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Hec, answer, query_pairs};
+use super::journal::Journal;
+use super::{Hec, answer, decoded, query_pairs};
 use crate::reply;
 
 #[derive(Debug, Default)]
@@ -22,28 +23,52 @@ pub(super) struct Channels {
 #[derive(Debug, Default)]
 struct Channel {
     next: u64,
-    outstanding: BTreeMap<u64, Instant>,
+    outstanding: BTreeMap<u64, Sent>,
+}
+
+/// What an id stands for.
+#[derive(Debug)]
+struct Sent {
+    since: Instant,
+    /// Its number in the journal; 0 without one.
+    body: u64,
+}
+
+/// When an acknowledgement comes true.
+#[derive(Debug, Clone, Copy)]
+struct Condition {
+    after: Duration,
+    /// The last body of the journal that is on disk.
+    written: u64,
+    never: bool,
+}
+
+impl Sent {
+    fn is_safe(&self, when: Condition) -> bool {
+        !when.never && self.since.elapsed() >= when.after && self.body <= when.written
+    }
 }
 
 impl Channels {
     /// The id for a body that was just indexed.
-    pub(super) fn issue(&mut self, channel: &str) -> u64 {
+    pub(super) fn issue(&mut self, channel: &str, body: u64) -> u64 {
         let channel = self.channels.entry(channel.to_owned()).or_default();
         let id = channel.next;
         channel.next += 1;
-        channel.outstanding.insert(id, Instant::now());
+        let since = Instant::now();
+        channel.outstanding.insert(id, Sent { since, body });
         id
     }
 
-    /// True once, after the delay; unknown, lost, read and pending ids are all false.
-    fn take(&mut self, channel: &str, id: u64, after: Duration) -> bool {
+    /// True once, when it is safe; unknown, lost, read and pending ids are all false.
+    fn take(&mut self, channel: &str, id: u64, when: Condition) -> bool {
         let Some(channel) = self.channels.get_mut(channel) else {
             return false;
         };
         let ready = channel
             .outstanding
             .get(&id)
-            .is_some_and(|since| since.elapsed() >= after);
+            .is_some_and(|sent| sent.is_safe(when));
         if ready {
             channel.outstanding.remove(&id);
         }
@@ -76,19 +101,24 @@ pub(super) async fn query(
         Ok(None) => return answer(10),
         Err(refusal) => return refusal,
     };
+    // Some senders compress the question, and Splunk reads it; it answers 400 to one that only says so.
+    let body = match decoded(&headers, body, &state.options) {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
     let Ok(asked) = serde_json::from_slice::<Asked>(&body) else {
         return answer(6);
     };
-    let (after, never) = (state.options.ack_after, state.options.ack_never);
+    let when = Condition {
+        after: state.options.ack_after,
+        written: state.journal.as_ref().map_or(0, Journal::written),
+        never: state.options.ack_never,
+    };
+    let mut taken = |id: u64| json!(state.acks.take(&channel, id, when));
     let states: Map<String, Value> = asked
         .acks
-        .iter()
-        .map(|id| {
-            (
-                id.to_string(),
-                json!(!never && state.acks.take(&channel, *id, after)),
-            )
-        })
+        .into_iter()
+        .map(|id| (id.to_string(), taken(id)))
         .collect();
     reply::json(200, json!({ "acks": states }).to_string())
 }

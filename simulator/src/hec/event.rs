@@ -4,19 +4,14 @@
 //! it on; on 7 the number names the object after the bad one. An unknown member of the envelope is
 //! answered with 200, yet nothing behind that object is indexed; alone in a body it gives code 5.
 
-use std::io::Read;
-
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
 use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Hec, HecOptions, Indexed, ServiceState, answer, answer_with, query_pairs};
-use crate::reply;
+use super::{Hec, HecOptions, Indexed, ServiceState, answer, answer_with, decoded, query_pairs};
 
 const ENVELOPE: [&str; 7] = [
     "time",
@@ -108,29 +103,7 @@ impl ServiceState {
         body: Bytes,
     ) -> Result<Bytes, Response> {
         self.check_token(headers, query)?;
-        let limit = self.options.content_bytes_max;
-        if body.len() > limit {
-            return Err(reply::html(413));
-        }
-        let encoding = headers
-            .get(CONTENT_ENCODING)
-            .and_then(|value| value.to_str().ok());
-        let body = match encoding {
-            None | Some("identity") => body,
-            Some("gzip") if self.options.gzip => {
-                let mut decoded = Vec::new();
-                let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-                let mut reader = MultiGzDecoder::new(&body[..]).take(bound);
-                reader
-                    .read_to_end(&mut decoded)
-                    .map_err(|_| answer_with(6, Some(0), None))?;
-                if decoded.len() > limit {
-                    return Err(reply::html(413));
-                }
-                decoded.into()
-            }
-            Some(_) => return Err(reply::html(415)),
-        };
+        let body = decoded(headers, body, &self.options)?;
         if body.trim_ascii().is_empty() {
             return Err(answer(5));
         }
@@ -141,12 +114,16 @@ impl ServiceState {
     fn finish(&mut self, channel: Option<&str>, taken: Taken) -> Response {
         self.recorded.requests += 1;
         let indexed = !taken.events.is_empty();
+        let body = self
+            .journal
+            .as_mut()
+            .map_or(0, |journal| journal.take(&taken.events));
         for event in taken.events {
             self.recorded.add(event);
         }
         let ack_id = match channel {
             Some(channel) if self.options.use_ack && (indexed || taken.fault.is_none()) => {
-                Some(self.acks.issue(channel))
+                Some(self.acks.issue(channel, body))
             }
             _ => None,
         };

@@ -6,9 +6,12 @@
 
 mod ack;
 mod event;
+mod journal;
 mod record;
 
 use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +19,9 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::header::AUTHORIZATION;
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 use uuid::Uuid;
@@ -103,10 +108,12 @@ struct ServiceState {
     disabled: bool,
     acks: ack::Channels,
     recorded: Recorded,
+    journal: Option<journal::Journal>,
 }
 
 impl Hec {
-    pub(crate) fn new(options: HecOptions, token: String) -> Self {
+    /// A collector with one token.
+    pub fn new(options: HecOptions, token: String) -> Self {
         let recorded = Recorded::new(options.keep);
         let acks = ack::Channels::default();
         let state = ServiceState {
@@ -115,6 +122,7 @@ impl Hec {
             disabled: false,
             acks,
             recorded,
+            journal: None,
         };
         Self {
             inner: Arc::new(Inner {
@@ -123,8 +131,16 @@ impl Hec {
         }
     }
 
+    /// From now on events go to a file, a line each, and are acknowledged when they are on disk:
+    /// what came within [`HecOptions::ack_after`] together.
+    pub fn write_to(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.journal = Some(journal::Journal::open(path, state.options.ack_after)?);
+        Ok(())
+    }
+
     /// The routes, without faults; [`crate::Simulator`] adds those.
-    pub(crate) fn router(&self) -> Router {
+    pub fn router(&self) -> Router {
         let mut router = Router::new();
         for path in ["", "/event", "/event/1.0"] {
             let path = format!("/services/collector{path}");
@@ -255,6 +271,34 @@ fn answer_with(code: u16, invalid_event: Option<usize>, ack_id: Option<u64>) -> 
         }
     }
     reply::json(status, body.to_string())
+}
+
+/// A body as it was before it was compressed: 415 where gzip is not understood, 413 over the limit,
+/// code 6 where it is not gzip at all.
+fn decoded(headers: &HeaderMap, body: Bytes, options: &HecOptions) -> Result<Bytes, Response> {
+    let limit = options.content_bytes_max;
+    if body.len() > limit {
+        return Err(reply::html(413));
+    }
+    let encoding = headers
+        .get(CONTENT_ENCODING)
+        .and_then(|value| value.to_str().ok());
+    match encoding {
+        None | Some("identity") => Ok(body),
+        Some("gzip") if options.gzip => {
+            let mut decoded = Vec::new();
+            let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+            let mut reader = MultiGzDecoder::new(&body[..]).take(bound);
+            reader
+                .read_to_end(&mut decoded)
+                .map_err(|_| answer_with(6, Some(0), None))?;
+            if decoded.len() > limit {
+                return Err(reply::html(413));
+            }
+            Ok(decoded.into())
+        }
+        Some(_) => Err(reply::html(415)),
+    }
 }
 
 fn query_pairs(query: Option<String>) -> Vec<(String, String)> {
