@@ -75,7 +75,10 @@ async fn serve(
         json!({ "url": format!("http://{}", listener.local_addr()?) })
     );
     let told_to_end = async {
-        let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
+        let copied = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
+        if let Err(error) = copied {
+            eprintln!("standard input ended: {error}");
+        }
     };
     axum::serve(listener, hec.router())
         .with_graceful_shutdown(told_to_end)
