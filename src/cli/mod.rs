@@ -18,6 +18,7 @@ mod gaps;
 mod init;
 mod learn;
 mod logs;
+mod manual;
 pub mod output;
 mod reconcile;
 mod reload;
@@ -133,6 +134,10 @@ enum Command {
     /// The state folder: look into it, export, import, verify.
     #[command(subcommand)]
     State(state::StateCommand),
+    /// Prints what a shell needs to complete commands and flags.
+    Completions(manual::CompletionsArgs),
+    /// Manual pages: prints the main one, or writes one for each command.
+    Man(manual::ManArgs),
 }
 
 /// Runs the command and gives the exit code.
@@ -170,6 +175,8 @@ fn dispatch(args: Args) -> Outcome {
         Command::Finding(command) => asynchronous(finding::run(command, common)),
         Command::Events(args) => events::run(&args, &common),
         Command::State(command) => state::run(command, &common),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::man(&args),
     }
 }
 
