@@ -12,6 +12,9 @@ use super::Reading;
 
 const RECONCILED: &str = "_hierarchy_reconciled";
 
+/// A document is put on the web, or taken off it.
+const PUBLISH: &str = "publish_change";
+
 /// How far a document is open; unknown words count as closed.
 fn openness(visibility: &str) -> u8 {
     match visibility {
@@ -117,13 +120,21 @@ impl Change {
             "change_owner" => vec!["owner".to_owned()],
             _ => texts("added_role"),
         };
-        // A visibility event bears the visibility itself in its values.
-        let is_visibility = kind == "change_document_visibility";
-        let value = |name: &str| is_visibility.then(|| one(name)).flatten();
+        // A visibility event bears the visibility itself in its values, and one of publishing says for
+        // whom, whoever else the document is shared with.
+        let (old_visibility, visibility, verdict) = match kind.as_str() {
+            "change_document_visibility" => (one("old_value"), one("new_value"), true),
+            PUBLISH => (
+                one("old_publish_visibility").or_else(|| Some("nobody".to_owned())),
+                one("new_publish_visibility").or_else(|| Some("nobody".to_owned())),
+                false,
+            ),
+            _ => (None, None, true),
+        };
         Self {
-            old_visibility: value("old_value").or_else(|| one("old_visibility")),
-            visibility: value("new_value").or_else(|| one("visibility")),
-            verdict: one("visibility_change"),
+            old_visibility: old_visibility.or_else(|| one("old_visibility")),
+            visibility: visibility.or_else(|| one("visibility")),
+            verdict: one("visibility_change").filter(|_| verdict),
             membership: one("membership_change_type"),
             kind,
             new,
@@ -140,6 +151,7 @@ impl Change {
                 | "change_owner"
                 | "shared_drive_membership_change"
                 | "email_as_attachment"
+                | PUBLISH
         )
     }
 
@@ -153,7 +165,7 @@ impl Change {
     }
 
     fn narrows(&self) -> bool {
-        let link = self.kind == "change_document_visibility";
+        let link = matches!(self.kind.as_str(), "change_document_visibility" | PUBLISH);
         let from = self.old_visibility.as_deref().map(openness);
         let to = self.visibility.as_deref().map(openness);
         link && from.zip(to).is_some_and(|(from, to)| to < from)
@@ -203,7 +215,7 @@ impl Change {
     fn link_for_anyone(&self) -> bool {
         let change = matches!(
             self.kind.as_str(),
-            "change_document_visibility" | "change_document_access_scope"
+            "change_document_visibility" | "change_document_access_scope" | PUBLISH
         );
         let open = self.visibility.as_deref().map(openness);
         change && open.is_some_and(|open| open > OPEN_OUTSIDE)

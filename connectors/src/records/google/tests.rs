@@ -284,6 +284,37 @@ fn visibility_is_raised_only_by_what_opens_a_document_to_the_outside() {
 }
 
 #[test]
+fn a_document_put_on_the_web_is_open_to_anyone_whoever_it_is_shared_with() {
+    let publish = |new: &str, old: &str| {
+        let event = drive(
+            "publish_change",
+            &[
+                ("new_publish_visibility", json!(new)),
+                ("old_publish_visibility", json!(old)),
+                ("visibility", json!("private")),
+                ("visibility_change", json!("none")),
+                ("doc_id", json!("d1")),
+            ],
+        );
+        read(&activity("drive", &json!([event]))).remove(0)
+    };
+    let event = publish("public_on_the_web", "nobody");
+    assert!(event.is(field::VISIBILITY_RAISED) && event.is(field::IS_EXTERNAL));
+    assert_eq!(event.text(field::EXTERNAL_CLASS).as_deref(), Some("anyone"));
+    assert!(!event.is(field::IS_REMOVAL));
+    for (new, old) in [
+        ("public_in_the_domain", "nobody"),
+        ("unchanged", "unchanged"),
+        ("nobody", "public_on_the_web"),
+    ] {
+        let event = publish(new, old);
+        assert!(!event.is(field::VISIBILITY_RAISED), "{new}");
+        assert!(!event.is(field::IS_EXTERNAL), "{new}");
+    }
+    assert!(publish("nobody", "public_on_the_web").is(field::IS_REMOVAL));
+}
+
+#[test]
 fn without_known_domains_the_vendors_word_is_believed() {
     let event = drive(
         "change_document_visibility",

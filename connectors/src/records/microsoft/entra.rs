@@ -25,10 +25,22 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
         }
     }
     event.set_some(field::OBJECT, record.text("ObjectId"));
-    let role = event.text("ModifiedProperties.Role.DisplayName.NewValue");
-    let role = role.map(|role| role.trim_matches('"').to_owned());
-    event.set_some(field::ROLE, role.filter(|role| !role.is_empty()));
+    let name = named(record, "Target", 1).or_else(|| {
+        // Of an owner that is added the target is the owner; what is owned stands among the properties.
+        ["Application", "ServicePrincipal"]
+            .iter()
+            .find_map(|kind| property(&event, &format!("{kind}.DisplayName")))
+    });
+    event.set_some(field::OBJECT_NAME, name);
+    event.set_some(field::ROLE, property(&event, "Role.DisplayName"));
     vec![event]
+}
+
+/// What a property was changed to: text, which some services write in quotes.
+fn property(event: &Event, name: &str) -> Option<String> {
+    let value = event.text(&format!("ModifiedProperties.{name}.NewValue"))?;
+    let value = value.trim_matches('"');
+    (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// The id of a type in `Actor[]` or `Target[]`.
@@ -79,5 +91,34 @@ mod tests {
             Some("{}")
         );
         assert_eq!(event.text(field::RESULT).as_deref(), Some("success"));
+    }
+
+    #[test]
+    fn what_was_changed_has_its_name() {
+        let names = [
+            (
+                json!({"Target": [{"ID": "app-1", "Type": 2}, {"ID": "Sorter", "Type": 1}]}),
+                Some("Sorter"),
+            ),
+            (
+                json!({"Target": [{"ID": "bob@contoso.example", "Type": 5}],
+                    "ModifiedProperties": [{"Name": "Application.DisplayName", "NewValue": "\"Sorter\"", "OldValue": ""}]}),
+                Some("Sorter"),
+            ),
+            (
+                json!({"Target": [{"ID": "bob@contoso.example", "Type": 5}],
+                    "ModifiedProperties": [{"Name": "ServicePrincipal.DisplayName", "NewValue": "", "OldValue": ""}]}),
+                None,
+            ),
+        ];
+        for (mut record, name) in names {
+            record["Id"] = json!("a-2");
+            record["RecordType"] = json!(8);
+            let reader =
+                Microsoft365Records::new(Arc::new(Domains::new(&["contoso.example"], &[])));
+            let record = RawRecord::new(record.to_string().into());
+            let event = &reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap()[0];
+            assert_eq!(event.text(field::OBJECT_NAME).as_deref(), name);
+        }
     }
 }
