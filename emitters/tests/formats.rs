@@ -105,7 +105,7 @@ fn the_ocsf_document() {
         },
         "attacks": [
           {
-            "version": "16.1",
+            "version": "17.1",
             "tactics": [
               {
                 "uid": "TA0010",
@@ -122,7 +122,7 @@ fn the_ocsf_document() {
             }
           },
           {
-            "version": "16.1",
+            "version": "17.1",
             "tactics": [
               {
                 "uid": "TA0010",
@@ -202,13 +202,13 @@ fn the_ocsf_document() {
           "value": "198.51.100.7"
         },
         {
-          "name": "target",
+          "name": "unmapped.exfilwatch.target",
           "type_id": 5,
           "type": "Email Address",
           "value": "bob@rival.example"
         },
         {
-          "name": "external_domain",
+          "name": "unmapped.exfilwatch.external_domain",
           "type_id": 1,
           "type": "Hostname",
           "value": "rival.example"
@@ -258,6 +258,8 @@ fn the_ocsf_document() {
           "tenant": "contoso",
           "entity_type": "user",
           "entity": "alice@contoso.example",
+          "target": "bob@rival.example",
+          "external_domain": "rival.example",
           "count": 2,
           "first_time": "2026-11-24T02:15:00Z",
           "last_time": "2026-11-24T02:16:00Z",

@@ -1,9 +1,9 @@
-//! Names of the ATT&CK tactics and techniques that rules about cloud audit logs bear (ATT&CK 16.1).
+//! Names of the ATT&CK tactics and techniques that rules about cloud audit logs bear (ATT&CK 17.1).
 //!
 //! A technique that is not listed goes out with its id alone; the OCSF schema allows that.
 
 /// The release of ATT&CK the names are from.
-pub(crate) const VERSION: &str = "16.1";
+pub(crate) const VERSION: &str = "17.1";
 
 const TACTICS: &[(&str, &str)] = &[
     ("TA0001", "Initial Access"),
@@ -29,7 +29,10 @@ const TECHNIQUES: &[(&str, &str)] = &[
     ("T1041", "Exfiltration Over C2 Channel"),
     ("T1048", "Exfiltration Over Alternative Protocol"),
     ("T1048.003", "Exfiltration Over Unencrypted Non-C2 Protocol"),
+    ("T1059", "Command and Scripting Interpreter"),
+    ("T1059.001", "PowerShell"),
     ("T1070", "Indicator Removal"),
+    ("T1070.004", "File Deletion"),
     ("T1070.008", "Clear Mailbox Data"),
     ("T1074", "Data Staged"),
     ("T1074.002", "Remote Data Staging"),
@@ -45,7 +48,9 @@ const TECHNIQUES: &[(&str, &str)] = &[
     ("T1098.005", "Device Registration"),
     ("T1105", "Ingress Tool Transfer"),
     ("T1110", "Brute Force"),
+    ("T1110.001", "Password Guessing"),
     ("T1110.003", "Password Spraying"),
+    ("T1110.004", "Credential Stuffing"),
     ("T1114", "Email Collection"),
     ("T1114.001", "Local Email Collection"),
     ("T1114.002", "Remote Email Collection"),
@@ -57,9 +62,13 @@ const TECHNIQUES: &[(&str, &str)] = &[
     ("T1137.005", "Outlook Rules"),
     ("T1199", "Trusted Relationship"),
     ("T1204", "User Execution"),
+    ("T1204.001", "Malicious Link"),
     ("T1204.002", "Malicious File"),
     ("T1213", "Data from Information Repositories"),
     ("T1213.002", "Sharepoint"),
+    ("T1398", "Boot or Logon Initialization Scripts"),
+    ("T1461", "Lockscreen Bypass"),
+    ("T1474", "Supply Chain Compromise"),
     ("T1484", "Domain or Tenant Policy Modification"),
     ("T1484.002", "Trust Modification"),
     ("T1485", "Data Destruction"),
@@ -72,10 +81,12 @@ const TECHNIQUES: &[(&str, &str)] = &[
     ("T1539", "Steal Web Session Cookie"),
     ("T1550", "Use Alternate Authentication Material"),
     ("T1550.001", "Application Access Token"),
+    ("T1550.004", "Web Session Cookie"),
     ("T1552", "Unsecured Credentials"),
     ("T1552.004", "Private Keys"),
     ("T1556", "Modify Authentication Process"),
     ("T1556.006", "Multi-Factor Authentication"),
+    ("T1557", "Adversary-in-the-Middle"),
     ("T1560", "Archive Collected Data"),
     ("T1562", "Impair Defenses"),
     ("T1562.001", "Disable or Modify Tools"),
@@ -90,8 +101,13 @@ const TECHNIQUES: &[(&str, &str)] = &[
     ("T1567", "Exfiltration Over Web Service"),
     ("T1567.002", "Exfiltration to Cloud Storage"),
     ("T1567.004", "Exfiltration Over Webhook"),
+    ("T1583", "Acquire Infrastructure"),
+    ("T1583.001", "Domains"),
+    ("T1589", "Gather Victim Identity Information"),
+    ("T1621", "Multi-Factor Authentication Request Generation"),
     ("T1649", "Steal or Forge Authentication Certificates"),
     ("T1656", "Impersonation"),
+    ("T1667", "Email Bombing"),
 ];
 
 fn name(table: &[(&str, &'static str)], id: &str) -> Option<&'static str> {

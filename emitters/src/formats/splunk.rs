@@ -137,8 +137,16 @@ fn flat(finding: &Finding) -> Flat<'_> {
         message: cut_chars(&finding.message, MESSAGE_CHARS_MAX),
         drilldown: drilldown(finding),
         truncated: false,
-        ocsf: Some(Document::new(finding)),
+        ocsf: Some(document(finding)),
     }
+}
+
+/// The document, without what stands flat beside it and would cost room.
+fn document(finding: &Finding) -> Document<'_> {
+    let mut document = Document::new(finding);
+    let ours = &mut document.unmapped.exfilwatch;
+    (ours.target, ours.external_domain) = (None, None);
+    document
 }
 
 /// A search for the records behind the finding, as this emitter sends them.

@@ -220,6 +220,10 @@ pub(crate) struct Ours<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) entity_type: &'a str,
     pub(crate) entity: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) external_domain: Option<Cow<'a, str>>,
     pub(crate) count: u64,
     pub(crate) first_time: DateTime<Utc>,
     pub(crate) last_time: DateTime<Utc>,

@@ -275,6 +275,8 @@ fn ours(finding: &Finding) -> Ours<'_> {
         tenant: finding.tenant.as_str(),
         entity_type: &finding.entity_type,
         entity: Cow::Borrowed(&finding.entity),
+        target: finding.target.as_deref().map(Cow::Borrowed),
+        external_domain: finding.external_domain.as_deref().map(Cow::Borrowed),
         count: finding.count,
         first_time: finding.first_time,
         last_time: finding.last_time,

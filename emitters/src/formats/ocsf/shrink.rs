@@ -91,6 +91,8 @@ impl Document<'_> {
                 };
                 cut(&mut self.message);
                 cut(&mut self.finding_info.title);
+                let flat = [&mut ours.target, &mut ours.external_domain];
+                flat.into_iter().flatten().for_each(cut);
                 cut(&mut ours.entity);
                 self.observables.iter_mut().for_each(|o| cut(&mut o.value));
             }

@@ -65,10 +65,18 @@ pub(super) fn observables(finding: &Finding) -> Vec<Observable<'_>> {
         }
     }
     if let Some(target) = finding.target.as_deref() {
-        add("target".into(), person_type(target), target);
+        add(
+            "unmapped.exfilwatch.target".into(),
+            person_type(target),
+            target,
+        );
     }
     if let Some(domain) = finding.external_domain.as_deref() {
-        add("external_domain".into(), HOSTNAME, domain);
+        add(
+            "unmapped.exfilwatch.external_domain".into(),
+            HOSTNAME,
+            domain,
+        );
     }
     let more: [(&str, TypeOf); 7] = [
         (field::FORWARD_TO, person_type),

@@ -3,6 +3,8 @@
 //! alert an act, with evidence and with what the analyst should do.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used)]
 
+mod documents;
+#[path = "../offline/mod.rs"]
 mod offline;
 
 use std::collections::BTreeSet;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
-use exfilwatch_model::Finding;
+use exfilwatch_model::{Finding, Product};
 use exfilwatch_simulator::world::PEOPLE_MIN;
 use exfilwatch_simulator::{AttackPlan, DueFinding, Record, TenantOptions, World, WorldOptions};
 use offline::Offline;
@@ -68,7 +70,7 @@ fn incidents_max(due: &DueFinding) -> usize {
 
 /// The names of the detections that must be there.
 fn must() -> BTreeSet<&'static str> {
-    let names = include_str!("../detectors/rules/NAMES");
+    let names = include_str!("../../detectors/rules/NAMES");
     let lines = names.lines().filter(|line| !line.starts_with('#'));
     lines
         .filter_map(|line| {
