@@ -194,6 +194,12 @@ pub trait RecordReader: Send + Sync + Debug {
         true
     }
 
+    /// Whether an actor, as a head has it, is known to be outside the tenant; cheap. False where that
+    /// cannot be told.
+    fn is_outside(&self, _actor: &str) -> bool {
+        false
+    }
+
     /// Identity, time, operations, actor and digest. Validates the whole record.
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError>;
 

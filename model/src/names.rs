@@ -121,6 +121,11 @@ impl JobId {
         Self("sightings".into())
     }
 
+    /// Where it is kept how things stand, by the poller and by jobs together.
+    pub fn inventory() -> Self {
+        Self("inventory".into())
+    }
+
     /// Whether this is the long-running poller.
     pub fn is_live(&self) -> bool {
         &*self.0 == "live"

@@ -16,6 +16,7 @@ mod finding;
 mod forward;
 mod gaps;
 mod init;
+mod inventory;
 mod learn;
 mod logs;
 mod manual;
@@ -129,6 +130,10 @@ enum Command {
     /// Findings: list them, close one, see which detections are noisy.
     #[command(subcommand)]
     Finding(finding::FindingCommand),
+    /// How things stand, as far as the records say: who forwards mail where, which documents are open to
+    /// whom outside.
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
     /// What somebody did around a time: searches the archive.
     Events(events::EventsArgs),
     /// The state folder: look into it, export, import, verify.
@@ -173,6 +178,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Status => asynchronous(status::status(common)),
         Command::Gaps(args) => asynchronous(gaps::run(args, common)),
         Command::Finding(command) => asynchronous(finding::run(command, common)),
+        Command::Inventory(command) => asynchronous(inventory::run(command, common)),
         Command::Events(args) => events::run(&args, &common),
         Command::State(command) => state::run(command, &common),
         Command::Completions(args) => manual::completions(args),

@@ -9,6 +9,7 @@ use exfilwatch_model::{Finding, Page, Product, StreamId};
 use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore, WindowChange};
 
 use crate::pipeline::committer::{CommitError, Committer};
+use crate::pipeline::inventory::Changed;
 use crate::pipeline::notice::Notice;
 use crate::pipeline::step::{Counts, Input, LESSONS_EACH, Step, StepConfig};
 use crate::pipeline::watch::Watch;
@@ -44,6 +45,8 @@ pub struct Ingest {
     committer: Committer,
     watch: Watch,
     staged: Staged,
+    /// What of the inventory is to be written; after a commit that failed, with the next.
+    inventory: Changed,
 }
 
 impl Ingest {
@@ -63,6 +66,7 @@ impl Ingest {
             committer,
             watch,
             staged: Staged::default(),
+            inventory: Changed::default(),
         })
     }
 
@@ -113,12 +117,21 @@ impl Ingest {
         self.staged.commit.join(effects.commit);
         self.staged.seen.extend(effects.seen);
         self.staged.findings.extend(effects.findings);
+        self.inventory.extend(effects.inventory);
         effects.counts
     }
 
     /// Writes what was staged. On an error nothing of it counts, and all memory was read anew.
     pub async fn flush(&mut self, now: DateTime<Utc>) -> Result<(), IngestError> {
-        let staged = std::mem::take(&mut self.staged);
+        let mut staged = std::mem::take(&mut self.staged);
+        let memory = &self.config.memory;
+        let mut writing = None;
+        if !self.inventory.is_empty() {
+            writing = Some(memory.inventory_writer().await);
+            let inventory = memory.inventory();
+            let slots = inventory.to_write(memory.tenant(), &self.inventory);
+            staged.commit.windows.extend(slots);
+        }
         if staged.commit != Commit::default()
             && let Err(error) = self.committer.commit(staged.commit).await
         {
@@ -127,6 +140,8 @@ impl Ingest {
             self.step = step.detecting(self.only_new);
             return Err(error.into());
         }
+        drop(writing);
+        self.inventory = Changed::default();
         for plan in staged.seen {
             self.config.memory.seen().remember(plan);
         }

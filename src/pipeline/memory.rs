@@ -1,4 +1,5 @@
-//! What a tenant's live line and its jobs remember together: the seen index and the finding table.
+//! What a tenant's live line and its jobs remember together: the seen index, the finding table, the
+//! inventory.
 //! Follows the store: it changes after a commit, and is read anew after one that failed.
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use exfilwatch_model::finding::FindingState;
 use exfilwatch_state::{SeenBudget, SeenIndex, StateError, StateStore, WindowChange};
 use uuid::Uuid;
 
+use super::inventory::Inventory;
 use super::sightings::Sightings;
 
 /// Memory of one tenant. Clones are the same memory.
@@ -21,6 +23,8 @@ pub struct TenantMemory {
     table: Arc<Mutex<HashMap<Uuid, FindingState>>>,
     lessons: Arc<Mutex<Vec<WindowChange>>>,
     sightings: Arc<Mutex<Sightings>>,
+    inventory: Arc<Mutex<Inventory>>,
+    inventory_writer: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl TenantMemory {
@@ -32,6 +36,7 @@ impl TenantMemory {
         budget: Arc<SeenBudget>,
     ) -> Result<Self, StateError> {
         let seen = SeenIndex::load(store, &tenant, today, budget.clone())?;
+        let inventory = Inventory::load(store, &tenant)?;
         let memory = Self {
             tenant,
             budget,
@@ -39,6 +44,8 @@ impl TenantMemory {
             table: Arc::default(),
             lessons: Arc::default(),
             sightings: Arc::default(),
+            inventory: Arc::new(Mutex::new(inventory)),
+            inventory_writer: Arc::default(),
         };
         memory.reload_table(store)?;
         Ok(memory)
@@ -78,6 +85,20 @@ impl TenantMemory {
         self.sightings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How things stand. Unlike the rest it is not read anew after a commit that failed: what it knows
+    /// beyond the store is written with the commit that comes instead, and is true in any case.
+    pub fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held from reading what is to be written of the inventory until it is: two lines' commits of one
+    /// slot come into the store in that order.
+    pub async fn inventory_writer(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.inventory_writer.clone().lock_owned().await
     }
 
     /// What was sent of each finding.

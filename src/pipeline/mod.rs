@@ -16,6 +16,7 @@ mod fetch;
 pub mod filter;
 pub mod heartbeat;
 pub mod ingest;
+pub mod inventory;
 pub mod job;
 mod lanes;
 pub mod ledger;

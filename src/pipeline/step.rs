@@ -24,6 +24,7 @@ use exfilwatch_state::{
 };
 use uuid::Uuid;
 
+use crate::pipeline::inventory::{self, Changed};
 use crate::pipeline::live_rules::LiveRules;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
@@ -106,6 +107,8 @@ pub struct Effects {
     pub seen: Option<SeenPlan>,
     /// Findings as they were put into the outbox.
     pub findings: Vec<Finding>,
+    /// What of the inventory is to be written with it.
+    pub inventory: Changed,
     /// What the page held.
     pub counts: Counts,
 }
@@ -298,7 +301,8 @@ impl Step {
                 events.push(envelope(page, &head, record));
             }
             if !(known && self.only_new) {
-                self.detect(&*reader, &head, record, page.fetched_at);
+                let changed = self.detect(&*reader, &head, record, page.fetched_at);
+                out.inventory.extend(changed);
             }
         }
         for malformed in &page.malformed {
@@ -329,24 +333,33 @@ impl Step {
         out.seen = Some(plan);
     }
 
+    /// Shows a record to the detectors and to the inventory; says what of that is to be written.
     fn detect(
         &mut self,
         reader: &dyn RecordReader,
         head: &RecordHead<'_>,
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
-    ) {
+    ) -> Changed {
         let may_have = |operation: &str, field: &str| reader.may_have(record, operation, field);
         let wanted = self
             .rules
             .wants_fields(head.product, &head.operations, may_have);
-        if !wanted {
-            return;
+        let kept = inventory::wants(reader, record, head);
+        if !wanted && !kept {
+            return Changed::default();
         }
         // A head could be read, so the record is an object and normalise cannot refuse it.
-        for event in reader.normalise(record, fetched_at).unwrap_or_default() {
-            self.engine.observe(&event);
+        let events = reader.normalise(record, fetched_at).unwrap_or_default();
+        if wanted {
+            for event in &events {
+                self.engine.observe(event);
+            }
         }
+        if kept {
+            return self.memory.inventory().fold(&events);
+        }
+        Changed::default()
     }
 
     fn collect(&mut self, stream: &StreamId, fetched_at: DateTime<Utc>, out: &mut Effects) {

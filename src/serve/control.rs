@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::{Committer, chain};
+use crate::pipeline::inventory;
 use crate::pipeline::job::plan::Plan;
 use crate::pipeline::job::{JobRequest, Progress};
 use crate::pipeline::ledger;
@@ -62,6 +63,8 @@ pub enum Request {
     Noise(Option<TenantId>),
     /// When each operation of a tenant was last seen.
     Sightings(TenantId),
+    /// How things stand.
+    Inventory(inventory::Asked),
     /// Lists everything again and fetches what is missing; answers with its progress, and last with the
     /// accounts.
     Reconcile(ReconcileRequest),
@@ -185,6 +188,10 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
         Ok(Request::Sightings(tenant)) => {
             let listed = sightings::list(&*answers.store, &tenant);
             write_line(&mut write, &or_error(listed)).await
+        }
+        Ok(Request::Inventory(asked)) => {
+            let listing = inventory::list(&*answers.store, &asked);
+            write_line(&mut write, &or_error(listing)).await
         }
         Ok(Request::Reconcile(request)) => {
             run_job(&mut write, answers, |told| {

@@ -115,6 +115,8 @@ pub trait StateStore: Send + Sync + Debug {
     }
     /// Detector memory of a job and tenant.
     fn windows(&self, job: &JobId, tenant: &TenantId) -> Result<Vec<WindowChange>, StateError>;
+    /// The tenants that a job has detector memory of.
+    fn tenants_with_memory(&self, job: &JobId) -> Result<Vec<TenantId>, StateError>;
     /// Forgets the detector memory and watermarks of a job that is over.
     fn forget_job_windows(&self, job: &JobId) -> Result<(), StateError>;
     /// Watermarks of a job.

@@ -300,6 +300,24 @@ impl<T: Table> StateStore for Store<T> {
         Ok(windows)
     }
 
+    fn tenants_with_memory(&self, job: &JobId) -> Result<Vec<TenantId>, StateError> {
+        let mut tenants = self.tenants(Family::Window)?;
+        let mut failed = None;
+        tenants.retain(|tenant| {
+            let prefix = layout::windows_of(tenant, job);
+            let mut any = false;
+            let walked = self
+                .table
+                .walk(prefix.bytes(), prefix.bytes(), &mut |_, _| {
+                    any = true;
+                    Ok(false)
+                });
+            failed = failed.take().or(walked.err());
+            any
+        });
+        failed.map_or(Ok(tenants), Err)
+    }
+
     fn forget_job_windows(&self, job: &JobId) -> Result<(), StateError> {
         let mut keys = Vec::new();
         for tenant in self.tenants(Family::Window)? {

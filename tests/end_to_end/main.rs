@@ -9,6 +9,7 @@
 
 mod domains;
 mod equality;
+mod inventory;
 mod jobs;
 mod learn;
 mod ledger;

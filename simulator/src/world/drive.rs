@@ -156,6 +156,28 @@ pub(crate) fn open_to_anyone(
     book.google(activity(actor, at, events, rng), rng)
 }
 
+/// The link is taken back: nobody else has access.
+pub(crate) fn close_link(
+    book: &mut Book<'_>,
+    at: i64,
+    rng: &mut StdRng,
+    (actor, file): (&Person, &File),
+) -> String {
+    let own = vec![
+        text("visibility_change", "internal"),
+        text("target_domain", "all"),
+        many("old_value", "people_with_link"),
+        many("new_value", "private"),
+        text("old_visibility", "people_with_link"),
+    ];
+    let closed = event(
+        ("acl_change", "change_document_visibility", true),
+        own,
+        (actor, file, "private"),
+    );
+    book.google(activity(actor, at, vec![closed], rng), rng)
+}
+
 /// One ordinary item.
 pub(crate) fn ordinary(book: &mut Book<'_>, at: i64, rng: &mut StdRng) {
     let tenant = book.tenant;

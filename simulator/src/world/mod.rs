@@ -111,6 +111,9 @@ impl World {
         attacks::decoys(&mut book, attacks::middle(&options), &mut rng);
         if number == 0 {
             attacks::run(&mut book, &options, &mut rng);
+            if let Some(at) = options.contained {
+                attacks::contain(&mut book, at.timestamp_millis(), &mut rng);
+            }
         }
         book.close();
         self.sheet.due.append(&mut book.due);

@@ -146,6 +146,8 @@ pub struct WorldOptions {
     pub delivery: Delivery,
     /// Attacks; the first tenant suffers all of them.
     pub attacks: AttackPlan,
+    /// When the defenders take back some of what the attacks opened; never where absent.
+    pub contained: Option<DateTime<Utc>>,
 }
 
 impl WorldOptions {
@@ -160,6 +162,7 @@ impl WorldOptions {
             tenants: vec![TenantOptions::new("contoso")],
             delivery: Delivery::default(),
             attacks: AttackPlan::Spread,
+            contained: None,
         }
     }
 }

@@ -87,12 +87,31 @@ fn file_members(
 }
 
 /// A share of a document with one person by a link; outside people are guests.
-///
-/// Microsoft writes a guest's name either as the plain address or as the guest account's.
 pub(crate) fn share(
     book: &mut Book<'_>,
     at: i64,
     rng: &mut StdRng,
+    what: (&Person, &Document, &str),
+) -> String {
+    link_member(book, at, rng, "AddedToSecureLink", what)
+}
+
+/// The end of such a share.
+pub(crate) fn taken_back(
+    book: &mut Book<'_>,
+    at: i64,
+    rng: &mut StdRng,
+    what: (&Person, &Document, &str),
+) -> String {
+    link_member(book, at, rng, "RemovedFromSecureLink", what)
+}
+
+/// Microsoft writes a guest's name either as the plain address or as the guest account's.
+fn link_member(
+    book: &mut Book<'_>,
+    at: i64,
+    rng: &mut StdRng,
+    operation: &'static str,
     (actor, document, address): (&Person, &Document, &str),
 ) -> String {
     let inside = address.ends_with(&format!("@{}", book.tenant.domain));
@@ -105,7 +124,7 @@ pub(crate) fn share(
             book.tenant.onmicrosoft
         )
     };
-    let mut members = file_members(("AddedToSecureLink", 14), actor, document, rng);
+    let mut members = file_members((operation, 14), actor, document, rng);
     members.push((
         "EventData",
         json!("<Type>Edit</Type><MembersCanShareApplied>False</MembersCanShareApplied>"),

@@ -68,6 +68,7 @@ impl Setting {
             until: self.start + SPAN,
             records_per_day: 4_000,
             base_rates: None,
+            contained: None,
             tenants: vec![
                 TenantOptions::new("contoso"),
                 TenantOptions::new("fabrikam"),

@@ -356,6 +356,9 @@ fn detector_memory_is_apart_by_job_and_tenant_and_can_be_removed() {
             let left = vec![window_change("live", "contoso", &long, Some(&[9; 4096]))];
             assert_eq!(store.windows(&live, &tenant("contoso")).unwrap(), left);
             assert_eq!(store.windows(&live, &tenant("fabrikam")).unwrap().len(), 1);
+            let with_memory = store.tenants_with_memory(&live).unwrap();
+            assert_eq!(with_memory, [tenant("contoso"), tenant("fabrikam")]);
+            assert_eq!(store.tenants_with_memory(&job).unwrap(), []);
             assert_eq!(store.windows(&job, &tenant("contoso")).unwrap(), vec![]);
             assert_eq!(store.windows(&job, &tenant("fabrikam")).unwrap(), vec![]);
             assert_eq!(store.watermarks(&job).unwrap(), vec![]);

@@ -67,6 +67,12 @@ impl RecordReader for GoogleRecords {
         Ok(kind.filter(|_| is_alert).into_iter().collect())
     }
 
+    fn is_outside(&self, actor: &str) -> bool {
+        let known = self.domains.get();
+        let domain = actor.rsplit_once('@').map(|(_, domain)| domain);
+        !known.is_empty() && domain.is_some_and(|domain| !known.is_internal_domain(domain))
+    }
+
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
         let bytes = record.bytes();
         std::str::from_utf8(bytes)

@@ -3,6 +3,7 @@
 //! Every script is a function of (book, start, rng) that writes records and, in the same breath,
 //! what a correct detector must say of them. Decoys are acts that look alike and are none.
 
+mod contain;
 mod drive;
 mod ediscovery;
 mod library;
@@ -14,6 +15,7 @@ use rand::rngs::StdRng;
 use super::book::{Book, DAY_MS};
 use super::options::{AttackPlan, WorldOptions};
 
+pub(crate) use self::contain::contain;
 pub use self::library::PEOPLE_MIN;
 pub(crate) use self::mail::decoys;
 

@@ -1,0 +1,160 @@
+//! The inventory: not what happened but how things stand. Who forwards mail where, and which documents are
+//! open to whom outside, as far as the records say.
+//!
+//! A *thing* is a mailbox or a document; what can be on or off of it is a *slot*: a rule, a grantee, the
+//! thing as a whole. What a record says of a slot is folded in so that the latest event time wins: the
+//! result is a function of the set of records, whatever their order and however often they come. What is
+//! off is kept too, or an older record that comes late would switch it on again. Beyond its bound a room
+//! lets go what nothing is known to be open of, then what was silent longest; that is counted.
+//!
+//! The step folds, and says which slots changed; they are written in the commit that holds the page
+//! ([`crate::pipeline::ingest`]). The poller and its jobs share one inventory.
+
+mod forwarding;
+mod list;
+mod sharing;
+mod slot;
+mod things;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use exfilwatch_connectors::RecordReader;
+use exfilwatch_model::{Event, JobId, Product, RawRecord, RecordHead, TenantId};
+use exfilwatch_state::{StateError, StateStore, WindowChange};
+use serde::{Deserialize, Serialize};
+
+use slot::Said;
+use things::{SlotKey, Things};
+
+pub use list::{Asked, Line, Listing, list, list_of};
+
+/// What is kept an account of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Room {
+    /// Who forwards mail where.
+    Forwarding,
+    /// Which documents are open to whom outside.
+    Sharing,
+}
+
+impl Room {
+    const ALL: [Self; 2] = [Self::Forwarding, Self::Sharing];
+
+    /// Most slots of a tenant.
+    const fn slots_max(self) -> usize {
+        match self {
+            Self::Forwarding => 20_000,
+            Self::Sharing => 50_000,
+        }
+    }
+
+    /// Under which name it stands beside the detectors' memory.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarding => "inventory.forwarding",
+            Self::Sharing => "inventory.sharing",
+        }
+    }
+}
+
+/// Which slots a step has changed, and which bounds let something go: what is to be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed(BTreeSet<(Room, SlotKey)>);
+
+impl Changed {
+    /// Nothing is to be written.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes in what else has changed.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+}
+
+/// The inventory of one tenant.
+#[derive(Debug)]
+pub struct Inventory {
+    rooms: BTreeMap<Room, Things>,
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
+        let rooms = Room::ALL.map(|room| (room, Things::new(room)));
+        Self {
+            rooms: rooms.into(),
+        }
+    }
+}
+
+impl Inventory {
+    /// Reads it from the store. What cannot be read is left out aloud.
+    pub fn load(store: &dyn StateStore, tenant: &TenantId) -> Result<Self, StateError> {
+        let mut inventory = Self::default();
+        for entry in store.windows(&JobId::inventory(), tenant)? {
+            let room = Room::ALL.into_iter().find(|r| r.as_str() == entry.detector);
+            let things = room.and_then(|room| inventory.rooms.get_mut(&room));
+            let value = entry.value.unwrap_or_default();
+            if let Some(things) = things
+                && let Err(error) = things.restore(&entry.key, &value)
+            {
+                tracing::warn!(%error, %tenant, room = entry.detector, "an entry of the inventory was left out");
+            }
+        }
+        Ok(inventory)
+    }
+
+    /// Takes in what the events of a record say that [`wants`] let through.
+    pub fn fold(&mut self, events: &[Event]) -> Changed {
+        let mut changed = Changed::default();
+        for said in events.iter().flat_map(said) {
+            let room = said.room;
+            if let Some(things) = self.rooms.get_mut(&room) {
+                let keys = things.fold(said).into_iter();
+                changed.0.extend(keys.map(|key| (room, key)));
+            }
+        }
+        changed
+    }
+
+    /// What is to be written of changed slots: how they stand now.
+    pub fn to_write(&self, tenant: &TenantId, changed: &Changed) -> Vec<WindowChange> {
+        let one = |(room, key): &(Room, SlotKey)| WindowChange {
+            job: JobId::inventory(),
+            tenant: tenant.clone(),
+            detector: room.as_str().to_owned(),
+            key: key.bytes(),
+            value: self.rooms.get(room).and_then(|things| things.value(key)),
+        };
+        changed.0.iter().map(one).collect()
+    }
+}
+
+fn said(event: &Event) -> Vec<Said> {
+    let mut said = sharing::said(event);
+    said.extend(forwarding::said(event));
+    said
+}
+
+/// Whether a record may say something of the inventory; cheap.
+pub fn wants(reader: &dyn RecordReader, record: &RawRecord, head: &RecordHead<'_>) -> bool {
+    let actor = head.actor.as_deref();
+    head.operations.iter().any(|operation| match head.product {
+        Product::M365 => {
+            forwarding::is_of_exchange(reader, record, operation)
+                || sharing::is_of_sharepoint(operation)
+                || sharing::is_access(head.product, operation) && sharing::is_guest(actor)
+        }
+        Product::GoogleWorkspace => {
+            forwarding::is_of_google(operation)
+                || sharing::is_of_drive(operation)
+                || sharing::is_access(head.product, operation)
+                    && actor.is_none_or(|actor| reader.is_outside(actor))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
