@@ -63,7 +63,9 @@ fn uncommented() -> String {
     let setting = |line: &str| {
         let line = line.strip_prefix("# ")?;
         let (key, value) = line.split_once(" = ").unwrap_or((line, "["));
-        let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_key = key
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         let is_value = value.starts_with(['"', '[', '{']);
         ((is_key && is_value) || line.starts_with('[')).then(|| line.to_owned())
     };

@@ -21,8 +21,6 @@ pub struct Refusal {
 pub struct Delivered {
     /// Items that were refused for good.
     pub refused: Vec<Refusal>,
-    /// The receiver took the batch but asks for a slower pace.
-    pub slow_down: Option<Duration>,
 }
 
 /// Why a batch was not taken, by what the lane must do. Nothing of the batch counts as delivered;
@@ -61,6 +59,29 @@ pub trait Emitter: Send + Sync + Debug {
     /// files), or says which items it refused and why. Several may be in flight. An
     /// implementation that resolves before the receiver has the data loses it on a crash.
     async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError>;
+
+    /// The same, and says in between when all of the batch is sent and only the receipt is waited for.
+    /// Batches that are sent do not keep further ones back; the emitter bounds them itself.
+    async fn emit_telling(
+        &self,
+        batch: &[Envelope],
+        sent: &(dyn Fn() + Sync),
+    ) -> Result<Delivered, EmitError> {
+        let delivered = self.emit(batch).await;
+        // Where the receipt comes with the reply there is nothing in between.
+        sent();
+        delivered
+    }
+
+    /// What an operator should know of the receiver, though everything is delivered.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
+    /// What is counted besides what lanes count, by name.
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 
     /// Looks at what the receiver would refuse, for `doctor`: token, index, acknowledgement, file.
     /// Delivers nothing. The way to the receiver is looked at by the caller, the subject of the

@@ -1,9 +1,12 @@
 //! The few cookies of one receiver: a balancer's, that keeps a channel at one indexer.
 //!
-//! One client talks to one origin, so domain and path say nothing. The number is bounded: a receiver that
-//! sets ever new names must not grow our memory or the requests.
+//! One client talks to one origin, so domain and path say nothing. They are kept from the first answer
+//! on and sent only once the receiver turns out to acknowledge: else they would only send everything to
+//! one indexer. The number is bounded: a receiver that sets ever new names must not grow our memory or
+//! the requests.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -17,16 +20,24 @@ const COOKIE_BYTES_MAX: usize = 4_096;
 
 /// Cookies by name.
 #[derive(Debug, Default)]
-pub(crate) struct Cookies(Mutex<BTreeMap<String, String>>);
+pub(crate) struct Cookies {
+    known: Mutex<BTreeMap<String, String>>,
+    are_sent: AtomicBool,
+}
 
 impl Cookies {
+    /// They go along from now on.
+    pub(crate) fn send(&self) {
+        self.are_sent.store(true, Ordering::Relaxed);
+    }
+
     fn take(&self, header: &str) {
         let mut parts = header.split(';').map(str::trim);
         let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
             return;
         };
         let is_over = value.is_empty() || parts.any(|part| part.eq_ignore_ascii_case("max-age=0"));
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if is_over {
             known.remove(name);
         } else if name.len() + value.len() <= COOKIE_BYTES_MAX
@@ -45,7 +56,10 @@ impl CookieStore for Cookies {
     }
 
     fn cookies(&self, _url: &Url) -> Option<HeaderValue> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.are_sent.load(Ordering::Relaxed) {
+            return None;
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let pairs: Vec<String> = known
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -69,6 +83,8 @@ mod tests {
         }
         jar.take(&format!("c00={}", "x".repeat(COOKIE_BYTES_MAX)));
         jar.take("c01=new");
+        assert_eq!(jar.cookies(&url), None, "not yet");
+        jar.send();
         let sent = jar.cookies(&url).unwrap();
         let sent = sent.to_str().unwrap();
         assert_eq!(sent.split("; ").count(), NAMES_MAX);

@@ -3,8 +3,6 @@
 //! Redirects are off (secrets go to the configured origin only), every call has a time-out, replies are
 //! read up to a bound, and the address guard stands in the resolver.
 
-use std::fmt::Display;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +10,14 @@ use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Proxy, Response};
+use reqwest::{Proxy, Response};
+use rustls::ClientConfig;
 use url::{Host, Url};
 
 use crate::address_guard::{GuardedResolver, refusal};
 use crate::cookies::Cookies;
 use crate::error::BuildError;
-use crate::tls;
+use crate::tls::{self, Trust};
 
 /// Longest wait a receiver may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
@@ -28,38 +27,56 @@ const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 pub(crate) struct Settings<'a> {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
-    pub(crate) ca_file: Option<&'a Path>,
+    pub(crate) trust: Trust<'a>,
     pub(crate) proxy: Option<&'a Url>,
-    pub(crate) keeps_cookies: bool,
 }
 
-/// Builds a client of the emitter `name`.
-pub(crate) fn client(name: &str, settings: &Settings<'_>) -> Result<reqwest::Client, BuildError> {
-    let mut builder = reqwest::Client::builder()
-        .redirect(Policy::none())
-        .connect_timeout(settings.connect_timeout)
-        .timeout(settings.request_timeout)
-        .dns_resolver(GuardedResolver)
-        .user_agent(concat!("exfilwatch/", env!("CARGO_PKG_VERSION")))
-        .no_proxy();
-    if settings.keeps_cookies {
-        builder = builder.cookie_provider(Arc::new(Cookies::default()));
+/// Makes clients of one emitter; files are read once.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    name: String,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    tls: ClientConfig,
+    proxy: Option<Proxy>,
+}
+
+impl Connector {
+    /// For the emitter `name`.
+    pub(crate) fn new(name: &str, settings: &Settings<'_>) -> Result<Self, BuildError> {
+        let proxy = settings.proxy.map(|url| Proxy::all(url.clone()));
+        let proxy = proxy.transpose();
+        Ok(Self {
+            name: name.to_owned(),
+            connect_timeout: settings.connect_timeout,
+            request_timeout: settings.request_timeout,
+            tls: tls::client_config(name, &settings.trust)?,
+            proxy: proxy.map_err(|error| BuildError::option(name, "proxy", &error))?,
+        })
     }
-    if let Some(proxy) = settings.proxy {
-        let proxy = Proxy::all(proxy.clone());
-        builder = builder.proxy(proxy.map_err(|e| BuildError::option(name, "proxy", &e))?);
+
+    /// A client with connections of its own.
+    pub(crate) fn client(
+        &self,
+        cookies: Option<&Arc<Cookies>>,
+    ) -> Result<reqwest::Client, BuildError> {
+        let mut builder = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .connect_timeout(self.connect_timeout)
+            .timeout(self.request_timeout)
+            .dns_resolver(GuardedResolver)
+            .user_agent(concat!("exfilwatch/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(self.tls.clone())
+            .no_proxy();
+        if let Some(cookies) = cookies {
+            builder = builder.cookie_provider(Arc::clone(cookies));
+        }
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        let client = builder.build();
+        client.map_err(|error| BuildError::option(&self.name, "url", &tls::chain(&error)))
     }
-    if let Some(path) = settings.ca_file {
-        let unusable = |error: &dyn Display| BuildError::option(name, "ca_file", error);
-        let certificates = tls::authorities(path).map_err(|error| unusable(&error))?;
-        let certificates = certificates.iter().map(|der| Certificate::from_der(der));
-        let certificates: Vec<_> = certificates
-            .collect::<Result<_, _>>()
-            .map_err(|error| unusable(&error))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    let client = builder.build();
-    client.map_err(|error| BuildError::option(name, "url", &tls::chain(&error)))
 }
 
 /// Whether the URL may be used at all; else why not. A literal address does not meet the resolver, so

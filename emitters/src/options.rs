@@ -18,7 +18,7 @@ use crate::routing::{FilterOptions, Routes, is_default};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmitterOptions {
     /// `[emitters.splunk_hec.NAME]`
-    SplunkHec(SplunkHecOptions),
+    SplunkHec(Box<SplunkHecOptions>),
     /// `[emitters.syslog.NAME]`
     Syslog(SyslogOptions),
     /// `[emitters.ndjson.NAME]`
@@ -139,6 +139,21 @@ pub struct SplunkHecOptions {
     pub request_timeout_seconds: u64,
     /// PEM file with a certificate authority that is trusted besides the platform's.
     pub ca_file: Option<PathBuf>,
+    /// The name in the receiver's certificate, where it is not the host of the URL.
+    pub server_name: Option<String>,
+    /// Keys the receiver may have: SHA-256 of the certificate's public key in base64, as `doctor` shows
+    /// it. Alone they replace authority, name and dates; with `ca_file` or `server_name` they are asked
+    /// for as well.
+    #[serde(default)]
+    pub pin_sha256: Vec<String>,
+    /// Takes any certificate: whoever is on the way can read the token and the events. Said at every
+    /// start. A pin is as little work.
+    #[serde(default)]
+    pub insecure_skip_verify: bool,
+    /// PEM file with our own certificate, for receivers that ask for one.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with its key; only its owner may read it.
+    pub key_file: Option<PathBuf>,
     /// HTTP proxy (`http://proxy.example:3128`). The environment's proxy settings are not used.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,
@@ -413,6 +428,15 @@ pub struct WebhookOptions {
     pub request_timeout_seconds: u64,
     /// PEM file with a certificate authority that is trusted besides the platform's.
     pub ca_file: Option<PathBuf>,
+    /// The name in the receiver's certificate, where it is not the host of the URL.
+    pub server_name: Option<String>,
+    /// Keys the receiver may have; see `splunk_hec`.
+    #[serde(default)]
+    pub pin_sha256: Vec<String>,
+    /// PEM file with our own certificate, for receivers that ask for one.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with its key; only its owner may read it.
+    pub key_file: Option<PathBuf>,
     /// HTTP proxy (`http://proxy.example:3128`). The environment's proxy settings are not used.
     #[schemars(with = "Option<String>")]
     pub proxy: Option<Url>,

@@ -151,6 +151,11 @@ pub enum Fault {
     Reset,
     /// The call is carried out, then the connection is cut without an answer.
     ResetAfter,
+    /// The call is carried out, its answer comes after a pause of real time.
+    AnswerLate {
+        /// Milliseconds.
+        milliseconds: u64,
+    },
     /// The body of the real reply is cut after so many bytes.
     Truncate {
         /// Bytes that still arrive.
@@ -377,6 +382,11 @@ pub(crate) async fn apply(injector: FaultInjector, request: Request, next: Next)
         Some(Fault::ResetAfter) => {
             drop(next.run(request).await);
             reply::reset()
+        }
+        Some(Fault::AnswerLate { milliseconds }) => {
+            let response = next.run(request).await;
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            response
         }
         Some(Fault::Trickle {
             pieces,

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use axum::body::Body;
-use exfilwatch_simulator::hec::{HecOptions, Keep};
+use exfilwatch_simulator::hec::{Condition, HecOptions, Keep, Poison};
 use exfilwatch_simulator::{Endpoint, Fault, FaultRule, FaultScript, Simulator, SimulatorOptions};
 use http::Request;
 use serde_json::{Value, json};
@@ -486,4 +486,86 @@ async fn a_fault_may_refuse_first_or_swallow_the_answer() {
         0
     );
     assert_eq!(simulator.hec().recorded().count(), 1);
+}
+
+#[tokio::test]
+async fn a_condition_answers_one_body_and_takes_what_it_says() {
+    let simulator = with(HecOptions::default());
+    let busy = Condition {
+        retry_after_seconds: Some(5),
+        ..Condition::refusing(26)
+    };
+    let conditions = [busy, Condition::taking_first(1, 9), Condition::taking(24)];
+    simulator.hec().answer_next(conditions);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let reply = send_events(&simulator, r#"{"event":"a"}{"event":"b"}"#).await;
+        let (status, body) = (reply.status.as_u16(), reply.json());
+        let number = body["invalid-event-number"].as_u64();
+        let count = simulator.hec().recorded().count();
+        let ack = body["ackId"].as_u64();
+        seen.push((status, body["code"].as_u64().unwrap(), number, ack, count));
+        let wait = reply.headers.get("retry-after");
+        assert_eq!(wait.is_some(), status == 429);
+    }
+    let expected = [
+        (429, 26, None, None, 0),
+        (503, 9, Some(1), Some(0), 1),
+        (200, 24, None, Some(1), 3),
+        (200, 0, None, Some(2), 5),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn poison_is_refused_wherever_it_stands_and_for_fifteen_only_with_fields() {
+    for (code, number) in [(6, 1), (7, 2), (12, 1), (13, 1), (15, 1)] {
+        let poison = vec![Poison {
+            contains: "bad".to_owned(),
+            code,
+        }];
+        let simulator = with(HecOptions { poison, ..plain() });
+        let body = r#"{"event":"a"}{"event":"bad","fields":{"x":"y"}}{"event":"c"}"#;
+        let reply = send_events(&simulator, body).await.json();
+        assert_eq!(reply["code"], code);
+        assert_eq!(reply["invalid-event-number"], number);
+        assert_eq!(simulator.hec().recorded().count(), 1);
+        let stripped = send_events(&simulator, r#"{"event":"bad"}"#).await.json();
+        assert_eq!(stripped["code"], if code == 15 { 0 } else { code });
+    }
+}
+
+#[tokio::test]
+async fn a_channel_holds_so_many_acknowledgements_and_is_named_by_a_cookie() {
+    let simulator = with(HecOptions {
+        acks_max: 1,
+        ack_after: Duration::ZERO,
+        channel_cookie: Some("HECCHANNEL".to_owned()),
+        ..HecOptions::default()
+    });
+    let first = send_events(&simulator, r#"{"event":1}"#).await;
+    let cookie = format!("HECCHANNEL={CHANNEL}; path=/");
+    assert_eq!(first.headers["set-cookie"], cookie);
+    let second = send_events(&simulator, r#"{"event":2}"#).await;
+    assert_eq!(
+        (second.status.as_u16(), second.json()["code"].clone()),
+        (429, json!(27))
+    );
+    assert_eq!(simulator.hec().recorded().count(), 1);
+    assert_eq!(acks(&simulator, CHANNEL, &[0]).await["acks"]["0"], true);
+    assert_eq!(
+        send_events(&simulator, r#"{"event":2}"#).await.json()["code"],
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_channel_loses_its_acknowledgements() {
+    let simulator = with(HecOptions::default());
+    send_events(&simulator, r#"{"event":1}"#).await;
+    tokio::time::advance(Duration::from_secs(601)).await;
+    assert_eq!(acks(&simulator, CHANNEL, &[0]).await["acks"]["0"], false);
+    send_events(&simulator, r#"{"event":2}"#).await;
+    tokio::time::advance(Duration::from_secs(599)).await;
+    assert_eq!(acks(&simulator, CHANNEL, &[1]).await["acks"]["1"], true);
 }

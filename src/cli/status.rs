@@ -110,25 +110,7 @@ fn show(report: &Report, output: Output) -> Outcome {
                 .unwrap_or_else(|| "ok".into()),
         ]);
     }
-    let mut lanes = Table::new(&[
-        "LANE",
-        "DELIVERED",
-        "RETRIES",
-        "QUARANTINED",
-        "OLDEST s",
-        "STATE",
-    ]);
-    for line in &report.lanes {
-        lanes.row([
-            line.lane.clone(),
-            line.delivered.to_string(),
-            line.retries.to_string(),
-            line.quarantined.to_string(),
-            line.oldest_seconds
-                .map_or_else(|| "-".into(), |age| age.to_string()),
-            line.held.clone().unwrap_or_else(|| "ok".into()),
-        ]);
-    }
+    let lanes = lanes(report);
     let running = if report.running {
         "running"
     } else {
@@ -161,6 +143,32 @@ fn show(report: &Report, output: Output) -> Outcome {
         report.quarantined,
         due
     ))
+}
+
+fn lanes(report: &Report) -> Table {
+    let mut lanes = Table::new(&[
+        "LANE",
+        "DELIVERED",
+        "RETRIES",
+        "QUARANTINED",
+        "OLDEST s",
+        "STATE",
+    ]);
+    for line in &report.lanes {
+        lanes.row([
+            line.lane.clone(),
+            line.delivered.to_string(),
+            line.retries.to_string(),
+            line.quarantined.to_string(),
+            line.oldest_seconds
+                .map_or_else(|| "-".into(), |age| age.to_string()),
+            line.held
+                .clone()
+                .or_else(|| line.remark.clone())
+                .unwrap_or_else(|| "ok".into()),
+        ]);
+    }
+    lanes
 }
 
 /// Exceptions, and what was kept from alerting.

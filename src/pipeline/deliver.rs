@@ -1,11 +1,13 @@
 //! A lane: reads its kind of items from the outbox, hands them to its emitter in batches, and moves
 //! its mark over the contiguous prefix that the receiver has confirmed.
 //!
-//! Several batches are in flight; the mark never passes one that is not confirmed, so a crash
+//! Several batches are in flight; how many requests a receiver gets at a time is its emitter's to know, and
+//! what is sent and only waits for a receipt holds nothing up. The mark never passes one that is not confirmed, so a crash
 //! sends again what was in flight, as the same bytes. A refused item is quarantined, never
 //! dropped. A receiver that is away or refuses us is tried again for ever; what waits is kept.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,14 +18,16 @@ use exfilwatch_state::{
     Commit, Damage, LaneId, LaneMark, OutboxReader, Position, Quarantined, StateError,
 };
 use futures::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::Committer;
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::notice::Notice;
 
-/// Batches of one lane in flight at a time.
-const IN_FLIGHT_MAX: usize = 4;
+/// Batches of one lane at a time that are not sent yet. Of those that wait for a receipt only, the
+/// emitter bounds number and bytes.
+const UNSENT_MAX: usize = 4;
 /// First wait after a failure; doubled up to [`BACKOFF_MAX`].
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// Longest wait between tries.
@@ -52,6 +56,8 @@ pub struct LaneHealth {
     pub held: Option<String>,
     /// Why the last try failed; `None` once one has worked.
     pub failing: Option<String>,
+    /// What an operator should know of the receiver, though everything is delivered.
+    pub remark: Option<String>,
     /// When the oldest item that waits was fetched.
     pub oldest: Option<DateTime<Utc>>,
     /// First item not yet confirmed.
@@ -95,6 +101,56 @@ struct Batch {
     left_out: u64,
 }
 
+/// How many batches of a lane are not sent yet.
+#[derive(Debug, Default)]
+struct Unsent {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+impl Unsent {
+    fn has_room(&self) -> bool {
+        self.count.load(Ordering::Relaxed) < UNSENT_MAX
+    }
+}
+
+/// The place of one batch among them, until it is sent.
+struct Place {
+    unsent: Arc<Unsent>,
+    is_taken: AtomicBool,
+}
+
+impl Place {
+    fn taken(unsent: &Arc<Unsent>) -> Self {
+        let place = Self {
+            unsent: Arc::clone(unsent),
+            is_taken: AtomicBool::new(false),
+        };
+        place.take();
+        place
+    }
+
+    /// Also again: what is not confirmed has to be sent once more.
+    fn take(&self) {
+        if !self.is_taken.swap(true, Ordering::Relaxed) {
+            self.unsent.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn give_up(&self) {
+        if self.is_taken.swap(false, Ordering::Relaxed) {
+            self.unsent.count.fetch_sub(1, Ordering::Relaxed);
+            self.unsent.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
 /// How a lane ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneEnd {
@@ -110,14 +166,16 @@ impl Lane {
     pub async fn run(mut self, shutdown: CancellationToken, finish: CancellationToken) -> LaneEnd {
         let mut end = self.committer.end();
         let mut flying = FuturesOrdered::new();
+        let unsent = Arc::new(Unsent::default());
         loop {
             let mut readable = true;
-            while flying.len() < IN_FLIGHT_MAX && readable && !shutdown.is_cancelled() {
+            while unsent.has_room() && readable && !shutdown.is_cancelled() {
                 let published = *end.borrow();
                 match self.next_batch(published) {
                     Ok(Some(batch)) => {
                         self.took_off(&batch);
-                        flying.push_back(self.send(batch, shutdown.clone()));
+                        let place = Place::taken(&unsent);
+                        flying.push_back(self.send(batch, place, shutdown.clone()));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -145,9 +203,10 @@ impl Lane {
                     // Only a shutdown ends a send without a receipt: it and all behind it stay.
                     None => return LaneEnd::Stopped,
                 },
-                changed = end.changed(), if flying.len() < IN_FLIGHT_MAX => {
+                changed = end.changed(), if unsent.has_room() => {
                     if changed.is_err() { return LaneEnd::Stopped }
                 }
+                () = unsent.changed.notified() => {}
                 () = shutdown.cancelled(), if flying.is_empty() => {}
                 () = finish.cancelled(), if !finish.is_cancelled() => {}
                 () = tokio::time::sleep(READ_AGAIN), if !readable => {}
@@ -272,6 +331,7 @@ impl Lane {
     fn send(
         &self,
         batch: Batch,
+        place: Place,
         shutdown: CancellationToken,
     ) -> impl Future<Output = Option<(Batch, Delivered)>> + use<> {
         let emitter = self.emitter.clone();
@@ -283,10 +343,14 @@ impl Lane {
             let mut backoff = BACKOFF_FIRST;
             let mut hold = HOLD_FIRST;
             loop {
+                place.take();
+                let sent = || place.give_up();
                 let outcome = tokio::select! {
-                    outcome = emitter.emit(&batch.items) => outcome,
+                    outcome = emitter.emit_telling(&batch.items, &sent) => outcome,
                     () = drained(&shutdown, drain) => return None,
                 };
+                let remark = emitter.remark();
+                note(&health, |h| h.remark = remark);
                 let wait = match outcome {
                     Ok(delivered) => {
                         note(&health, |h| {
@@ -315,7 +379,8 @@ impl Lane {
                             EmitError::Retry { after, .. } => after,
                             _ => None,
                         };
-                        let wait = asked.unwrap_or(backoff).max(backoff);
+                        // Full jitter, beyond what the receiver asked for.
+                        let wait = asked.unwrap_or_default() + backoff.mul_f64(rand::random());
                         backoff = (backoff * 2).min(BACKOFF_MAX);
                         wait
                     }
@@ -367,9 +432,6 @@ impl Lane {
             health.oldest = oldest;
         });
         self.mark = mark;
-        if let Some(pause) = delivered.slow_down {
-            tokio::time::sleep(self.clock.real(pause)).await;
-        }
         true
     }
 

@@ -75,6 +75,9 @@ pub struct LaneLine {
     pub oldest_seconds: Option<i64>,
     /// Why it is held, and what to do.
     pub held: Option<String>,
+    /// What to know of its receiver, though everything is delivered.
+    #[serde(default)]
+    pub remark: Option<String>,
 }
 
 /// The whole report.
@@ -180,6 +183,7 @@ impl Report {
                 quarantined: health.quarantined,
                 oldest_seconds: health.oldest.map(|at| (now - at).num_seconds()),
                 held: health.held.or(health.failing),
+                remark: health.remark,
             }
         });
         let (streams, lanes) = (streams.collect(), lanes.collect());
@@ -245,6 +249,7 @@ impl Report {
             held: mark
                 .retired
                 .then(|| "retired: no longer configured".to_owned()),
+            remark: None,
         });
         let (streams, lanes) = (streams.collect(), lanes.collect());
         Self::with_ledger(false, false, streams, lanes, store, now)

@@ -57,8 +57,24 @@ impl Emitter for Masked {
     }
 
     async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError> {
+        self.emit_telling(batch, &|| ()).await
+    }
+
+    async fn emit_telling(
+        &self,
+        batch: &[Envelope],
+        sent: &(dyn Fn() + Sync),
+    ) -> Result<Delivered, EmitError> {
         let masked: Vec<Envelope> = batch.iter().map(|item| self.masked(item)).collect();
-        self.inner.emit(&masked).await
+        self.inner.emit_telling(&masked, sent).await
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.inner.remark()
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.inner.counts()
     }
 
     async fn diagnose(&self) -> Vec<Check> {

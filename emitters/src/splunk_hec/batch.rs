@@ -6,28 +6,71 @@ use bytes::Bytes;
 
 use super::ack::Pending;
 use super::client::Reply;
+use super::endpoints::Endpoint;
 use super::envelope::Piece;
-use super::reply::{INDEX, Rest, words};
+use super::reply::words;
+use super::request::runs;
 use crate::contract::EmitError;
 use crate::progress::Fate;
 
 /// A batch on its way.
 pub(super) struct Batch<'a> {
-    pub(super) pieces: Vec<Piece>,
+    pieces: Vec<Piece>,
     pub(super) fates: Vec<Fate>,
     /// Pieces that go without `fields`.
-    pub(super) plain: BTreeSet<usize>,
+    plain: BTreeSet<usize>,
     /// Items refused for good, with the reason.
     pub(super) refused: BTreeMap<usize, String>,
     /// Sends that wait for their acknowledgement, with their pieces.
-    pub(super) pending: Vec<(Pending<'a>, Vec<usize>)>,
+    pub(super) pending: Vec<(&'a Endpoint, Pending, Vec<usize>)>,
     /// Runs of pieces still to be sent.
     pub(super) queue: VecDeque<Vec<usize>>,
-    pub(super) slow_down: bool,
+    /// New channels tried at the present address.
     pub(super) channels: u32,
 }
 
 impl Batch<'_> {
+    /// With the pieces that are open cut into runs of so many events and bytes at most.
+    pub(super) fn new(
+        pieces: Vec<Piece>,
+        fates: Vec<Fate>,
+        refused: BTreeMap<usize, String>,
+        (events_max, bytes_max): (usize, usize),
+    ) -> Self {
+        let open: Vec<(usize, usize)> = pieces
+            .iter()
+            .zip(&fates)
+            .enumerate()
+            .filter(|(_, (_, fate))| **fate == Fate::Open)
+            .map(|(at, (piece, _))| (at, piece.bytes.len()))
+            .collect();
+        let sizes: Vec<usize> = open.iter().map(|(_, size)| *size).collect();
+        let queue = runs(&sizes, events_max, bytes_max)
+            .into_iter()
+            .filter_map(|run| open.get(run))
+            .map(|run| run.iter().map(|(at, _)| *at).collect())
+            .collect();
+        Self {
+            pieces,
+            fates,
+            plain: BTreeSet::new(),
+            refused,
+            pending: vec![],
+            queue,
+            channels: 0,
+        }
+    }
+
+    /// Bytes of all its events.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+    }
+
+    /// Once all is sent only the receipts are of interest.
+    pub(super) fn forget_bytes(&mut self) {
+        self.pieces = Vec::new();
+    }
+
     pub(super) fn event(&self, at: usize) -> Option<Bytes> {
         let piece = self.pieces.get(at)?;
         Some(if self.plain.contains(&at) {
@@ -69,25 +112,29 @@ impl Batch<'_> {
         }
     }
 
-    /// The event at which the receiver stopped, and those after it.
-    pub(super) fn deal_with(
-        &mut self,
-        bad: usize,
-        suffix: &[usize],
-        rest: Rest,
-        reply: &Reply,
-    ) -> Result<(), EmitError> {
-        let mut next = suffix.to_vec();
-        match rest {
-            Rest::HoldIndex => return Err(hold(reply, INDEX)),
-            Rest::Later => return Err(retry(reply)),
-            Rest::WithoutFields if self.plain.insert(bad) => next.insert(0, bad),
-            Rest::WithoutFields | Rest::Refuse => self.refuse(bad, reply),
+    /// The event at which the receiver stopped, and those after it, are still to be sent.
+    pub(super) fn queue_from(&mut self, first: usize, after: &[usize]) {
+        let mut run = Vec::with_capacity(1 + after.len());
+        run.push(first);
+        run.extend_from_slice(after);
+        self.queue.push_front(run);
+    }
+
+    /// The first event in the queue goes without `fields`; `false` when it did already.
+    pub(super) fn strip_first(&mut self) -> bool {
+        let first = self.queue.front().and_then(|run| run.first());
+        first.is_some_and(|at| self.plain.insert(*at))
+    }
+
+    /// The first event in the queue is refused, those after it go on.
+    pub(super) fn refuse_first(&mut self, reply: &Reply) {
+        let Some(mut run) = self.queue.pop_front() else {
+            return;
+        };
+        self.refuse(run.remove(0), reply);
+        if !run.is_empty() {
+            self.queue.push_front(run);
         }
-        if !next.is_empty() {
-            self.queue.push_front(next);
-        }
-        Ok(())
     }
 }
 

@@ -1,25 +1,24 @@
-//! The two calls of the collector.
+//! The two calls of a collector at one address.
 //!
 //! Redirects are off (the token goes to the configured origin only), every call has a time-out,
 //! replies are read up to a bound, and the address guard stands in the resolver.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use exfilwatch_model::{Clock, SecretSource};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use uuid::Uuid;
 
+use super::deployment::Deployment;
 use super::request::Body;
 use crate::contract::EmitError;
-use crate::environment::Environment;
+use crate::cookies::Cookies;
 use crate::error::BuildError;
-use crate::http_client::{Settings, allowed, bounded, client, is_loopback, retry_after};
-use crate::options::SplunkHecOptions;
+use crate::http_client::{Connector, Settings, allowed, bounded, retry_after};
+use crate::options::{Ack, SplunkHecOptions};
 use crate::tls;
 
 /// Shorter tokens would be found in any text.
@@ -37,39 +36,49 @@ pub(super) struct Reply {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// A collector that can be called.
+/// A send without a reply.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) error: EmitError,
+    /// The request may have arrived all the same.
+    pub(super) maybe_taken: bool,
+}
+
+impl From<EmitError> for Unanswered {
+    /// Before anything was sent.
+    fn from(error: EmitError) -> Self {
+        Self {
+            error,
+            maybe_taken: false,
+        }
+    }
+}
+
+/// The channel of a send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) channel: Uuid,
+    /// It stands in the URL as well as in the header.
+    pub(super) in_url: bool,
+}
+
+/// What all calls to one address share.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: reqwest::Client,
+    deployment: Arc<Deployment>,
+    connector: Connector,
     event_url: Url,
     ack_url: Url,
-    token_source: SecretSource,
-    environment: Environment,
-    token: Mutex<Option<SecretString>>,
-    clock: Arc<dyn Clock>,
 }
 
 impl Client {
     /// For one of the configured addresses.
     pub(super) fn new(
-        (name, member, url): (&str, &'static str, &Url),
-        options: &SplunkHecOptions,
-        environment: &Environment,
-        clock: Arc<dyn Clock>,
+        (member, url): (&'static str, &Url),
+        deployment: &Arc<Deployment>,
     ) -> Result<Self, BuildError> {
+        let name = deployment.facts.name();
         let base = base_url(url).map_err(|why| BuildError::option(name, member, &why))?;
-        if base.scheme() == "http" && !is_loopback(&base) {
-            tracing::warn!(
-                emitter = name,
-                "the HEC token travels unencrypted: use https"
-            );
-        }
-        let token = environment.secret(&options.token);
-        let token = token.map_err(|source| BuildError::Secret {
-            emitter: name.to_owned(),
-            member: "token",
-            source,
-        })?;
         let to = |path: [&str; 3]| {
             let mut url = base.clone();
             if let Ok(mut segments) = url.path_segments_mut() {
@@ -78,55 +87,67 @@ impl Client {
             url
         };
         Ok(Self {
-            http: client(name, &settings(options))?,
+            connector: Connector::new(name, &settings(&deployment.options))?,
             event_url: to(["services", "collector", "event"]),
             ack_url: to(["services", "collector", "ack"]),
-            token_source: options.token.clone(),
-            environment: environment.clone(),
-            token: Mutex::new(Some(token)),
-            clock,
+            deployment: Arc::clone(deployment),
         })
     }
 
+    pub(super) fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// For messages.
+    pub(super) fn address(&self) -> String {
+        self.event_url.origin().ascii_serialization()
+    }
+
+    /// Connections of their own, with these cookies.
+    pub(super) fn connections(
+        &self,
+        cookies: &Arc<Cookies>,
+    ) -> Result<reqwest::Client, BuildError> {
+        let keeps = self.deployment.options.ack != Ack::Off;
+        self.connector.client(keeps.then_some(cookies))
+    }
+
     /// Sends events on a channel.
-    pub(super) async fn send(&self, body: Body, channel: Uuid) -> Result<Reply, EmitError> {
-        let mut headers = self.headers(channel)?;
+    pub(super) async fn send(
+        &self,
+        http: &reqwest::Client,
+        body: Body,
+        place: Place,
+    ) -> Result<Reply, Unanswered> {
+        let mut headers = self.headers(place.channel)?;
         if body.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        self.post(&self.event_url, headers, body.bytes).await
+        let url = if place.in_url {
+            with_channel(&self.event_url, place.channel)
+        } else {
+            self.event_url.clone()
+        };
+        self.post(http, &url, (headers, body.bytes)).await
     }
 
     /// Asks which of these ids are acknowledged. Never compressed: the endpoint does not take it.
-    pub(super) async fn acks(&self, ids: &[u64], channel: Uuid) -> Result<Reply, EmitError> {
-        let mut url = self.ack_url.clone();
-        url.query_pairs_mut()
-            .append_pair("channel", &channel.to_string());
+    pub(super) async fn ask(
+        &self,
+        http: &reqwest::Client,
+        ids: &[u64],
+        channel: Uuid,
+    ) -> Result<Reply, EmitError> {
+        let url = with_channel(&self.ack_url, channel);
         let body = serde_json::json!({ "acks": ids }).to_string();
-        self.post(&url, self.headers(channel)?, body.into()).await
-    }
-
-    /// Reads the token anew before the next call: it may have been rotated.
-    pub(super) fn forget_token(&self) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let headers = self.headers(channel)?;
+        let reply = self.post(http, &url, (headers, body.into())).await;
+        reply.map_err(|unanswered| unanswered.error)
     }
 
     fn headers(&self, channel: Uuid) -> Result<HeaderMap, EmitError> {
-        let unusable = |what: String| EmitError::Hold {
-            what,
-            help: "make the HEC token readable again; it is read anew at the next try".to_owned(),
-        };
-        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_none() {
-            let read = self.environment.secret(&self.token_source);
-            *kept = Some(read.map_err(|error| unusable(error.to_string()))?);
-        }
-        let token = kept.as_ref().map_or("", |token| token.expose_secret());
-        let mut authorization = HeaderValue::try_from(format!("Splunk {token}"))
-            .map_err(|_| unusable("the HEC token holds characters a header cannot".to_owned()))?;
-        authorization.set_sensitive(true);
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(AUTHORIZATION, self.deployment.token.authorization()?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(channel) = HeaderValue::try_from(channel.to_string()) {
             headers.insert(CHANNEL, channel);
@@ -134,11 +155,16 @@ impl Client {
         Ok(headers)
     }
 
-    async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Result<Reply, EmitError> {
+    async fn post(
+        &self,
+        http: &reqwest::Client,
+        url: &Url,
+        (headers, body): (HeaderMap, Bytes),
+    ) -> Result<Reply, Unanswered> {
         let authorization = headers.get(AUTHORIZATION).cloned();
-        let request = self.http.post(url.clone()).headers(headers).body(body);
+        let request = http.post(url.clone()).headers(headers).body(body);
         let response = request.send().await.map_err(|error| failed(url, error))?;
-        let retry_after = retry_after(response.headers(), self.clock.now());
+        let retry_after = retry_after(response.headers(), self.deployment.clock.now());
         let status = response.status();
         let body = bounded(response, REPLY_BYTES_MAX)
             .await
@@ -166,32 +192,37 @@ fn without_token(body: Vec<u8>, authorization: Option<&HeaderValue>) -> Vec<u8> 
     text.replace(token, "[token]").into_bytes()
 }
 
+fn with_channel(url: &Url, channel: Uuid) -> Url {
+    let mut url = url.clone();
+    url.query_pairs_mut()
+        .append_pair("channel", &channel.to_string());
+    url
+}
+
 /// A call without an answer. The URL holds no secret; it is shown without its query.
-fn failed(url: &Url, error: reqwest::Error) -> EmitError {
+fn failed(url: &Url, error: reqwest::Error) -> Unanswered {
     let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
+    let maybe_taken = !error.is_connect();
     let error = error.without_url();
-    match tls::certificate_trouble(&error) {
+    let error = match tls::certificate_trouble(&error) {
         Some(why) => EmitError::Hold {
             what: format!("POST {place}: the certificate is not trusted: {why}"),
-            help: "set ca_file to the authority that signed the receiver's certificate, and use \
-                   the name that stands in it"
-                .to_owned(),
+            help: tls::TRUST_HELP.to_owned(),
         },
         None => EmitError::Retry {
             what: format!("POST {place}: {}", tls::chain(&error)),
             after: None,
         },
-    }
+    };
+    Unanswered { error, maybe_taken }
 }
 
 fn settings(options: &SplunkHecOptions) -> Settings<'_> {
     Settings {
         connect_timeout: Duration::from_secs(options.connect_timeout_seconds),
         request_timeout: Duration::from_secs(options.request_timeout_seconds),
-        ca_file: options.ca_file.as_deref(),
+        trust: options.trust(),
         proxy: options.proxy.as_ref(),
-        // A balancer keeps a channel at one indexer by a cookie; acknowledgements are known there only.
-        keeps_cookies: true,
     }
 }
 

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use exfilwatch_model::Kind;
 use exfilwatch_model::diagnosis::{Cause, Check};
 use serde::Deserialize;
-use uuid::Uuid;
 
-use super::client::{Client, Reply};
+use super::client::Reply;
 use super::reply::words;
 use super::request::Body;
+use super::session::Session;
 use crate::contract::EmitError;
 use crate::options::{Ack, SplunkHecOptions};
 
@@ -29,9 +29,8 @@ struct Code {
 }
 
 /// See [`crate::Emitter::diagnose`].
-pub(super) async fn look(client: &Client, options: &SplunkHecOptions) -> Vec<Check> {
-    let channel = Uuid::new_v4();
-    let answer = match client.acks(&[0], channel).await {
+pub(super) async fn look(session: &Session, options: &SplunkHecOptions) -> Vec<Check> {
+    let answer = match session.ask(&[0]).await {
         Ok(reply) => reply,
         Err(error) => {
             return vec![
@@ -51,7 +50,7 @@ pub(super) async fn look(client: &Client, options: &SplunkHecOptions) -> Vec<Che
     }
     let mut checks = vec![token];
     for index in indexes(options) {
-        checks.push(index_taken(client, channel, &index).await);
+        checks.push(index_taken(session, &index).await);
     }
     checks.push(acks(&answer, options.ack));
     checks
@@ -125,15 +124,18 @@ fn indexes(options: &SplunkHecOptions) -> BTreeSet<String> {
     named.filter(|index| !index.contains('{')).collect()
 }
 
-async fn index_taken(client: &Client, channel: Uuid, index: &str) -> Check {
+async fn index_taken(session: &Session, index: &str) -> Check {
     let event =
         serde_json::json!({ "index": index, "time": "doctor", "event": "exfilwatch doctor" });
     let body = Body {
         bytes: Bytes::from(event.to_string()),
         gzip: false,
     };
-    let check = match client.send(body, channel).await {
-        Err(error) => Check::warning(INDEX, Cause::HecBusy, format!("{index}: {error}")),
+    let check = match session.send(body).await {
+        Err(unanswered) => {
+            let what = format!("{index}: {}", unanswered.error);
+            Check::warning(INDEX, Cause::HecBusy, what)
+        }
         Ok(reply) => match code(&reply).code {
             Some(7) => Check::failed(
                 INDEX,

@@ -1,18 +1,18 @@
-//! The addresses of one deployment: each with connections, cookies and channel of its own, since an
+//! The addresses of one deployment: each with a pace and a channel of its own, since an
 //! acknowledgement is known only where the events went.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use exfilwatch_model::Clock;
 use tokio::time::Instant;
 
-use super::ack::Acks;
 use super::client::Client;
-use crate::environment::Environment;
+use super::deployment::Deployment;
+use super::pace::Pace;
+use super::session::Session;
+use crate::contract::EmitError;
 use crate::error::BuildError;
-use crate::options::SplunkHecOptions;
 
 /// How long an address is left alone after a failure, where there are others.
 const REST: Duration = Duration::from_secs(30);
@@ -20,85 +20,101 @@ const REST: Duration = Duration::from_secs(30);
 /// One address.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    pub(super) client: Client,
-    pub(super) acks: Acks,
+    pub(super) pace: Pace,
+    client: Arc<Client>,
+    session: Mutex<Arc<Session>>,
     rests_until: Mutex<Option<Instant>>,
 }
 
 impl Endpoint {
+    fn new(client: Client) -> Result<Self, BuildError> {
+        let client = Arc::new(client);
+        Ok(Self {
+            pace: Pace::new(),
+            session: Mutex::new(Arc::new(Session::new(Arc::clone(&client), false)?)),
+            client,
+            rests_until: Mutex::new(None),
+        })
+    }
+
+    /// The session new sends go to.
+    pub(super) fn session(&self) -> Arc<Session> {
+        Arc::clone(&lock(&self.session))
+    }
+
+    /// Sends go to a new session from now on, unless another task saw to that. What is outstanding on
+    /// the old one is asked for there.
+    pub(super) fn renew(&self, old: &Arc<Session>, in_url: bool) {
+        let mut current = lock(&self.session);
+        if !Arc::ptr_eq(&current, old) {
+            return;
+        }
+        let in_url = in_url || old.is_in_url();
+        match Session::new(Arc::clone(&self.client), in_url) {
+            Ok(session) => *current = Arc::new(session),
+            Err(error) => tracing::error!(%error, "no new connection could be set up"),
+        }
+        drop(current);
+        self.pace.restart();
+    }
+
     /// Leaves the address alone for a while: something failed there.
-    pub(super) fn rest(&self) {
-        *self.resting() = Some(Instant::now() + REST);
+    fn rest(&self, why: &EmitError) {
+        let emitter = self.client.deployment().facts.name();
+        let address = self.client.address();
+        tracing::warn!(emitter, %address, %why, "the address is left alone for half a minute");
+        *lock(&self.rests_until) = Some(Instant::now() + REST);
     }
 
     fn rests(&self, now: Instant) -> bool {
-        self.resting().is_some_and(|until| now < until)
+        lock(&self.rests_until).is_some_and(|until| now < until)
     }
+}
 
-    fn resting(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.rests_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All addresses; never empty.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    first: Endpoint,
-    more: Vec<Endpoint>,
+    all: Vec<Endpoint>,
     turn: AtomicUsize,
 }
 
 impl Endpoints {
-    pub(super) fn new(
-        name: &str,
-        options: &SplunkHecOptions,
-        environment: &Environment,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, BuildError> {
-        let endpoint = |member, url, clock| {
-            Ok(Endpoint {
-                client: Client::new((name, member, url), options, environment, clock)?,
-                acks: Acks::new(
-                    Duration::from_secs(options.ack_timeout_seconds),
-                    Duration::from_secs(options.ack_poll_seconds_max),
-                ),
-                rests_until: Mutex::new(None),
-            })
-        };
-        let further = options.more_urls.iter();
-        let more = further.map(|url| endpoint("more_urls", url, Arc::clone(&clock)));
-        let more = more.collect::<Result<_, BuildError>>()?;
+    pub(super) fn new(deployment: &Arc<Deployment>) -> Result<Self, BuildError> {
+        let options = &deployment.options;
+        let first = std::iter::once(("url", &options.url));
+        let more = options.more_urls.iter().map(|url| ("more_urls", url));
+        let endpoint = |address| Endpoint::new(Client::new(address, deployment)?);
         Ok(Self {
-            more,
-            first: endpoint("url", &options.url, clock)?,
+            all: first.chain(more).map(endpoint).collect::<Result<_, _>>()?,
             turn: AtomicUsize::new(0),
         })
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Endpoint> {
-        std::iter::once(&self.first).chain(&self.more)
+    pub(super) fn all(&self) -> &[Endpoint] {
+        &self.all
     }
 
-    /// Whose turn it is, of those that do not rest; of all where all do.
-    pub(super) fn next(&self) -> &Endpoint {
+    /// Those that do not rest, all where all do, beginning with the one whose turn it is.
+    pub(super) fn in_turn(&self) -> Vec<&Endpoint> {
         let now = Instant::now();
-        let awake: Vec<&Endpoint> = self.all().filter(|one| !one.rests(now)).collect();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let of = |list: &[&'_ Endpoint]| turn.checked_rem(list.len());
-        match of(&awake).and_then(|place| awake.get(place).copied()) {
-            Some(endpoint) => endpoint,
-            None => {
-                let place = turn % (1 + self.more.len());
-                self.all().nth(place).unwrap_or(&self.first)
-            }
+        let mut awake: Vec<&Endpoint> = self.all.iter().filter(|one| !one.rests(now)).collect();
+        if awake.is_empty() {
+            awake = self.all.iter().collect();
         }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let first = turn.checked_rem(awake.len()).unwrap_or(0);
+        awake.rotate_left(first);
+        awake
     }
 
-    /// The token is read anew before the next call.
-    pub(super) fn forget_token(&self) {
-        self.all()
-            .for_each(|endpoint| endpoint.client.forget_token());
+    /// Something failed at one: where there are others it is left alone.
+    pub(super) fn rest(&self, endpoint: &Endpoint, why: &EmitError) {
+        if self.all.len() > 1 {
+            endpoint.rest(why);
+        }
     }
 }

@@ -15,8 +15,8 @@ pub enum Action {
     Taken {
         /// To be confirmed under this id, where the token has acknowledgements on.
         ack: Option<u64>,
-        /// The receiver nears its capacity (24, 25).
-        slow_down: bool,
+        /// What of the receiver nears its capacity (24, 25).
+        near: Option<Near>,
     },
     /// The first `taken` events were taken; deal with the next one as `rest` says, then go on
     /// after it.
@@ -32,14 +32,40 @@ pub enum Action {
     Halve,
     /// Send again without compression.
     Uncompressed,
-    /// Send again on a new channel.
-    NewChannel,
+    /// Send again on a new channel; where the receiver saw none, with its name in the URL too.
+    NewChannel {
+        /// The header did not arrive.
+        in_url: bool,
+    },
+    /// Send again over another connection, then hold: behind a balancer it may be one indexer that
+    /// lacks the token.
+    OtherConnection,
     /// Refuse every event of the request: the receiver sees nothing in it.
     RefuseAll,
     /// Send again after a back-off.
-    Retry,
+    Retry(Trouble),
     /// Keep and ask slowly; the sentence says what an operator should do.
     Hold(&'static str),
+}
+
+/// What of a receiver nears its capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Near {
+    /// Its queue.
+    Queue,
+    /// The acknowledgements it keeps: ask for them at once.
+    Acks,
+}
+
+/// Why a receiver takes nothing now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Busy, full or failing.
+    Busy,
+    /// It keeps too many acknowledgements for the channel: ask for them, and use a second one.
+    Acks,
+    /// It shuts down: connect anew.
+    Leaving,
 }
 
 /// What happens with the event at which the receiver stopped.
@@ -64,10 +90,15 @@ struct Reply {
     ack: Option<u64>,
 }
 
-const TOKEN: &str = "check the HEC token and that it is enabled in Splunk (Settings > Data inputs > \
+/// What to say where the token is refused.
+pub(super) const TOKEN: &str = "check the HEC token and that it is enabled in Splunk (Settings > Data inputs > \
                      HTTP Event Collector)";
 const NOT_HEC: &str = "check the URL: this address does not answer as a HEC does (usual port 8088, \
                        or 443 in Splunk Cloud)";
+const UNKNOWN: &str = "the receiver gave a reason this version does not know: look at its documentation \
+                       and at splunkd.log; sending goes on once it takes events again";
+/// What to say where a body is refused as it is, uncompressed.
+pub(super) const ENCODING: &str = "a proxy on the way takes no JSON bodies: let them pass";
 /// What to say of a channel that stays unknown to the receiver.
 pub(super) const CHANNEL: &str =
     "a proxy on the way removes the header X-Splunk-Request-Channel: let it pass";
@@ -92,15 +123,17 @@ fn by_code(code: u64, status: u16, reply: &Reply) -> Action {
         None => Action::Halve,
     };
     match code {
-        0 => Action::Taken {
+        0 => Action::Taken { ack, near: None },
+        24 => Action::Taken {
             ack,
-            slow_down: false,
+            near: Some(Near::Queue),
         },
-        24 | 25 => Action::Taken {
+        25 => Action::Taken {
             ack,
-            slow_down: true,
+            near: Some(Near::Acks),
         },
-        1..=4 | 16 | 21 | 22 => Action::Hold(TOKEN),
+        4 => Action::OtherConnection,
+        1..=3 | 16 | 21 | 22 => Action::Hold(TOKEN),
         5 => Action::RefuseAll,
         6 | 12 | 13 => prefix(Rest::Refuse),
         15 => prefix(Rest::WithoutFields),
@@ -112,18 +145,24 @@ fn by_code(code: u64, status: u16, reply: &Reply) -> Action {
             },
             None => Action::Hold(INDEX),
         },
-        10 | 11 | 28 => Action::NewChannel,
-        8 | 9 | 18..=20 | 23 | 26 | 27 => match reply.invalid_event_number {
+        10 | 28 => Action::NewChannel { in_url: true },
+        11 => Action::NewChannel { in_url: false },
+        8 | 9 | 18..=20 | 26 => match reply.invalid_event_number {
             Some(taken) => Action::Prefix {
                 taken,
                 ack,
                 rest: Rest::Later,
             },
-            None => Action::Retry,
+            None => Action::Retry(Trouble::Busy),
         },
-        // Only /ack says so; a send cannot.
+        23 => Action::Retry(Trouble::Leaving),
+        27 => Action::Retry(Trouble::Acks),
+        // Only /ack and /health say so; a send cannot.
         14 | 17 => Action::Hold(NOT_HEC),
-        _ => by_status(status),
+        _ => match by_status(status) {
+            Action::Hold(NOT_HEC) if !matches!(status, 404 | 405) => Action::Hold(UNKNOWN),
+            action => action,
+        },
     }
 }
 
@@ -131,7 +170,7 @@ fn by_status(status: u16) -> Action {
     match status {
         413 => Action::Halve,
         415 => Action::Uncompressed,
-        408 | 425 | 429 | 500..=599 => Action::Retry,
+        408 | 425 | 429 | 500..=599 => Action::Retry(Trouble::Busy),
         401 | 403 => Action::Hold(TOKEN),
         // 200 without a code is not HEC's: a login page, a portal. It is no receipt.
         _ => Action::Hold(NOT_HEC),
@@ -230,40 +269,40 @@ mod tests {
             .collect();
         println!("{}", rows.join("\n"));
         insta::assert_snapshot!(rows.join("\n"), @r#"
-      0 200      Taken { ack: None, slow_down: false }
+      0 200      Taken { ack: None, near: None }
       1 403      Hold: check
       2 401      Hold: check
       3 401      Hold: check
-      4 403      Hold: check
+      4 403      OtherConnection
       5 400      RefuseAll
       6 400 at 2 Prefix { taken: 2, ack: None, rest: Refuse }
       6 400      Halve
       7 400 at 2 Prefix { taken: 1, ack: None, rest: HoldIndex }
       7 400      Hold: create
-      8 500      Retry
-      9 503      Retry
+      8 500      Retry(Busy)
+      9 503      Retry(Busy)
       9 503 at 1 Prefix { taken: 1, ack: None, rest: Later }
-     10 400      NewChannel
-     11 400      NewChannel
+     10 400      NewChannel { in_url: true }
+     11 400      NewChannel { in_url: false }
      12 400 at 0 Prefix { taken: 0, ack: None, rest: Refuse }
      13 400 at 1 Prefix { taken: 1, ack: None, rest: Refuse }
      14 400      Hold: check
      15 400 at 1 Prefix { taken: 1, ack: None, rest: WithoutFields }
      16 400      Hold: check
      17 200      Hold: check
-     18 503      Retry
-     19 503      Retry
-     20 503      Retry
+     18 503      Retry(Busy)
+     19 503      Retry(Busy)
+     20 503      Retry(Busy)
      21 400      Hold: check
      22 400      Hold: check
-     23 503      Retry
-     24 200      Taken { ack: None, slow_down: true }
-     25 200      Taken { ack: None, slow_down: true }
-     26 429      Retry
-     27 429      Retry
-     28 400      NewChannel
-     99 400      Hold: check
-     99 503      Retry
+     23 503      Retry(Leaving)
+     24 200      Taken { ack: None, near: Some(Queue) }
+     25 200      Taken { ack: None, near: Some(Acks) }
+     26 429      Retry(Busy)
+     27 429      Retry(Acks)
+     28 400      NewChannel { in_url: true }
+     99 400      Hold: the
+     99 503      Retry(Busy)
     413 413      Halve
     404 404      Hold: check
     "#);
@@ -282,12 +321,12 @@ mod tests {
             (403, token),
             (404, not_hec.clone()),
             (405, not_hec),
-            (408, Action::Retry),
+            (408, Action::Retry(Trouble::Busy)),
             (413, Action::Halve),
             (415, Action::Uncompressed),
-            (429, Action::Retry),
-            (502, Action::Retry),
-            (504, Action::Retry),
+            (429, Action::Retry(Trouble::Busy)),
+            (502, Action::Retry(Trouble::Busy)),
+            (504, Action::Retry(Trouble::Busy)),
         ] {
             assert_eq!(decide(status, html), action, "{status}");
             assert_eq!(decide(status, b""), action, "{status}, empty");
@@ -305,7 +344,7 @@ mod tests {
         assert_eq!(decide(400, body), prefix);
         let taken = Action::Taken {
             ack: Some(0),
-            slow_down: false,
+            near: None,
         };
         assert_eq!(
             decide(200, br#"{"text":"Success","code":0,"ackId":0}"#),

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::timeout;
 
 use super::stream::Stream;
@@ -15,7 +14,7 @@ use crate::address_guard::resolve;
 use crate::contract::EmitError;
 use crate::error::BuildError;
 use crate::options::SyslogOptions;
-use crate::tls::{authorities, certificate_trouble, chain, identity, refused_by_alert};
+use crate::tls::{TRUST_HELP, certificate_trouble, chain, client_config, refused_by_alert};
 
 /// See the module.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl Dialer {
             let server = options.server_name.clone().unwrap_or_else(|| host.clone());
             let server = ServerName::try_from(server)
                 .map_err(|error| BuildError::option(name, "server_name", &error))?;
-            Some((Arc::new(tls_config(name, options)?), server))
+            Some((Arc::new(client_config(name, &options.trust())?), server))
         } else {
             None
         };
@@ -74,11 +73,7 @@ impl Dialer {
             help: help.to_owned(),
         };
         if let Some(why) = certificate_trouble(error) {
-            return hold(
-                format!("the certificate is not trusted: {why}"),
-                "set ca_file to the authority that signed the receiver's certificate, and \
-                 server_name to the name that stands in it",
-            );
+            return hold(format!("the certificate is not trusted: {why}"), TRUST_HELP);
         }
         if let Some(why) = refused_by_alert(error) {
             return hold(
@@ -90,44 +85,6 @@ impl Dialer {
             what: format!("{}: {}", self.address, chain(error)),
             after: None,
         }
-    }
-}
-
-/// Trust in the authorities of a file, or in the platform's; our own certificate where there is one.
-fn tls_config(name: &str, options: &SyslogOptions) -> Result<ClientConfig, BuildError> {
-    let unusable = |error: io::Error| BuildError::option(name, "ca_file", &error);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(io::Error::other(error)))?;
-    let builder = match &options.ca_file {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in authorities(path).map_err(unusable)? {
-                let added = roots.add(certificate);
-                added.map_err(|error| unusable(io::Error::other(error)))?;
-            }
-            builder.with_root_certificates(roots)
-        }
-        None => builder
-            .with_platform_verifier()
-            .map_err(|error| unusable(io::Error::other(error)))?,
-    };
-    match (&options.certificate_file, &options.key_file) {
-        (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(certificate), Some(key)) => {
-            let unusable = |error: &dyn std::fmt::Display| {
-                BuildError::option(name, "certificate_file, key_file", error)
-            };
-            let (certificates, key) = identity(certificate, key).map_err(|e| unusable(&e))?;
-            let config = builder.with_client_auth_cert(certificates, key);
-            config.map_err(|error| unusable(&error))
-        }
-        (Some(_), None) | (None, Some(_)) => Err(BuildError::option(
-            name,
-            "certificate_file, key_file",
-            &"write both or neither",
-        )),
     }
 }
 

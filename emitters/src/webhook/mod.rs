@@ -26,7 +26,7 @@ use self::signature::{key, signature};
 use crate::contract::{Delivered, EmitError, Emitter, Refusal};
 use crate::environment::Environment;
 use crate::error::BuildError;
-use crate::http_client::{Settings, allowed, bounded, client, is_loopback, retry_after};
+use crate::http_client::{Connector, Settings, allowed, bounded, is_loopback, retry_after};
 use crate::options::{WebhookFormat, WebhookOptions};
 use crate::progress::{Fate, Progress};
 use crate::tls;
@@ -103,9 +103,8 @@ impl Webhook {
         let settings = Settings {
             connect_timeout: Duration::from_secs(options.connect_timeout_seconds),
             request_timeout: Duration::from_secs(options.request_timeout_seconds),
-            ca_file: options.ca_file.as_deref(),
+            trust: options.trust(),
             proxy: options.proxy.as_ref(),
-            keeps_cookies: false,
         };
         Ok(Self {
             name: name.to_owned(),
@@ -113,7 +112,7 @@ impl Webhook {
             url,
             place,
             key,
-            http: client(name, &settings)?,
+            http: Connector::new(name, &settings)?.client(None)?,
             clock,
             progress: Progress::default(),
         })

@@ -20,10 +20,21 @@ pub(super) struct Channels {
     channels: HashMap<String, Channel>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Channel {
     next: u64,
     outstanding: BTreeMap<u64, Sent>,
+    used: Instant,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            outstanding: BTreeMap::new(),
+            used: Instant::now(),
+        }
+    }
 }
 
 /// What an id stands for.
@@ -36,7 +47,7 @@ struct Sent {
 
 /// When an acknowledgement comes true.
 #[derive(Debug, Clone, Copy)]
-struct Condition {
+struct Safety {
     after: Duration,
     /// The last body of the journal that is on disk.
     written: u64,
@@ -44,12 +55,29 @@ struct Condition {
 }
 
 impl Sent {
-    fn is_safe(&self, when: Condition) -> bool {
+    fn is_safe(&self, when: Safety) -> bool {
         !when.never && self.since.elapsed() >= when.after && self.body <= when.written
     }
 }
 
 impl Channels {
+    /// A call on the channel; after too long without one its acknowledgements are gone.
+    pub(super) fn touch(&mut self, channel: &str, idle_max: Duration) {
+        if let Some(channel) = self.channels.get_mut(channel) {
+            if channel.used.elapsed() > idle_max {
+                channel.outstanding.clear();
+            }
+            channel.used = Instant::now();
+        }
+    }
+
+    /// How many are kept for the channel.
+    pub(super) fn outstanding(&self, channel: &str) -> usize {
+        self.channels
+            .get(channel)
+            .map_or(0, |channel| channel.outstanding.len())
+    }
+
     /// The id for a body that was just indexed.
     pub(super) fn issue(&mut self, channel: &str, body: u64) -> u64 {
         let channel = self.channels.entry(channel.to_owned()).or_default();
@@ -61,7 +89,7 @@ impl Channels {
     }
 
     /// True once, when it is safe; unknown, lost, read and pending ids are all false.
-    fn take(&mut self, channel: &str, id: u64, when: Condition) -> bool {
+    fn take(&mut self, channel: &str, id: u64, when: Safety) -> bool {
         let Some(channel) = self.channels.get_mut(channel) else {
             return false;
         };
@@ -109,7 +137,9 @@ pub(super) async fn query(
     let Ok(asked) = serde_json::from_slice::<Asked>(&body) else {
         return answer(6);
     };
-    let when = Condition {
+    let idle_max = state.options.ack_idle_max;
+    state.acks.touch(&channel, idle_max);
+    let when = Safety {
         after: state.options.ack_after,
         written: state.journal.as_ref().map_or(0, Journal::written),
         never: state.options.ack_never,

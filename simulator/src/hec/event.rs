@@ -7,11 +7,15 @@
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{RETRY_AFTER, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Hec, HecOptions, Indexed, ServiceState, answer, answer_with, decoded, query_pairs};
+use super::{
+    Hec, HecOptions, Indexed, Poison, ServiceState, Takes, answer, answer_with, decoded,
+    query_pairs,
+};
 
 const ENVELOPE: [&str; 7] = [
     "time",
@@ -47,6 +51,9 @@ pub(super) async fn take(
         Ok(channel) => channel,
         Err(refusal) => return refusal,
     };
+    if let Err(refusal) = state.has_room(channel.as_deref()) {
+        return refusal;
+    }
     let taken = read_objects(&body, &state.options);
     state.finish(channel.as_deref(), taken)
 }
@@ -110,8 +117,39 @@ impl ServiceState {
         Ok(body)
     }
 
-    /// Records what was taken and answers; a prefix gets an ackId as well.
-    fn finish(&mut self, channel: Option<&str>, taken: Taken) -> Response {
+    /// Code 27 where the channel has as many acknowledgements as it may.
+    fn has_room(&mut self, channel: Option<&str>) -> Result<(), Response> {
+        let Some(channel) = channel.filter(|_| self.options.use_ack) else {
+            return Ok(());
+        };
+        self.acks.touch(channel, self.options.ack_idle_max);
+        if self.acks.outstanding(channel) >= self.options.acks_max {
+            return Err(answer(27));
+        }
+        Ok(())
+    }
+
+    /// Records what was taken and answers; a prefix gets an ackId as well. A condition comes first.
+    fn finish(&mut self, channel: Option<&str>, mut taken: Taken) -> Response {
+        let mut retry_after = None;
+        if let Some(condition) = self.conditions.pop_front() {
+            retry_after = condition.retry_after_seconds;
+            match condition.takes {
+                Takes::Nothing => {
+                    taken.events.clear();
+                    taken.fault = Some((condition.code, None));
+                }
+                Takes::First(events) if events <= taken.events.len() => {
+                    taken.events.truncate(events);
+                    taken.fault = Some((condition.code, Some(events)));
+                }
+                Takes::Everything if taken.fault.is_none() => {
+                    taken.fault = Some((condition.code, None));
+                }
+                // It is at fault itself before that.
+                Takes::First(_) | Takes::Everything => {}
+            }
+        }
         self.recorded.requests += 1;
         let indexed = !taken.events.is_empty();
         let body = self
@@ -128,10 +166,19 @@ impl ServiceState {
             _ => None,
         };
         let (code, number) = taken.fault.unwrap_or((0, None));
-        if code != 0 {
+        if !matches!(code, 0 | 24 | 25) {
             self.recorded.refused += 1;
         }
-        answer_with(code, number, ack_id)
+        let mut response = answer_with(code, number, ack_id);
+        let cookie = self.options.channel_cookie.as_ref().zip(channel);
+        let cookie = cookie.map(|(name, channel)| format!("{name}={channel}; path=/"));
+        let retry_after = retry_after.map(|seconds| seconds.to_string());
+        for (name, value) in [(SET_COOKIE, cookie), (RETRY_AFTER, retry_after)] {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
     }
 }
 
@@ -209,6 +256,15 @@ fn take_object(object: &RawValue, options: &HecOptions) -> Result<Option<Indexed
     let Some(event) = raw.event else {
         return Err(Refusal::Code(12));
     };
+    let has_fields = envelope
+        .get("fields")
+        .is_some_and(|fields| !fields.is_null());
+    let hurts = |poison: &&Poison| {
+        object.get().contains(&poison.contains) && (poison.code != 15 || has_fields)
+    };
+    if let Some(poison) = options.poison.iter().find(hurts) {
+        return Err(Refusal::Code(poison.code));
+    }
     if !fields_are_flat(envelope.get("fields")) {
         return Err(Refusal::Code(15));
     }

@@ -5,6 +5,7 @@
 //! (unknown envelope members, blank events). It must not know what our client sends.
 
 mod ack;
+mod condition;
 mod event;
 mod journal;
 mod record;
@@ -26,11 +27,12 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 use uuid::Uuid;
 
+pub use self::condition::{Condition, Poison, Takes};
 pub use self::record::{Indexed, Keep, Recorded};
 use crate::reply;
 
 /// Reply codes, with status and text.
-const CODES: [(u16, u16, &str); 21] = [
+const CODES: [(u16, u16, &str); 29] = [
     (0, 200, "Success"),
     (1, 403, "Token disabled"),
     (2, 401, "Token is required"),
@@ -49,9 +51,25 @@ const CODES: [(u16, u16, &str); 21] = [
     (15, 400, "Error in handling indexed fields"),
     (16, 400, "Query string authorization is not enabled"),
     (17, 200, "HEC is healthy"),
+    (18, 503, "HEC is unhealthy, queues are full"),
+    (19, 503, "HEC is unhealthy, ack service unavailable"),
+    (
+        20,
+        503,
+        "HEC is unhealthy, queues are full, ack service unavailable",
+    ),
     (21, 400, "Invalid token"),
     (22, 400, "Token disabled"),
     (23, 503, "Server is shutting down"),
+    (24, 200, "HEC queue is approaching its capacity limit"),
+    (25, 200, "HEC ACK is approaching its capacity limit"),
+    (26, 429, "HEC queue is at capacity"),
+    (27, 429, "HEC ACK channel is at capacity"),
+    (
+        28,
+        400,
+        "Data channel is missing. If you have multiple indexers, sticky session is needed",
+    ),
 ];
 
 /// Set-up of the collector and of its one token.
@@ -63,6 +81,14 @@ pub struct HecOptions {
     pub ack_after: Duration,
     /// Acknowledgements never come.
     pub ack_never: bool,
+    /// Most acknowledgements kept for a channel; more are answered with code 27.
+    pub acks_max: usize,
+    /// A channel that is idle for so long loses its acknowledgements (`maxIdleTime`).
+    pub ack_idle_max: Duration,
+    /// Name of a cookie that repeats the channel, for balancers (`channel_cookie`).
+    pub channel_cookie: Option<String>,
+    /// Events that are never taken.
+    pub poison: Vec<Poison>,
     /// Indexes the token may write to; empty means any.
     pub indexes: BTreeSet<String>,
     /// Largest body, decoded.
@@ -81,6 +107,10 @@ impl Default for HecOptions {
             use_ack: true,
             ack_after: Duration::from_millis(50),
             ack_never: false,
+            acks_max: 1_000_000,
+            ack_idle_max: Duration::from_mins(10),
+            channel_cookie: None,
+            poison: Vec::new(),
             indexes: BTreeSet::new(),
             content_bytes_max: 838_860_800,
             event_bytes_max: 5_242_880,
@@ -106,6 +136,7 @@ struct ServiceState {
     options: HecOptions,
     token: String,
     disabled: bool,
+    conditions: condition::Conditions,
     acks: ack::Channels,
     recorded: Recorded,
     journal: Option<journal::Journal>,
@@ -120,6 +151,7 @@ impl Hec {
             options,
             token,
             disabled: false,
+            conditions: condition::Conditions::default(),
             acks,
             recorded,
             journal: None,
@@ -194,6 +226,11 @@ impl Hec {
     /// Replaces the token, as a rotation does; the old one is then invalid.
     pub fn set_token(&self, token: &str) {
         token.clone_into(&mut self.state().token);
+    }
+
+    /// Answers the next bodies it can read like this, one each.
+    pub fn answer_next(&self, conditions: impl IntoIterator<Item = Condition>) {
+        self.state().conditions.extend(conditions);
     }
 
     /// Disables or enables the token.

@@ -1,14 +1,23 @@
-//! TLS of both kinds of emitters that use it: certificates from a file, and telling a certificate
-//! that is not trusted (an operator must act) from a connection that broke (try again).
+//! TLS of all emitters that use it: whom to trust (`trust`), certificates from a file, and telling a
+//! certificate that is not trusted (an operator must act) from a connection that broke (try again).
+
+mod pin;
+mod trust;
 
 use std::error::Error;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+pub(crate) use trust::{Trust, client_config};
+
+/// What to do about a receiver's certificate that is not trusted.
+pub(crate) const TRUST_HELP: &str = "set ca_file to the authority that signed the receiver's \
+                                     certificate, and server_name to the name that stands in it";
 
 /// Largest file of certificate authorities read, in bytes.
 const CA_BYTES_MAX: u64 = 4 << 20;
@@ -74,6 +83,7 @@ pub(crate) fn refused_by_alert(error: &(dyn Error + 'static)) -> Option<String> 
 /// What is wrong with the receiver's certificate, if that is why the connection failed.
 pub(crate) fn certificate_trouble(error: &(dyn Error + 'static)) -> Option<String> {
     match tls_error(error)? {
+        rustls::Error::InvalidCertificate(CertificateError::Other(why)) => Some(why.to_string()),
         rustls::Error::InvalidCertificate(why) => Some(why.to_string()),
         _ => None,
     }

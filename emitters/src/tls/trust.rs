@@ -1,0 +1,151 @@
+//! Whom an emitter believes to be its receiver, and as whom it shows itself.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+
+use super::pin::{Checks, Pins};
+use super::{authorities, identity};
+use crate::error::BuildError;
+use crate::options::{SplunkHecOptions, SyslogOptions, WebhookOptions};
+
+/// The options of TLS, of whichever emitter.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Trust<'a> {
+    /// PEM file with authorities.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// Those of the file are trusted besides the platform's, or instead.
+    pub(crate) besides_system: bool,
+    /// The name in the certificate, where it is not the host's.
+    pub(crate) server_name: Option<&'a str>,
+    /// Keys the receiver may have.
+    pub(crate) pin_sha256: &'a [String],
+    /// Nothing is verified.
+    pub(crate) insecure_skip_verify: bool,
+    /// Our own certificate and its key.
+    pub(crate) certificate_file: Option<&'a Path>,
+    pub(crate) key_file: Option<&'a Path>,
+}
+
+impl SplunkHecOptions {
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            ca_file: self.ca_file.as_deref(),
+            besides_system: true,
+            server_name: self.server_name.as_deref(),
+            pin_sha256: &self.pin_sha256,
+            insecure_skip_verify: self.insecure_skip_verify,
+            certificate_file: self.certificate_file.as_deref(),
+            key_file: self.key_file.as_deref(),
+        }
+    }
+}
+
+impl WebhookOptions {
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            ca_file: self.ca_file.as_deref(),
+            besides_system: true,
+            server_name: self.server_name.as_deref(),
+            pin_sha256: &self.pin_sha256,
+            insecure_skip_verify: false,
+            certificate_file: self.certificate_file.as_deref(),
+            key_file: self.key_file.as_deref(),
+        }
+    }
+}
+
+impl SyslogOptions {
+    /// Its `server_name` is what the connection itself asks for.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            ca_file: self.ca_file.as_deref(),
+            certificate_file: self.certificate_file.as_deref(),
+            key_file: self.key_file.as_deref(),
+            ..Trust::default()
+        }
+    }
+}
+
+/// The client's side of TLS for the emitter `name`.
+pub(crate) fn client_config(name: &str, trust: &Trust<'_>) -> Result<ClientConfig, BuildError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = verifier(name, trust, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| BuildError::option(name, "ca_file", &error))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let unusable =
+        |error: &dyn Display| BuildError::option(name, "certificate_file, key_file", error);
+    match (trust.certificate_file, trust.key_file) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(certificate), Some(key)) => {
+            let (certificates, key) = identity(certificate, key).map_err(|e| unusable(&e))?;
+            let config = builder.with_client_auth_cert(certificates, key);
+            config.map_err(|error| unusable(&error))
+        }
+        (Some(_), None) | (None, Some(_)) => Err(unusable(&"write both or neither")),
+    }
+}
+
+/// What the receiver's certificate has to withstand.
+pub(crate) fn verifier(
+    name: &str,
+    trust: &Trust<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
+    let pins =
+        Pins::read(trust.pin_sha256).map_err(|why| BuildError::option(name, "pin_sha256", &why))?;
+    if trust.insecure_skip_verify && (pins.is_some() || trust.ca_file.is_some()) {
+        let why = "it makes ca_file and pin_sha256 useless: take it away";
+        return Err(BuildError::option(name, "insecure_skip_verify", &why));
+    }
+    let server_name = trust.server_name.map(|name| name.to_owned().try_into());
+    let server_name = server_name
+        .transpose()
+        .map_err(|error| BuildError::option(name, "server_name", &error))?;
+    // A pinned key needs nobody to vouch for it, unless that is asked for too.
+    let is_enough = pins.is_some() && trust.ca_file.is_none() && server_name.is_none();
+    let chain = if trust.insecure_skip_verify || is_enough {
+        None
+    } else {
+        Some(chain(trust, provider).map_err(|why| BuildError::option(name, "ca_file", &why))?)
+    };
+    Ok(Arc::new(Checks {
+        pins,
+        chain,
+        server_name,
+        algorithms: provider.signature_verification_algorithms,
+    }))
+}
+
+/// The verification by authorities.
+fn chain(
+    trust: &Trust<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let given = match trust.ca_file {
+        Some(path) => authorities(path).map_err(|error| error.to_string())?,
+        None => Vec::new(),
+    };
+    if trust.besides_system || trust.ca_file.is_none() {
+        return Verifier::new_with_extra_roots(given, provider.clone())
+            .map(|verifier| Arc::new(verifier) as Arc<dyn ServerCertVerifier>)
+            .map_err(|error| error.to_string());
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in given {
+        roots.add(authority).map_err(|error| error.to_string())?;
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+        .map_err(|error| error.to_string())
+}
