@@ -176,7 +176,7 @@ impl Material<'_> {
         let part = |piece: &Piece| {
             MessagePart::Text(match piece {
                 Piece::Text(text) => text.clone(),
-                Piece::Field(name) => return digest.shown(name),
+                Piece::Field(names) => return digest.shown(names),
                 Piece::Count => self.entries.len().to_string(),
                 Piece::CountOf(name) => digest.count(name).to_string(),
                 Piece::Threshold => self.tier.map_or(1, |tier| tier.threshold).to_string(),
@@ -300,7 +300,10 @@ impl<'a> Digest<'a> {
         self.values(name).len()
     }
 
-    fn shown(&self, name: &str) -> MessagePart {
+    /// The first of the fields that an event has; the first of all where none is there.
+    fn shown(&self, names: &[String]) -> MessagePart {
+        let there = names.iter().find(|name| !self.values(name).is_empty());
+        let name = there.or(names.first()).map_or("", String::as_str);
         let values = self.values(name);
         let shown = values.iter().take(SHOWN_VALUES_MAX);
         MessagePart::Values {

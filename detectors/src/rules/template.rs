@@ -1,13 +1,14 @@
-//! The `message` of a rule: text with `{field}`, `{count}`, `{count:field}`, `{threshold}` and
-//! `{window}`.
+//! The `message` of a rule: text with `{field}`, `{field|another}`, `{count}`, `{count:field}`,
+//! `{threshold}` and `{window}`.
 
 /// A piece of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// As it stands.
     Text(String),
-    /// The distinct values of a field: the first three, and how many more.
-    Field(String),
+    /// The distinct values of the first of these fields that an event has: the first three, and how
+    /// many more.
+    Field(Vec<String>),
     /// Number of events.
     Count,
     /// Number of distinct values of a field.
@@ -16,6 +17,16 @@ pub(crate) enum Piece {
     Threshold,
     /// Length of the window of the tier reached.
     Window,
+}
+
+impl Piece {
+    fn fields(&self) -> &[String] {
+        match self {
+            Self::Field(names) => names,
+            Self::CountOf(name) => std::slice::from_ref(name),
+            Self::Text(_) | Self::Count | Self::Threshold | Self::Window => &[],
+        }
+    }
 }
 
 /// A message taken apart.
@@ -54,17 +65,17 @@ impl Template {
             "window" => Piece::Window,
             _ => match name.strip_prefix("count:") {
                 Some(field) => Piece::CountOf(field.to_owned()),
-                None => Piece::Field(name.to_owned()),
+                None if name.split('|').any(str::is_empty) => {
+                    return Err(format!("{name:?} lacks a field name beside `|`"));
+                }
+                None => Piece::Field(name.split('|').map(str::to_owned).collect()),
             },
         })
     }
 
     /// Fields it names.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|piece| match piece {
-            Piece::Field(name) | Piece::CountOf(name) => Some(name.as_str()),
-            Piece::Text(_) | Piece::Count | Piece::Threshold | Piece::Window => None,
-        })
+        self.0.iter().flat_map(Piece::fields).map(String::as_str)
     }
 }
 
@@ -77,7 +88,10 @@ mod tests {
         let template = Template::new("{actor} shared {count:object} files").unwrap();
         assert_eq!(template.fields().collect::<Vec<_>>(), ["actor", "object"]);
         assert_eq!(template.0.len(), 4);
+        let template = Template::new("to {target|object}").unwrap();
+        assert_eq!(template.fields().collect::<Vec<_>>(), ["target", "object"]);
         assert!(Template::new("{actor").is_err());
+        assert!(Template::new("{target|}").is_err());
         assert!(Template::new("{}").is_err());
     }
 }

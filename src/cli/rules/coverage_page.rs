@@ -1,5 +1,5 @@
-//! The page docs/COVERAGE.md: our detections beside those of four public collections, what is planned and
-//! not written, and what needs another source. From the rule files and the two lists beside them.
+//! The page docs/COVERAGE.md: our detections beside those of four public collections, what was not seen in
+//! a real record, what is planned and not written, and what needs another source. From the rule files and the two lists beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -55,6 +55,7 @@ pub(super) fn page(rules: &[Summary]) -> String {
         "\nSigmaHQ's own rules run as they are, through a mapping of their field names: `exfilwatch rules sigma DIR` \
          says what becomes of each ([RULE-FILES.md](RULE-FILES.md), \"Stock Sigma rules\").\n",
     );
+    unseen(&mut text, rules);
     planned(&mut text, &by_name.keys().copied().collect());
     elsewhere(&mut text);
     text
@@ -80,6 +81,20 @@ fn table(
         )
         .unwrap_or_default();
     }
+}
+
+/// Detections that say of themselves that a name or value they rest on was taken from a page alone.
+fn unseen(text: &mut String, rules: &[Summary]) {
+    let says = |rule: &&Summary| rule.description.contains("not seen in a real record");
+    let names: BTreeSet<&str> = rules.iter().filter(says).map(|rule| &*rule.name).collect();
+    let links = names
+        .iter()
+        .map(|name| format!("[{name}](RULES.md#{})", name.replace('.', "")));
+    text.push_str(&format!(
+        "\n## Written from documentation\n\nA name or value that these look for stands in a vendor's page or in \
+         other people's rules, and was not seen in a real record; each says which: {}.\n",
+        links.collect::<Vec<_>>().join(", ")
+    ));
 }
 
 /// Detections that the list names and no rule file has.
@@ -150,6 +165,8 @@ mod tests {
             );
         }
         assert!(page.contains("Gdrive suspicious file sharing"));
+        let (_, unseen) = page.split_once("## Written from documentation").unwrap();
+        assert!(unseen.contains("[o365.flow.mail_connector]("));
         for source in ["BigQuery", "message trace"] {
             assert!(page.contains(source), "{source}");
         }
