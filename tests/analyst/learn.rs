@@ -71,8 +71,8 @@ fn told(desk: &Desk) -> Vec<String> {
 fn of_rule(known: &Value) -> Value {
     let all = known.as_array().unwrap().iter();
     all.filter(|one| one["detection"] == RULE)
-        .cloned()
         .next()
+        .cloned()
         .unwrap_or(Value::Null)
 }
 
