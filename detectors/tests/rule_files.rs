@@ -115,7 +115,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "key `logsource`",
     ),
     (
-        "{actor} shared {object_name}",
+        "{actor} shared {parameters.title",
         "{actor shared",
         "key `message`",
     ),
