@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
-use crate::pipeline::alarm::{self, AlarmOptions};
+use crate::geoip;
+use crate::pipeline::alarm::{self, AlarmOptions, Alarms};
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::job::plan::{self, Basis, Plan};
 use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, Progress, Reports};
@@ -31,7 +32,7 @@ use crate::pipeline::own_domains::{Configured, TenantDomains};
 use crate::pipeline::step::{Purpose, Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
 use crate::pipeline::{Pipeline, Route, Undelivered};
-use crate::{geoip, tuning};
+use crate::tuning::{self, Standing};
 
 /// Reads the configuration. `required` makes a missing file an error; where it is not, defaults
 /// serve.
@@ -160,7 +161,7 @@ pub fn open_state(config: &Config, now: DateTime<Utc>) -> Result<State, Failure>
         .keys()
         .map(|tenant| (tenant.clone(), product(tenant)))
         .collect();
-    let raises = |tenant: &TenantId| tuning::runs(config, tenant, alarm::DETECTION);
+    let raises = |tenant: &TenantId| raises_alarms(config, tenant);
     let told = opening::announcements(&opened.untold, &tenants, &raises, now);
     if !told.is_empty() {
         opened
@@ -265,23 +266,31 @@ pub type Connectors = BTreeMap<TenantId, Vec<Arc<dyn Connector>>>;
 pub fn connectors(config: &Config, clock: &Arc<dyn Clock>) -> Result<Connectors, Failure> {
     let surroundings = Surroundings::new(clock.clone(), Arc::new(environment::variable));
     let domains = |tenant: &TenantId| Some(config.tenants.get(tenant)?.domains(&[]).into());
-    built(config, &surroundings, domains)
+    built(config, &surroundings, domains, &BTreeMap::new())
 }
 
-/// Builds the connectors of all tenants. One that cannot be built disables its tenant only; when none
-/// is left that is an error.
+/// Builds the connectors of all tenants but those that are left out already, and why. One that cannot
+/// be built disables its tenant only; when none is left that is an error.
 fn built(
     config: &Config,
     surroundings: &Surroundings,
     domains_of: impl Fn(&TenantId) -> Option<LiveDomains>,
+    left_out: &BTreeMap<TenantId, String>,
 ) -> Result<Connectors, Failure> {
     let mut built = Connectors::new();
     let mut broken: Vec<String> = Vec::new();
-    let mut disabled = BTreeSet::new();
+    for (tenant, why) in left_out {
+        tracing::error!(%tenant, %why, "tenant left out");
+        broken.push(format!("tenant {tenant}: {why}"));
+    }
+    let mut disabled: BTreeSet<TenantId> = left_out.keys().cloned().collect();
     for connector in &config.connectors {
         let Some(domains) = domains_of(&connector.tenant) else {
             continue;
         };
+        if left_out.contains_key(&connector.tenant) {
+            continue;
+        }
         let readers = readers_of_tenant(config, &connector.tenant, domains);
         match build(connector, &readers, surroundings) {
             Ok(one) => built.entry(connector.tenant.clone()).or_default().push(one),
@@ -314,13 +323,18 @@ pub fn tenants(
     let surroundings = Surroundings::new(clock.clone(), Arc::new(environment::variable));
     let mut domains = own_domains(config, &surroundings, shared)?;
     let live = |tenant: &TenantId| Some(domains.get(tenant)?.live());
-    let built = built(config, &surroundings, live)?;
+    let mut tuned = tuning::check(config, rules, clock.now())?;
+    let built = built(config, &surroundings, live, &tuned.broken)?;
+    let polled = |one: &Standing| built.keys().any(|tenant| tenant.as_str() == one.tenant);
+    tuned.exceptions.retain(polled);
+    shared.watch.exceptions(tuned.exceptions);
     let mut tenants = Tenants {
         workers: Vec::new(),
         domains: Vec::new(),
     };
     for (tenant, connectors) in built {
-        let Some(own) = domains.remove(&tenant) else {
+        let (own, own_rules) = (domains.remove(&tenant), tuned.rules.remove(&tenant));
+        let (Some(own), Some(rules)) = (own, own_rules) else {
             continue;
         };
         let readers = readers_of_tenant(config, &tenant, own.live());
@@ -329,7 +343,7 @@ pub fn tenants(
             memory: memory(tenant.clone(), shared)?,
             job: JobId::live(),
             readers,
-            rules: tuning::rules_of(config, rules, &tenant)?.into(),
+            rules: rules.into(),
             forwards_events,
             purpose: Purpose::Deliver,
         };
@@ -338,11 +352,16 @@ pub fn tenants(
             connectors,
             step,
             heartbeat: seconds(config.run.heartbeat_interval_seconds),
-            alarms: tuning::runs(config, &tenant, alarm::DETECTION).then(|| alarms(config)),
+            alarms: Alarms::new(alarms(config), raises_alarms(config, &tenant)),
             first_run: TimeDelta::days(i64::from(config.run.first_read_days)),
         });
     }
     Ok(tenants)
+}
+
+/// Whether `x.audit.gap` is run for a tenant.
+pub fn raises_alarms(config: &Config, tenant: &TenantId) -> bool {
+    tuning::runs(config, tenant, alarm::DETECTION)
 }
 
 /// When `x.audit.gap` fires.

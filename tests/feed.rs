@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
+use exfilwatch::pipeline::alarm::{AlarmOptions, Alarms};
 use exfilwatch::pipeline::memory::TenantMemory;
 use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::watch::StreamHealth;
@@ -244,7 +245,7 @@ fn worker_config(service: &Running, pipeline: &Pipeline, clock: &Arc<dyn Clock>)
             purpose: Purpose::Deliver,
             live_since: now() - TimeDelta::days(1),
         },
-        alarms: None,
+        alarms: Alarms::new(AlarmOptions::default(), false),
         heartbeat: TimeDelta::minutes(5),
         first_run: TimeDelta::hours(1),
     }

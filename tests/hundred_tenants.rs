@@ -15,6 +15,7 @@ use axum::http::{Request, Response};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
+use exfilwatch::pipeline::alarm::{AlarmOptions, Alarms};
 use exfilwatch::pipeline::memory::TenantMemory;
 use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
@@ -280,7 +281,7 @@ impl Process {
                 live_since: self.now(),
             },
             heartbeat: TimeDelta::minutes(5),
-            alarms: None,
+            alarms: Alarms::new(AlarmOptions::default(), false),
             first_run: TimeDelta::hours(1),
         }
     }

@@ -15,8 +15,9 @@ use exfilwatch_model::{Lists, Person};
 
 use crate::files::read_text_up_to;
 use crate::options::Tenant;
-use crate::origin::Problem;
+use crate::origin::{Origin, Problem};
 use crate::tables::Item;
+use crate::tree::{Table, table_at};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -99,14 +100,22 @@ pub(crate) fn read(
     lists.lookalikes = lookalikes;
     lists.partners = partners;
     lists.leaver_days = options.leaver_days;
-    match allowed(allow, &item.options.detectors.allow) {
-        Ok(allowed) => lists.allowed = allowed,
-        Err(what) => {
-            let what = format!("`detectors.allow.addresses`: {what}");
-            problems.push(Problem::new(item.place_of("detectors"), what));
-        }
-    }
+    let own = &item.options.detectors.allow;
+    lists.allowed = allowed(allow, own);
+    problems.extend(faults(own, &item.table, item.place_of("detectors")));
     lists
+}
+
+/// What is wrong with what `detectors.allow` says in a table, where it stands; or else `place`.
+pub(crate) fn faults(allow: &AllowOptions, table: &Table, place: &Origin) -> Vec<Problem> {
+    let lists = table_at(table, "detectors").and_then(|detectors| table_at(detectors, "allow"));
+    let place_of = |key: &str| lists.and_then(|lists| Some(&lists.get(key)?.node.origin));
+    let faults = allow.faults().into_iter();
+    let problem = |(key, what): (&'static str, String)| {
+        let what = format!("`detectors.allow.{key}`: {what}");
+        Problem::new(place_of(key).unwrap_or(place), what)
+    };
+    faults.map(problem).collect()
 }
 
 /// What is to be said of the files.

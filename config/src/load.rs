@@ -109,6 +109,8 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let tree = &layers.tree;
     let mut tables = Tables::default();
     let detectors: DetectorsOptions = tables.single(tree, "detectors");
+    let allowed = lists::faults(&detectors.allow, tree, &Origin::Default);
+    tables.problems.extend(allowed);
     let state = tables.single(tree, "state");
     let serve = tables.single(tree, "serve");
     let run = tables.single(tree, "run");

@@ -126,3 +126,23 @@ fn a_bad_list_leaves_out_its_own_tenant_only() {
         "{told}"
     );
 }
+
+#[test]
+fn what_is_wrong_in_an_allow_list_is_told_where_it_stands_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    for (all, own, place, says) in [
+        ("*.a.example", "b.example", "main.toml:2", "allow.domains"),
+        ("a.example", "ann@b.example", "main.toml:", "allow.domains"),
+    ] {
+        let main = format!(
+            "[detectors]\nallow = {{ domains = [\"{all}\"] }}\n[tenants.contoso]\n{TENANT}\n\
+             [tenants.contoso.detectors]\nallow = {{ domains = [\"{own}\"] }}\n"
+        );
+        let told = load_in(folder.path(), &main, &GOOD)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(told.lines().count(), 1, "told once: {told}");
+        assert!(told.contains(place) && told.contains(says), "{told}");
+        assert!(!told.contains("allow.addresses"), "{told}");
+    }
+}

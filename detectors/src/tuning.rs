@@ -136,10 +136,12 @@ pub struct TenantDetectors {
 pub struct Tuning {
     /// What may alert.
     pub packs: Vec<Pack>,
-    /// Detections that are not run.
+    /// Rules by name or pattern, for all tenants.
+    pub all: BTreeMap<String, RuleTuning>,
+    /// The same, of the tenant; it wins.
+    pub own: BTreeMap<String, RuleTuning>,
+    /// Detections that are not run for the tenant.
     pub disabled: Vec<String>,
-    /// Rules by name or pattern; what stands later wins.
-    pub rules: Vec<BTreeMap<String, RuleTuning>>,
     /// All exceptions.
     pub exceptions: Vec<ExceptionOptions>,
 }
@@ -152,34 +154,25 @@ impl Tuning {
         let exceptions = all.exceptions.iter().chain(&own.exceptions);
         Self {
             packs: own.packs.clone().unwrap_or_else(|| all.packs.clone()),
+            all: all.rules.clone(),
+            own: own.rules.clone(),
             disabled: own.disabled.clone(),
-            rules: vec![all.rules.clone(), own.rules.clone()],
             exceptions: exceptions.cloned().collect(),
         }
     }
 
-    /// What is said of a detection: each key by the last table that says it, and in a table by the
-    /// name itself before patterns, and by the longer pattern before the shorter.
+    /// What is said of a detection: each key by the tenant's table before that of all, and in a table
+    /// by the name itself before patterns, and by the longer pattern before the shorter.
     pub fn of(&self, detection: &str) -> RuleTuning {
         let name = detection.to_lowercase();
-        let mut change = RuleTuning::default();
-        for table in &self.rules {
-            let mut named: Vec<(&String, &RuleTuning)> = table
-                .iter()
-                .filter(|(text, _)| Pattern::new(text).matches(&name))
-                .collect();
-            named.sort_by_key(|(text, _)| (!text.contains('*'), text.len()));
-            for (_, one) in named {
-                change.mode = one.mode.or(change.mode);
-                change.threshold = one.threshold.or(change.threshold);
-                change.severity = one.severity.or(change.severity);
-            }
-        }
+        let (all, own) = (said(&self.all, &name), said(&self.own, &name));
         let is_disabled = |text: &String| Pattern::new(text).matches(&name);
-        if change.mode.is_none() && self.disabled.iter().any(is_disabled) {
-            change.mode = Some(RuleMode::Off);
+        let disabled = self.disabled.iter().any(is_disabled);
+        RuleTuning {
+            mode: own.mode.or(disabled.then_some(RuleMode::Off)).or(all.mode),
+            threshold: own.threshold.or(all.threshold),
+            severity: own.severity.or(all.severity),
         }
-        change
     }
 
     /// Whether a detection is run at all.
@@ -188,20 +181,60 @@ impl Tuning {
     }
 }
 
-/// The allow-lists of `[detectors]` and of a tenant together; the error names what cannot be one.
-pub fn allowed(all: &AllowOptions, tenant: &AllowOptions) -> Result<Allowed, String> {
-    let lower = |list: fn(&AllowOptions) -> &Vec<String>| {
-        let both = list(all).iter().chain(list(tenant));
-        both.map(|text| text.trim().to_lowercase())
-    };
-    let networks = lower(|options| &options.addresses).map(|text| text.parse::<Network>());
-    Ok(Allowed {
-        domains: lower(|options| &options.domains)
-            .map(|domain| domains::clean_domain(&domain))
-            .collect(),
+/// What one table says of a detection; the name is in lower case.
+fn said(table: &BTreeMap<String, RuleTuning>, name: &str) -> RuleTuning {
+    let named = table
+        .iter()
+        .filter(|(text, _)| Pattern::new(text).matches(name));
+    let mut named: Vec<(&String, &RuleTuning)> = named.collect();
+    named.sort_by_key(|(text, _)| (!text.contains('*'), text.len()));
+    named
+        .into_iter()
+        .fold(RuleTuning::default(), |known, (_, one)| RuleTuning {
+            mode: one.mode.or(known.mode),
+            threshold: one.threshold.or(known.threshold),
+            severity: one.severity.or(known.severity),
+        })
+}
+
+impl AllowOptions {
+    /// What in it cannot be meant, each with its key.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let domains = self.domains.iter().filter(|text| !is_domain(text));
+        let domains = domains.map(|text| {
+            let what = "is no domain such as customer.example, which stands for all below it, too";
+            ("domains", format!("{text:?} {what}"))
+        });
+        let networks = self.addresses.iter().map(|text| network(text));
+        let addresses = networks
+            .filter_map(Result::err)
+            .map(|what| ("addresses", what));
+        domains.chain(addresses).collect()
+    }
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    text.trim().to_lowercase().parse()
+}
+
+fn is_domain(text: &str) -> bool {
+    let domain = domains::clean_domain(text);
+    let plain = |c: char| c.is_alphanumeric() || c == '-' || c == '.';
+    domain.contains('.') && !domain.contains("..") && domain.chars().all(plain)
+}
+
+/// The allow-lists of `[detectors]` and of a tenant together. What is at fault is left out:
+/// [`AllowOptions::faults`] says it.
+pub fn allowed(all: &AllowOptions, tenant: &AllowOptions) -> Allowed {
+    let both = |list: fn(&AllowOptions) -> &Vec<String>| list(all).iter().chain(list(tenant));
+    let lower = |list| both(list).map(|text| text.trim().to_lowercase());
+    let domains = both(|options| &options.domains).filter(|text| is_domain(text));
+    let networks = both(|options| &options.addresses).filter_map(|text| network(text).ok());
+    Allowed {
+        domains: domains.map(|text| domains::clean_domain(text)).collect(),
         people: lower(|options| &options.people).collect(),
         groups: lower(|options| &options.groups).collect(),
         apps: lower(|options| &options.apps).collect(),
-        networks: networks.collect::<Result<_, _>>()?,
-    })
+        networks: networks.collect(),
+    }
 }

@@ -139,6 +139,14 @@ fn the_name_itself_goes_before_patterns_and_the_tenant_before_all() {
         "a mode is said, too"
     );
     own.rules.clear();
+    all.rules.insert("*".into(), mode(RuleMode::Alert));
+    all.rules.insert("test.burst".into(), mode(RuleMode::Alert));
+    let of_all = Tuning::new(&all, Some(&own));
+    assert!(
+        !of_all.runs("test.burst"),
+        "what the tenant says goes before what is said of all"
+    );
+    assert!(of_all.runs("other.x"));
     let alone = Tuning::new(&DetectorsOptions::default(), Some(&own));
     assert!(!alone.runs("test.x") && alone.runs("other.x"));
 }
@@ -330,9 +338,22 @@ fn allow_lists_of_all_and_of_the_tenant_are_joined_and_checked() {
         addresses: vec![address.into()],
         ..AllowOptions::default()
     };
-    let both = allowed(&list("@A.example", "10.0.0.0/8"), &list("b.example", "::1")).unwrap();
+    let both = allowed(&list("@A.example", "10.0.0.0/8"), &list("b.example", "::1"));
     assert_eq!(both.domains, ["a.example", "b.example"]);
     assert_eq!(both.networks.len(), 2);
-    let error = allowed(&list("a.example", "10.0.0.0/99"), &AllowOptions::default());
-    assert!(error.unwrap_err().contains("10.0.0.0/99"));
+    for (bad, says) in [
+        (
+            list("a.example", "10.0.0.0/99"),
+            "\"10.0.0.0/99\" is no address",
+        ),
+        (list("*.a.example", "::1"), "\"*.a.example\" is no domain"),
+        (list("ann@a.example", "::1"), "is no domain"),
+        (list("example", "::1"), "is no domain"),
+        (list("", "::1"), "is no domain"),
+    ] {
+        let faults = bad.faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].1.contains(says), "{faults:?}");
+    }
+    assert_eq!(list(".A.example", "10.0.0.0/8").faults(), []);
 }

@@ -23,6 +23,19 @@ pub struct Delivered {
     pub refused: Vec<Refusal>,
 }
 
+/// What a receiver that keeps things itself holds, and what its limits have taken out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Bytes it holds.
+    pub bytes: u64,
+    /// Files removed since it was begun.
+    pub files_removed: u64,
+    /// Bytes of them.
+    pub bytes_removed: u64,
+    /// Items that were older than what is kept when they came, and were not written.
+    pub items_too_old: u64,
+}
+
 /// Why a batch was not taken, by what the lane must do. Nothing of the batch counts as delivered;
 /// it is sent again as the same bytes.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,6 +94,11 @@ pub trait Emitter: Send + Sync + Debug {
     /// What is counted besides what lanes count, by name.
     fn counts(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+
+    /// What it keeps itself; most keep nothing.
+    fn kept(&self) -> Option<Kept> {
+        None
     }
 
     /// Looks at what the receiver would refuse, for `doctor`: token, index, acknowledgement, file.

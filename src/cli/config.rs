@@ -35,12 +35,14 @@ fn check(config: &Config) -> Outcome {
         print(&format!("warning: {warning}\n"))?;
     }
     let now = SystemClock.now();
-    for exception in tuning::check(config, now)? {
+    let rules = app::rules(&config.detectors)?;
+    let tuned = tuning::check(config, &rules, now)?;
+    for exception in tuned.exceptions {
         if let Some(warning) = exception.warning(now) {
             print(&format!("warning: {warning}\n"))?;
         }
     }
-    if config.disabled.is_empty() {
+    if config.disabled.is_empty() && tuned.broken.is_empty() {
         return print(&format!(
             "ok: {} tenants, {} connectors, {} emitters\n",
             config.tenants.len(),
@@ -52,13 +54,16 @@ fn check(config: &Config) -> Outcome {
     for disabled in &config.disabled {
         lines.extend(disabled.problems.iter().map(ToString::to_string));
     }
+    let broken = tuned.broken.iter();
+    lines.extend(broken.map(|(tenant, why)| format!("tenant {tenant}: {why}")));
     let what = format!(
-        "{} included files are left out\n{}",
+        "{} included files and {} other tenants are left out\n{}",
         config.disabled.len(),
+        tuned.broken.len(),
         lines.join("\n")
     );
     Err(Failure::new(Code::Usage, what)
-        .help("the other tenants run; mend these files and check again"))
+        .help("the other tenants run; mend what is named above and check again"))
 }
 
 fn show(config: &Config, output: Output) -> Outcome {

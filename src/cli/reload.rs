@@ -35,6 +35,7 @@ pub(crate) struct Reload {
 struct Next {
     domains: Configured,
     rules: Arc<RuleSet>,
+    raises_alarms: bool,
 }
 
 /// All that a configuration changes, checked.
@@ -103,8 +104,8 @@ impl Reload {
 
     fn prepare(&self) -> Result<Prepared, Failure> {
         let config = app::load_to_detect(&self.common, true)?;
-        let exceptions = tuning::check(&config, self.shared.clock.now())?;
         let rules = app::rules(&config.detectors)?;
+        let mut tuned = tuning::check(&config, &rules, self.shared.clock.now())?;
         let mut tenants = BTreeMap::new();
         let mut left = Vec::new();
         for domains in &self.tenants.domains {
@@ -113,9 +114,14 @@ impl Reload {
                 left.push(without(&config, tenant));
                 continue;
             }
+            if let Some(why) = tuned.broken.get(tenant) {
+                left.push(format!("tenant {tenant}: {why}"));
+                continue;
+            }
             let next = Next {
                 domains: app::configured_domains(&config, tenant),
-                rules: tuning::rules_of(&config, &rules, tenant)?,
+                rules: tuned.rules.remove(tenant).unwrap_or_else(|| rules.clone()),
+                raises_alarms: app::raises_alarms(&config, tenant),
             };
             // Who can be asked is known from the start on: to begin with "auto" needs a restart.
             let knows_none = next.domains.listed.is_empty() && !domains.asks();
@@ -128,6 +134,13 @@ impl Reload {
             }
             tenants.insert(tenant.clone(), next);
         }
+        // One that was left out at the start is begun by a restart only.
+        let connected = config.connectors.iter().map(|one| &one.tenant);
+        let is_polled =
+            |name: &TenantId| self.tenants.domains.iter().any(|one| one.tenant() == name);
+        let begun_later = connected
+            .filter(|name| config.tenants.contains_key(*name) && !is_polled(name))
+            .map(|name| format!("tenants.{name}"));
         let now = fixed(&config);
         let differs = |path: &&String| self.started_with.get(*path) != now.get(*path);
         let mut restart: Vec<String> = now
@@ -135,12 +148,13 @@ impl Reload {
             .chain(self.started_with.keys())
             .filter(differs)
             .cloned()
+            .chain(begun_later)
             .collect();
         restart.sort();
         restart.dedup();
         Ok(Prepared {
             tenants,
-            exceptions,
+            exceptions: tuned.exceptions,
             left,
             restart,
         })
@@ -152,6 +166,8 @@ impl Reload {
             let keys = prepared.restart.join(", ");
             tracing::warn!(%keys, "these have changed too, and need a restart");
         }
+        // Those of tenants that stay as they are stay, too.
+        let mut exceptions = self.shared.watch.copy().exceptions;
         for (worker, domains) in self.tenants.workers.iter().zip(&self.tenants.domains) {
             let Some(next) = prepared.tenants.remove(domains.tenant()) else {
                 continue;
@@ -164,8 +180,18 @@ impl Reload {
                 continue;
             }
             worker.step.rules.set(next.rules);
+            worker.alarms.switch(next.raises_alarms);
+            let is_its = |one: &Standing| one.tenant == domains.tenant().as_str();
+            exceptions.retain(|one| !is_its(one));
+            exceptions.extend(
+                prepared
+                    .exceptions
+                    .iter()
+                    .filter(|one| is_its(one))
+                    .cloned(),
+            );
         }
-        self.shared.watch.exceptions(prepared.exceptions);
+        self.shared.watch.exceptions(exceptions);
         prepared.left
     }
 }

@@ -26,7 +26,6 @@ use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{self, AboutJob, Answers, Request};
 use crate::serve::http;
-use crate::tuning;
 
 /// Jobs waiting to be run; callers wait above it.
 const JOBS_MAX: usize = 4;
@@ -106,8 +105,6 @@ async fn prepare_and_poll(
     listen: Option<SocketAddr>,
 ) -> Outcome {
     let shared = pipeline.shared();
-    let exceptions = tuning::check(config, shared.clock.now())?;
-    shared.watch.exceptions(exceptions);
     let rules = app::rules(&config.detectors)?;
     let forwards_events = pipeline.takes(Kind::Events);
     let tenants = app::tenants(config, &rules, &shared.clock, forwards_events, shared)?;

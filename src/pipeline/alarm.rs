@@ -3,6 +3,8 @@
 //! through the finding table and the findings lane like any other.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use exfilwatch_detectors::Pack;
@@ -45,12 +47,39 @@ before the vendor drops it, also after a loss of our own state; who could write 
 What is lost for good: exfilwatch gaps acknowledge ID --reason …";
 
 /// What an operator says of these findings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AlarmOptions {
     /// How long a stream may be silent.
     pub silence: SilenceOptions,
     /// So long before the vendor drops what is in an open gap it is told.
     pub gap_warning: chrono::TimeDelta,
+}
+
+/// `x.audit.gap` of a tenant: when it fires, and whether it is run at present. Clones share that.
+#[derive(Debug, Clone)]
+pub struct Alarms {
+    options: AlarmOptions,
+    is_run: Arc<AtomicBool>,
+}
+
+impl Alarms {
+    /// Of a tenant for which it is run, or not.
+    pub fn new(options: AlarmOptions, is_run: bool) -> Self {
+        Self {
+            options,
+            is_run: Arc::new(AtomicBool::new(is_run)),
+        }
+    }
+
+    /// When it fires; `None` where it is switched off.
+    pub fn get(&self) -> Option<&AlarmOptions> {
+        self.is_run.load(Ordering::Relaxed).then_some(&self.options)
+    }
+
+    /// Switches it, for every clone. What was raised stays until it is over.
+    pub fn switch(&self, is_run: bool) {
+        self.is_run.store(is_run, Ordering::Relaxed);
+    }
 }
 
 /// Why it fires.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_emitters::{Delivered, EmitError, Emitter};
+use exfilwatch_emitters::{Delivered, EmitError, Emitter, Kept};
 use exfilwatch_model::{Clock, Envelope};
 use exfilwatch_state::{
     Commit, Damage, LaneId, LaneMark, OutboxReader, Position, Quarantined, StateError,
@@ -62,6 +62,8 @@ pub struct LaneHealth {
     pub oldest: Option<DateTime<Utc>>,
     /// First item not yet confirmed.
     pub mark: Position,
+    /// What the receiver keeps itself, where it does.
+    pub kept: Option<Kept>,
 }
 
 /// What a lane works with.
@@ -353,9 +355,11 @@ impl Lane {
                 note(&health, |h| h.remark = remark);
                 let wait = match outcome {
                     Ok(delivered) => {
+                        let kept = emitter.kept();
                         note(&health, |h| {
                             h.held = None;
                             h.failing = None;
+                            h.kept = kept.or(h.kept);
                         });
                         return Some((batch, delivered));
                     }

@@ -11,7 +11,7 @@ use exfilwatch_state::{SeenBudget, StateStore};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::alarm::AlarmOptions;
+use crate::pipeline::alarm::Alarms;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::job::JobsShared;
 use crate::pipeline::session::{End, Session};
@@ -30,8 +30,8 @@ pub struct WorkerConfig {
     pub step: StepConfig,
     /// Time between two heartbeats of a stream.
     pub heartbeat: TimeDelta,
-    /// When `x.audit.gap` fires; `None` where it is switched off.
-    pub alarms: Option<AlarmOptions>,
+    /// When `x.audit.gap` fires.
+    pub alarms: Alarms,
     /// How far the very first run reads back.
     pub first_run: TimeDelta,
 }

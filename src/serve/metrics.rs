@@ -280,6 +280,18 @@ fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
     let held = labelled().map(|(l, h)| (l, i64::from(h.held.is_some())));
     page.gauges("lane_held", "1 while the receiver refuses the lane", held);
     let oldest = labelled().map(|(l, h)| (l, h.oldest.map_or(0, |at| (now - at).num_seconds())));
+    let kept = || labelled().filter_map(|(labels, health)| Some((labels, health.kept?)));
+    let bytes = kept().map(|(l, kept)| (l, i64::try_from(kept.bytes).unwrap_or(i64::MAX)));
+    page.gauges("archive_bytes", "Bytes that the archive holds", bytes);
+    let files = kept().map(|(l, kept)| (l, kept.files_removed));
+    let help = "Files that the archive's limits have removed since it was begun";
+    page.counters("archive_files_removed", help, files);
+    let removed = kept().map(|(l, kept)| (l, kept.bytes_removed));
+    page.counters("archive_bytes_removed", "Bytes of those files", removed);
+    let too_old = kept().map(|(l, kept)| (l, kept.items_too_old));
+    let help =
+        "Records that were older than the archive keeps when they came, and were not written";
+    page.counters("archive_records_too_old", help, too_old);
     page.gauges(
         "lane_oldest_seconds",
         "Age of the oldest item that waits",
@@ -318,6 +330,38 @@ mod tests {
         assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
         let counted = r#"exfilwatch_reloads_total{outcome="refused"} 1"#;
         assert!(page.contains(counted), "{page}");
+    }
+
+    #[test]
+    fn the_page_counts_what_the_archive_holds_and_its_limits_took_out() {
+        let watch = Watch::default();
+        let lane = |emitter: &str| exfilwatch_state::LaneId {
+            emitter: emitter.into(),
+            route: "all".into(),
+            kind: exfilwatch_model::Kind::Events,
+        };
+        watch.lane(&lane("stdout.main"));
+        let health = watch.lane(&lane("archive.main"));
+        health.lock().unwrap().kept = Some(exfilwatch_emitters::Kept {
+            bytes: 7,
+            files_removed: 2,
+            bytes_removed: 5,
+            items_too_old: 3,
+        });
+        let page = text(&watch.copy(), DateTime::UNIX_EPOCH);
+        let labels = r#"{emitter="archive.main",route="all",kind="events"}"#;
+        for line in [
+            format!("exfilwatch_archive_bytes{labels} 7\n"),
+            format!("exfilwatch_archive_files_removed_total{labels} 2\n"),
+            format!("exfilwatch_archive_bytes_removed_total{labels} 5\n"),
+            format!("exfilwatch_archive_records_too_old_total{labels} 3\n"),
+        ] {
+            assert!(page.contains(&line), "{page}");
+        }
+        assert!(
+            !page.contains("exfilwatch_archive_bytes{emitter=\"stdout"),
+            "{page}"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Gap, StreamId};
+use exfilwatch_model::verdict::Verdict;
+use exfilwatch_model::{Gap, StreamId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{JobState, LaneMark, Position, Subscription, Watermark};
@@ -15,6 +16,10 @@ use crate::disk;
 use crate::layout::{FORMAT_VERSION, Family, Key};
 use crate::store::Store;
 use crate::table::Table;
+
+/// Name of the file in the state folder that holds what analysts said of findings. It is written when
+/// that changes, so that the mirror, which is written all the time, stays small.
+pub(crate) const VERDICTS_FILE: &str = "verdicts.json";
 
 /// Name of the file in the state folder.
 pub const MIRROR_FILE: &str = "mirror.json";
@@ -75,4 +80,23 @@ impl Mirror {
         let content = disk::read(&folder.join(MIRROR_FILE))?;
         Ok(content.and_then(|content| serde_json::from_slice(&content).ok()))
     }
+}
+
+/// Writes what analysts said of findings, where there is anything or was.
+pub(crate) fn write_verdicts<T: Table>(store: &Store<T>, folder: &Path) -> Result<(), StateError> {
+    let path = folder.join(VERDICTS_FILE);
+    let verdicts = store.verdicts()?;
+    if verdicts.is_empty() && !path.exists() {
+        return Ok(());
+    }
+    let mut content = crate::layout::to_json("verdicts", &verdicts)?;
+    content.push(b'\n');
+    disk::replace(&path, &content)
+}
+
+/// Reads them; none where there is no such file, or one that does not read.
+pub(crate) fn read_verdicts(folder: &Path) -> Result<Vec<(TenantId, Verdict)>, StateError> {
+    let content = disk::read(&folder.join(VERDICTS_FILE))?;
+    let read = content.and_then(|content| serde_json::from_slice(&content).ok());
+    Ok(read.unwrap_or_default())
 }

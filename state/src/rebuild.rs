@@ -12,7 +12,7 @@ use crate::commit::{Commit, JobState, Position};
 use crate::contract::StateError;
 use crate::disk;
 use crate::layout::{self, Family};
-use crate::mirror::Mirror;
+use crate::mirror::{self, Mirror};
 use crate::outbox::{self, Damage};
 use crate::prepare::Preparation;
 use crate::quarantine;
@@ -132,6 +132,7 @@ pub(crate) fn content(
             subscriptions: mirror.subscriptions,
             jobs: mirror.jobs,
             watermarks: mirror.watermarks,
+            verdicts: mirror::read_verdicts(folder)?,
             ..Commit::default()
         };
         preparation.add(&commit, end)?;

@@ -17,7 +17,7 @@ use crate::contract::{StateError, StateStore};
 use crate::disk;
 use crate::layout::{FORMAT_VERSION, Family, Key};
 use crate::migrate;
-use crate::mirror::Mirror;
+use crate::mirror::{self, Mirror};
 use crate::outbox::{Damage, Filter, OutboxReader, OutboxWriter, SEGMENT_BYTES_MAX};
 use crate::quarantine::{QUARANTINE_BYTES_MAX, Quarantine};
 use crate::rebuild::{self, RebuildReport, Untold};
@@ -73,6 +73,8 @@ pub struct State {
     quarantine: Quarantine,
     options: Options,
     mirrored_at: Option<DateTime<Utc>>,
+    /// Verdicts have changed since they were mirrored.
+    verdicts_changed: bool,
     halted: bool,
     /// Last, so that it is given back after the store is closed.
     _lock: File,
@@ -127,6 +129,7 @@ impl State {
             quarantine,
             options,
             mirrored_at: None,
+            verdicts_changed: !folder.join(mirror::VERDICTS_FILE).exists(),
             halted: false,
             _lock: lock,
         };
@@ -199,6 +202,8 @@ impl State {
                 steps.reached(Step::Published)
             })
             .inspect_err(|_| self.halted = true)?;
+        let judges = |one: &Commit| !(one.verdicts.is_empty() && one.forget_verdicts.is_empty());
+        self.verdicts_changed |= commits.iter().any(judges);
         Ok(Committed {
             end: self.outbox.published(),
             outbox_bytes,
@@ -271,6 +276,10 @@ impl State {
     /// Writes the mirror.
     pub fn write_mirror(&mut self, now: DateTime<Utc>) -> Result<(), StateError> {
         Mirror::of(&self.store, now)?.write(&self.folder)?;
+        if self.verdicts_changed {
+            mirror::write_verdicts(&self.store, &self.folder)?;
+            self.verdicts_changed = false;
+        }
         self.mirrored_at = Some(now);
         Ok(())
     }

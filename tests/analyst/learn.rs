@@ -69,9 +69,8 @@ fn told(desk: &Desk) -> Vec<String> {
 }
 
 fn of_rule(known: &Value) -> Value {
-    let all = known.as_array().unwrap().iter();
-    all.filter(|one| one["detection"] == RULE)
-        .next()
+    let mut all = known.as_array().unwrap().iter();
+    all.find(|one| one["detection"] == RULE)
         .cloned()
         .unwrap_or(Value::Null)
 }

@@ -9,6 +9,7 @@
 
 mod archive;
 mod compare;
+mod coverage;
 mod desk;
 mod finding;
 mod learn;

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch_simulator::world::TenantOptions;
 use exfilwatch_simulator::{AttackPlan, Delivery, SimulatorOptions, WorldOptions};
 use serde_json::Value;
 
@@ -206,4 +207,124 @@ async fn sighup_changes_lists_tuning_and_rules_of_a_running_process_and_a_bad_fi
     let renamed = |one: &Value| one["finding_info"]["title"] == "Renamed";
     until("the new title", || any_of(&scene, renamed), || scene.log()).await;
     assert_eq!(process.terminate().await, Some(0), "{}", scene.log());
+}
+
+/// Two tenants whose streams have been silent for hours, and are allowed one.
+async fn two_tenants() -> Scene {
+    let start: DateTime<Utc> = "2026-05-04T06:00:00Z".parse().unwrap();
+    let tenants = ["contoso", "fabrikam"].map(TenantOptions::new).into();
+    let world = WorldOptions {
+        records_per_day: 5_000,
+        delivery: Delivery::prompt(),
+        attacks: AttackPlan::Quiet,
+        tenants,
+        ..WorldOptions::new(12, start, start + TimeDelta::hours(2))
+    };
+    let options = SimulatorOptions {
+        start: Some(start + TimeDelta::hours(8)),
+        rate: 60.0,
+        ..SimulatorOptions::default()
+    };
+    Scene::new(world, options).await
+}
+
+fn exception(tenant: &str, name: &str) -> String {
+    format!(
+        "[[tenants.{tenant}.detectors.exceptions]]\nname = \"{name}\"\ndetection = \"o365.*\"\n\
+         fields = {{ actor = \"x@contoso.example\" }}\nowner = \"ann\"\nreason = \"known\"\n\
+         until = \"2026-06-01\"\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_tenants_mistake_stops_no_other_and_the_audit_gap_is_switched_by_sighup() {
+    const MISTAKE: &str = "[tenants.TENANT.detectors.rules.\"no.such.rule\"]\nmode = \"off\"\n";
+    let scene = two_tenants().await;
+    let write = |more: &str| {
+        let silence = "first_read_days = 1\nsilence_hours_min = 1\nsilence_hours = { \
+                       \"contoso/google_workspace/drive\" = 1 }";
+        let text = scene
+            .configuration()
+            .replace("first_read_days = 1", silence);
+        scene.write("exfilwatch.toml", &format!("{text}\n{more}"));
+    };
+    let off = "[tenants.contoso.detectors]\ndisabled = [\"x.audit.gap\"]\n";
+    let own = exception("contoso", "agreed");
+    write(&format!(
+        "{off}{own}{}",
+        MISTAKE.replace("TENANT", "fabrikam")
+    ));
+    let check = scene.output(&["config", "check"]).await;
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert_eq!(check.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("tenant fabrikam") && said.contains("no.such.rule"),
+        "{said}"
+    );
+
+    // The other tenant is polled, and its silence is not told.
+    let process = scene.start();
+    let read = || documents(&scene).len() + at_receiver(&scene);
+    until("records of contoso", || read() > 50, || scene.log()).await;
+    assert!(scene.log().contains("tenant left out"), "{}", scene.log());
+    until_caught_up(&scene).await;
+    let gap = |one: &Value| ours(one, "detection") == "x.audit.gap";
+    assert!(!any_of(&scene, gap), "it is switched off");
+    let names = |status: &Value| -> Vec<String> {
+        let all = status["exceptions"].as_array().unwrap().iter();
+        all.map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&status(&scene).await), ["agreed"]);
+
+    // What a tenant gets wrong leaves it as it was, with its exceptions.
+    let other = exception("contoso", "other");
+    write(&format!(
+        "{off}{other}{}",
+        MISTAKE.replace("TENANT", "contoso")
+    ));
+    hang_up(&process);
+    let left = || scene.log().contains("but not for all tenants");
+    until("the reload", left, || scene.log()).await;
+    let told = status(&scene).await;
+    assert_eq!(names(&told), ["agreed"], "{told}");
+    let why = told["reloads"]["why"].as_str().unwrap();
+    assert!(
+        why.contains("tenant contoso") && why.contains("no.such.rule"),
+        "{why}"
+    );
+    assert!(
+        scene.log().contains("tenants.fabrikam"),
+        "it needs a restart: {}",
+        scene.log()
+    );
+
+    // All of it good, and the silence is told.
+    assert!(!any_of(&scene, gap));
+    write(&other);
+    hang_up(&process);
+    until("the silence", || any_of(&scene, gap), || scene.log()).await;
+    assert_eq!(names(&status(&scene).await), ["other"]);
+    assert_eq!(process.terminate().await, Some(0), "{}", scene.log());
+    scene.services.shutdown().await;
+}
+
+fn at_receiver(scene: &Scene) -> usize {
+    let hec = scene.services.simulator.hec();
+    hec.look(|recorded| recorded.record_ids().len())
+}
+
+/// Until every stream has been listed up to less than an hour ago, so that silence shows.
+async fn until_caught_up(scene: &Scene) {
+    for _ in 0..600 {
+        let status = status(scene).await;
+        let streams = status["streams"].as_array().unwrap();
+        let near = |line: &Value| line["lag_seconds"].as_i64().is_some_and(|lag| lag < 3_600);
+        let has = |line: &Value| line["stream"] == "contoso/google_workspace/drive";
+        if streams.iter().any(|line| has(line) && near(line)) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("it never caught up: {}", scene.log());
 }

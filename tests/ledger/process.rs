@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
-use exfilwatch::pipeline::alarm::AlarmOptions;
+use exfilwatch::pipeline::alarm::{AlarmOptions, Alarms};
 use exfilwatch::pipeline::job::keeper;
 use exfilwatch::pipeline::ledger::{self, Account, Interval, SilenceOptions};
 use exfilwatch::pipeline::memory::TenantMemory;
@@ -251,10 +251,13 @@ impl Setting {
                 purpose: Purpose::Deliver,
                 live_since: start() - TimeDelta::days(1),
             },
-            alarms: Some(AlarmOptions {
-                silence,
-                gap_warning: TimeDelta::hours(24),
-            }),
+            alarms: Alarms::new(
+                AlarmOptions {
+                    silence,
+                    gap_warning: TimeDelta::hours(24),
+                },
+                true,
+            ),
             heartbeat: TimeDelta::minutes(5),
             first_run: TimeDelta::days(if self.is_new { 1 } else { 6 }),
         }

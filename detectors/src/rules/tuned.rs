@@ -127,7 +127,7 @@ impl RuleSet {
     pub fn tuned(&self, tuning: &Tuning, others: &[&str]) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let exceptions = compiled(&tuning.exceptions, &mut problems);
-        for (text, change) in tuning.rules.iter().flatten() {
+        for (text, change) in tuning.all.iter().chain(&tuning.own) {
             problems.extend(self.fault_of(text, change, others));
         }
         for (options, detection, _) in &exceptions {

@@ -9,6 +9,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::place;
+use crate::contract::Kept;
 
 /// Name of the account of what was removed.
 const REMOVED: &str = "removed.json";
@@ -99,6 +100,16 @@ impl Limits {
         let files = place::files(&self.folder, |_, _| true)?;
         self.bytes = Some(files.iter().map(|file| file.bytes).sum());
         Ok(())
+    }
+
+    /// What is there; `None` until it was counted.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        Some(Kept {
+            bytes: self.bytes?,
+            files_removed: self.removed.files,
+            bytes_removed: self.removed.bytes,
+            items_too_old: self.removed.records_too_old,
+        })
     }
 
     pub(super) fn is_too_old(&self, hour: DateTime<Utc>, now: DateTime<Utc>) -> bool {

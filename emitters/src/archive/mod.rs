@@ -24,7 +24,7 @@ use exfilwatch_model::diagnosis::{Cause, Check};
 use exfilwatch_model::{Clock, Envelope};
 use uuid::Uuid;
 
-use crate::contract::{Delivered, EmitError, Emitter};
+use crate::contract::{Delivered, EmitError, Emitter, Kept};
 use crate::error::BuildError;
 use crate::ndjson::{failed, line, refuse};
 use crate::options::ArchiveOptions;
@@ -107,6 +107,11 @@ impl Emitter for Archive {
             after: None,
         })?;
         written.map(|()| delivered)
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        // While a batch is written it is not waited for: the next one says it.
+        self.writer.try_lock().ok()?.limits.kept()
     }
 
     async fn diagnose(&self) -> Vec<Check> {

@@ -262,6 +262,12 @@ async fn the_oldest_hours_go_when_there_are_too_many_days_or_bytes_and_are_count
     assert!(!file(folder.path(), "2026-05-06T10").exists());
     let removed = Removed::read(&folder.path().join("archive")).unwrap();
     assert_eq!(removed.records_too_old, 1);
+    let told = one.kept().unwrap();
+    assert_eq!((told.bytes, told.items_too_old), (bytes, 1));
+    assert_eq!(
+        (told.files_removed, told.bytes_removed),
+        (removed.files, removed.bytes)
+    );
 
     // Fewer days are allowed than before: what is over goes with the next batch.
     let one = archive(folder.path(), 1, 1 << 30);

@@ -8,7 +8,7 @@ use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Envelope, Finding, Kind};
 
 use super::mask::Policy;
-use crate::contract::{Delivered, EmitError, Emitter};
+use crate::contract::{Delivered, EmitError, Emitter, Kept};
 
 /// See the module.
 #[derive(Debug)]
@@ -75,6 +75,10 @@ impl Emitter for Masked {
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
         self.inner.counts()
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        self.inner.kept()
     }
 
     async fn diagnose(&self) -> Vec<Check> {

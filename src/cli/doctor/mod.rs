@@ -148,9 +148,19 @@ fn configuration(config: &Config) -> Vec<Check> {
 
 /// What tenants say of the rules can be used, and no exception is near its end.
 fn exceptions(config: &Config, now: DateTime<Utc>) -> Vec<Check> {
-    let check = match tuning::check(config, now) {
+    let rules = app::rules(&config.detectors);
+    let tuned = rules.and_then(|rules| tuning::check(config, &rules, now));
+    let check = match tuned {
         Err(failure) => Check::failed("exceptions", Cause::ConfigurationInvalid, failure.message),
-        Ok(all) => {
+        Ok(tuned) if !tuned.broken.is_empty() => {
+            let broken = tuned.broken.iter();
+            let broken: Vec<String> = broken
+                .map(|(tenant, why)| format!("{tenant}: {why}"))
+                .collect();
+            Check::failed("exceptions", Cause::TenantLeftOut, broken.join("; "))
+        }
+        Ok(tuned) => {
+            let all = tuned.exceptions;
             let warnings: Vec<String> = all.iter().filter_map(|one| one.warning(now)).collect();
             if warnings.is_empty() {
                 Check::ok("exceptions", all.len().to_string())

@@ -23,7 +23,7 @@ const LEARNING_HOURS_MIN: i64 = 72;
 const PAUSES: i64 = 2;
 
 /// What an operator says of silence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SilenceOptions {
     /// Silence that is always allowed, in hours.
     pub hours_min: u32,

@@ -57,7 +57,7 @@ impl Session<'_> {
         marks: &BTreeMap<StreamId, DateTime<Utc>>,
         gaps: &[Gap],
     ) {
-        let Some(options) = self.config.alarms.clone() else {
+        let Some(options) = self.config.alarms.get().cloned() else {
             return;
         };
         for (stream, low_water) in marks {
@@ -173,7 +173,7 @@ impl Session<'_> {
             return;
         };
         let full = known.raised.len() >= RAISED_MAX;
-        if self.config.alarms.is_none() || full || known.raised.contains_key(name) {
+        if self.config.alarms.get().is_none() || full || known.raised.contains_key(name) {
             return;
         }
         tracing::error!(%stream, %message, "audit gap");

@@ -64,6 +64,8 @@ fn a_damaged_store_is_moved_aside_and_made_anew() {
     let folder = TempDir::new().unwrap();
     let delivered = filled(folder.path());
     damage_store(folder.path());
+    let verdicts = folder.path().join("verdicts.json");
+    assert!(!verdicts.exists(), "there were none");
     let opened = reopen(folder.path());
     let report = opened.rebuilt.unwrap();
     let kept = report.moved_to.unwrap();
@@ -89,6 +91,43 @@ fn a_damaged_store_is_moved_aside_and_made_anew() {
     assert_eq!(store.gaps().unwrap().len(), 1);
     assert!(store.subscription(&stream("contoso")).unwrap().is_some());
     assert_eq!(ids_from(&state, Kind::Events, delivered), ["b", "c"]);
+}
+
+#[test]
+fn verdicts_outlive_the_store_and_those_that_were_taken_back_do_not() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let commit = |verdicts: Vec<u128>, forget: Vec<u128>| Commit {
+        verdicts: verdicts
+            .iter()
+            .map(|n| (tenant("contoso"), verdict(*n)))
+            .collect(),
+        forget_verdicts: forget
+            .iter()
+            .map(|n| (tenant("contoso"), verdict(*n).uid))
+            .collect(),
+        ..Commit::default()
+    };
+    state
+        .commit_group(vec![commit(vec![1, 2], vec![])])
+        .unwrap();
+    state.write_mirror(now()).unwrap();
+    state.commit_group(vec![commit(vec![3], vec![2])]).unwrap();
+    state.write_mirror(now()).unwrap();
+    drop(state);
+    damage_store(folder.path());
+    let opened = reopen(folder.path());
+    assert!(opened.rebuilt.is_some());
+    let mut known: Vec<_> = opened.state.store().verdicts().unwrap();
+    known.sort_by_key(|(_, one)| one.uid);
+    let expected = [1, 3].map(|n| (tenant("contoso"), verdict(n)));
+    assert_eq!(known, expected);
+    drop(opened);
+    // A file that does not read is as good as none.
+    fs::write(folder.path().join("verdicts.json"), "[{").unwrap();
+    damage_store(folder.path());
+    let again = reopen(folder.path());
+    assert!(again.state.store().verdicts().unwrap().is_empty());
 }
 
 #[test]

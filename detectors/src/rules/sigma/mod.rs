@@ -84,18 +84,38 @@ fn only_alerts(rule: &mut SigmaRule, mapping: &mut Mapped) {
         ),
         values: vec![text("Alert")],
     };
+    let mut all = true;
     for detection in rule.detection.named.values_mut() {
-        if let Detection::AllOf(items) = detection
-            && items
-                .iter()
-                .any(|item| item.field.name.as_deref() == Some(field::ALERT_NAME))
-        {
-            items.push(alerts.clone());
-        }
+        all &= in_alerts_only(detection, &alerts);
     }
+    let what = if all {
+        "looked for"
+    } else {
+        "what names an alert is looked for"
+    };
     mapping
         .notes
-        .push("looked for in alerts only (operation Alert*)".to_owned());
+        .push(format!("{what} in alerts only (operation Alert*)"));
+}
+
+/// Lets each map that names an alert look at alerts only, also in a list of maps. Whether that is all
+/// that is looked for.
+fn in_alerts_only(detection: &mut Detection, alerts: &DetectionItem) -> bool {
+    let names_alert = |item: &DetectionItem| item.field.name.as_deref() == Some(field::ALERT_NAME);
+    match detection {
+        Detection::AllOf(items) if items.iter().any(names_alert) => {
+            items.push(alerts.clone());
+            true
+        }
+        Detection::AnyOf(maps) => {
+            let mut all = true;
+            for map in maps {
+                all &= in_alerts_only(map, alerts);
+            }
+            all
+        }
+        _ => false,
+    }
 }
 
 /// The same for a stock correlation: its keys and what it counts.

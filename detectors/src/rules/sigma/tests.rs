@@ -174,6 +174,40 @@ fn what_can_never_match_says_why() {
 }
 
 #[test]
+fn an_alert_is_looked_for_in_alerts_also_in_a_list_of_maps_and_the_note_says_how_far() {
+    let noted = |detection: &str| {
+        let rule = stock_of(ALERTS, detection);
+        let of_alerts = rule.notes.iter().filter(|note| note.contains("Alert*"));
+        of_alerts.cloned().collect::<Vec<_>>()
+    };
+    let all = ["looked for in alerts only (operation Alert*)"];
+    let some = ["what names an alert is looked for in alerts only (operation Alert*)"];
+    for (detection, expected) in [
+        ("{a: {eventName: X}, condition: a}", &all),
+        (
+            "{a: [{eventName: X}, {eventName: Y, status: success}], condition: a}",
+            &all,
+        ),
+        (
+            "{a: [{eventName: X}, {status: success}], condition: a}",
+            &some,
+        ),
+        (
+            "{a: {eventName: X}, b: {status: success}, condition: a and not b}",
+            &some,
+        ),
+    ] {
+        assert_eq!(noted(detection), expected, "{detection}");
+    }
+    let wide = stock_of(
+        ALERTS,
+        "{a: [{eventName: X}, {eventName: Y}], condition: a}",
+    );
+    let apart = wide.notes.iter().any(|note| note.contains("every record"));
+    assert!(!apart, "other records need not be taken apart: {wide:?}");
+}
+
+#[test]
 fn what_is_unknown_in_an_alternative_only_is_a_note() {
     let rule = stock_of(
         ENTRA,
