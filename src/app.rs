@@ -230,7 +230,7 @@ pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Fai
             let (first, others): (Vec<Kind>, Vec<Kind>) = options
                 .send()
                 .iter()
-                .partition(|kind| options.connects() && **kind == Kind::Findings);
+                .partition(|kind| options.mixes_kinds() && **kind == Kind::Findings);
             for kinds in [first, others] {
                 if kinds.is_empty() {
                     continue;

@@ -2,10 +2,11 @@
 //! and a bad commit of another tenant may and may not do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,14 +15,16 @@ use exfilwatch::app;
 use exfilwatch::pipeline::filter::ItemFilter;
 use exfilwatch::pipeline::ingest::Ingest;
 use exfilwatch::pipeline::memory::TenantMemory;
+use exfilwatch::pipeline::parting::PARTED_MAX;
 use exfilwatch::pipeline::step::{Purpose, StepConfig};
 use exfilwatch::pipeline::{Parts, Pipeline, Route};
 use exfilwatch_detectors::DetectorsOptions;
-use exfilwatch_emitters::{Delivered, EmitError, Emitter, FilterOptions, Refusal};
+use exfilwatch_emitters::{Delivered, EmitError, Emitter, FilterOptions, HeldItem, Refusal};
 use exfilwatch_model::{
-    Envelope, JobId, Kind, Page, Product, RawRecord, SystemClock, TenantId, WorkItem,
+    Clock, Envelope, JobId, Kind, Page, Product, RatedClock, RawRecord, SystemClock, TenantId,
+    WorkItem,
 };
-use exfilwatch_state::{Commit, Options, State, StateError, Step, Steps};
+use exfilwatch_state::{Commit, Frame, Options, State, StateError, Step, Steps};
 use tokio_util::sync::CancellationToken;
 
 fn at() -> DateTime<Utc> {
@@ -111,6 +114,8 @@ struct Receiver {
     failures_left: AtomicUsize,
     refuses: Option<&'static str>,
     blocked: Mutex<Option<CancellationToken>>,
+    /// Tenants whose index is not there.
+    holds: Mutex<BTreeSet<String>>,
     taken: Mutex<Vec<Envelope>>,
 }
 
@@ -149,8 +154,15 @@ impl Emitter for Receiver {
             });
         }
         let mut delivered = Delivered::default();
+        let holds = self.holds.lock().unwrap().clone();
         for (index, item) in batch.iter().enumerate() {
-            if self.refuses.is_some_and(|id| item.id.ends_with(id)) {
+            if holds.contains(item.stream.tenant().as_str()) {
+                delivered.held.push(HeldItem {
+                    index,
+                    what: "no such index".into(),
+                    help: "make it".into(),
+                });
+            } else if self.refuses.is_some_and(|id| item.id.ends_with(id)) {
                 delivered.refused.push(Refusal {
                     index,
                     reason: "not this one".into(),
@@ -389,11 +401,16 @@ fn routes(receiver: &Arc<Receiver>, routes: &[(&str, serde_json::Value)]) -> Vec
     routes.iter().map(route).collect()
 }
 
+/// Waits are a thousand times shorter than in service.
+fn fast_clock() -> Arc<dyn Clock> {
+    Arc::new(RatedClock::new(SystemClock.now(), Instant::now(), 1_000.0))
+}
+
 fn start_routes(state: State, routes: Vec<Route>) -> Pipeline {
     Pipeline::start(Parts {
         state,
         routes,
-        clock: Arc::new(SystemClock),
+        clock: fast_clock(),
         budget_bytes: u64::MAX,
         shutdown: CancellationToken::new(),
         drain: Duration::from_secs(5),
@@ -438,6 +455,7 @@ async fn each_route_takes_what_its_filter_says_and_counts_what_it_leaves_out() {
     let watch = pipeline.shared().watch.clone();
     let store = pipeline.shared().store.clone();
     finish(pipeline).await;
+    assert_eq!(store.quarantined().unwrap(), []);
     assert_eq!(
         first.ids(Kind::Events).len(),
         3,
@@ -477,8 +495,7 @@ async fn routes_that_are_named_anew_go_on_where_the_one_route_was() {
     let whole = Route::all(receiver.clone(), vec![Kind::Events]);
     let pipeline = start_routes(open(folder.path(), Steps::default()), vec![whole]);
     for tenant in ["contoso", "fabrikam"] {
-        let mut ingest = ingest(&pipeline, tenant);
-        take_page(&mut ingest, page_of(tenant, "MailItemsAccessed", 0..3)).await;
+        records(&pipeline, tenant, 0..3).await;
     }
     pipeline.stop().await;
     assert_eq!(receiver.ids(Kind::Events), [""; 0]);
@@ -497,4 +514,203 @@ async fn routes_that_are_named_anew_go_on_where_the_one_route_was() {
     let marks = store.lanes().unwrap();
     let retired: Vec<_> = marks.iter().filter(|mark| mark.retired).collect();
     assert_eq!((retired.len(), &retired[0].lane.route[..]), (1, "all"));
+}
+
+/// Until it is so, for a minute at most.
+async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Ids of the records of a tenant that were taken, in order.
+fn taken_of(receiver: &Receiver, tenant: &str) -> Vec<String> {
+    let taken = receiver.taken.lock().unwrap();
+    let of =
+        |item: &&Envelope| item.kind == Kind::Events && item.stream.tenant().as_str() == tenant;
+    taken
+        .iter()
+        .filter(of)
+        .map(|item| item.id.clone())
+        .collect()
+}
+
+/// Records of a tenant, put into the outbox as a page's commit does.
+async fn records(pipeline: &Pipeline, tenant: &str, numbers: std::ops::Range<u32>) {
+    let tenant = TenantId::new(tenant).unwrap();
+    let item = |number: u32| Envelope {
+        kind: Kind::Events,
+        stream: format!("{tenant}/office365/Audit.Exchange")
+            .parse()
+            .unwrap(),
+        id: format!("{number:012}"),
+        time: Some(at()),
+        fetched_at: at(),
+        payload: format!(r#"{{"Id":"{number}","Operation":"MailItemsAccessed"}}"#).into(),
+    };
+    let frame = Frame {
+        kind: Kind::Events,
+        items: numbers.map(item).collect(),
+        tenant,
+    };
+    let commit = Commit {
+        frames: vec![frame],
+        ..Commit::default()
+    };
+    pipeline.shared().committer.commit(commit).await.unwrap();
+}
+
+fn lane_names(pipeline: &Pipeline) -> Vec<String> {
+    let shown = pipeline.shared().watch.copy();
+    shown.lanes.keys().map(|lane| lane.route.clone()).collect()
+}
+
+fn holding(tenants: &[&str]) -> (Arc<Receiver>, Vec<Route>) {
+    let receiver = Arc::new(Receiver {
+        holds: Mutex::new(tenants.iter().map(|name| (*name).to_owned()).collect()),
+        ..Receiver::default()
+    });
+    let route = Route::all(receiver.clone(), vec![Kind::Events]);
+    (receiver, vec![route])
+}
+
+#[tokio::test]
+async fn a_tenant_whose_index_is_missing_is_parted_and_the_others_flow_until_it_goes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, routes) = holding(&["fabrikam"]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), routes);
+    for round in 0..4 {
+        for tenant in ["fabrikam", "contoso"] {
+            records(&pipeline, tenant, round * 10..round * 10 + 10).await;
+        }
+    }
+    eventually("contoso flows", || {
+        taken_of(&receiver, "contoso").len() == 40
+    })
+    .await;
+    assert_eq!(taken_of(&receiver, "fabrikam"), [""; 0]);
+    assert_eq!(lane_names(&pipeline), ["all", "all@fabrikam"]);
+    let shown = pipeline.shared().watch.copy();
+    for lane in shown.lanes.keys() {
+        let held = shown.lane_health(lane).held;
+        assert_eq!(held.is_some(), lane.route == "all@fabrikam", "{held:?}");
+    }
+    receiver.holds.lock().unwrap().clear();
+    eventually("fabrikam goes back", || lane_names(&pipeline) == ["all"]).await;
+    for tenant in ["fabrikam", "contoso"] {
+        records(&pipeline, tenant, 40..50).await;
+    }
+    let store = pipeline.shared().store.clone();
+    finish(pipeline).await;
+    for tenant in ["fabrikam", "contoso"] {
+        let taken = taken_of(&receiver, tenant);
+        let distinct: BTreeSet<_> = taken.iter().collect();
+        assert_eq!(
+            (taken.len(), distinct.len()),
+            (50, 50),
+            "{tenant}: each once"
+        );
+    }
+    let marks = store.lanes().unwrap();
+    let parted = marks.iter().find(|mark| mark.lane.route == "all@fabrikam");
+    assert!(parted.unwrap().retired, "its segments are given back");
+}
+
+#[tokio::test]
+async fn a_tenant_stays_parted_over_a_restart_and_nothing_of_it_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, routes) = holding(&["fabrikam"]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), routes.clone());
+    for tenant in ["fabrikam", "contoso"] {
+        records(&pipeline, tenant, 0..10).await;
+    }
+    eventually("contoso flows", || {
+        taken_of(&receiver, "contoso").len() == 10
+    })
+    .await;
+    pipeline.stop().await;
+    let pipeline = start_routes(open(folder.path(), Steps::default()), routes);
+    assert_eq!(lane_names(&pipeline), ["all", "all@fabrikam"]);
+    for tenant in ["fabrikam", "contoso"] {
+        records(&pipeline, tenant, 10..20).await;
+    }
+    eventually("contoso flows", || {
+        taken_of(&receiver, "contoso").len() == 20
+    })
+    .await;
+    assert_eq!(taken_of(&receiver, "fabrikam"), [""; 0]);
+    receiver.holds.lock().unwrap().clear();
+    finish(pipeline).await;
+    assert_eq!(taken_of(&receiver, "fabrikam").len(), 20);
+    assert_eq!(taken_of(&receiver, "contoso").len(), 20, "none twice");
+}
+
+#[tokio::test]
+async fn a_parted_tenant_follows_its_route_to_a_new_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, all) = holding(&["fabrikam"]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), all);
+    for tenant in ["fabrikam", "contoso"] {
+        records(&pipeline, tenant, 0..10).await;
+    }
+    eventually("contoso flows", || {
+        taken_of(&receiver, "contoso").len() == 10
+    })
+    .await;
+    pipeline.stop().await;
+    let named = [
+        ("ours", serde_json::json!({ "tenants": ["contoso"] })),
+        ("theirs", serde_json::json!({ "tenants": ["!contoso"] })),
+    ];
+    let named = routes(&receiver, &named);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), named);
+    assert!(lane_names(&pipeline).contains(&"theirs@fabrikam".to_owned()));
+    let marks = pipeline.shared().store.lanes().unwrap();
+    let old = marks.iter().find(|mark| mark.lane.route == "all@fabrikam");
+    assert!(old.unwrap().retired);
+    receiver.holds.lock().unwrap().clear();
+    finish(pipeline).await;
+    assert_eq!(taken_of(&receiver, "fabrikam").len(), 10);
+    assert_eq!(taken_of(&receiver, "contoso").len(), 10);
+}
+
+#[tokio::test]
+async fn more_held_tenants_than_may_be_parted_hold_the_lane_and_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let tenants: Vec<String> = (0..PARTED_MAX + 3).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    let (receiver, routes) = holding(&names);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), routes);
+    for tenant in &tenants {
+        records(&pipeline, tenant, 0..2).await;
+    }
+    records(&pipeline, "contoso", 0..2).await;
+    eventually("as many as there is room for", || {
+        lane_names(&pipeline).len() == PARTED_MAX + 1
+    })
+    .await;
+    let shown = pipeline.shared().watch.copy();
+    let whole = shown
+        .lanes
+        .keys()
+        .find(|lane| lane.route == "all")
+        .unwrap()
+        .clone();
+    eventually("the lane is held", || {
+        pipeline
+            .shared()
+            .watch
+            .copy()
+            .lane_health(&whole)
+            .held
+            .is_some()
+    })
+    .await;
+    receiver.holds.lock().unwrap().clear();
+    finish(pipeline).await;
+    for tenant in tenants.iter().map(String::as_str).chain(["contoso"]) {
+        assert_eq!(taken_of(&receiver, tenant).len(), 2, "{tenant}");
+    }
 }

@@ -16,11 +16,25 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// One item that the receiver does not take yet, for its tenant's sake: others' items are taken. The lane
+/// parts the tenant from the rest, and asks again for it alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldItem {
+    /// Index in the batch.
+    pub index: usize,
+    /// What the receiver said.
+    pub what: String,
+    /// What to do, one sentence.
+    pub help: String,
+}
+
 /// The receipt for a batch: everything in it was taken, apart from what is named here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivered {
     /// Items that were refused for good.
     pub refused: Vec<Refusal>,
+    /// Items that wait for something of their tenant's: an index of its own.
+    pub held: Vec<HeldItem>,
 }
 
 /// What a receiver that keeps things itself holds, and what its limits have taken out.

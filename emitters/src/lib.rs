@@ -24,7 +24,7 @@ mod syslog;
 mod tls;
 mod webhook;
 
-pub use contract::{Delivered, EmitError, Emitter, Kept, Refusal};
+pub use contract::{Delivered, EmitError, Emitter, HeldItem, Kept, Refusal};
 pub use environment::{Environment, SecretError};
 pub use error::BuildError;
 pub use fields::{FieldAction, FieldsOptions};

@@ -108,11 +108,12 @@ impl EmitterOptions {
         routes.clone()
     }
 
-    /// Whether it has connections, of which findings are to have one of their own.
-    pub fn connects(&self) -> bool {
+    /// Whether findings need an emitter of their own to have connections of their own. Splunk HEC keeps
+    /// them apart by itself; files have none.
+    pub fn mixes_kinds(&self) -> bool {
         match self {
-            Self::SplunkHec(_) | Self::Syslog(_) | Self::Webhook(_) => true,
-            Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => false,
+            Self::Syslog(_) | Self::Webhook(_) => true,
+            Self::SplunkHec(_) | Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => false,
         }
     }
 

@@ -158,7 +158,9 @@ async fn a_body_that_is_too_large_is_halved_down_to_the_event_that_is() {
 #[tokio::test]
 async fn a_missing_index_holds_the_batch_and_what_was_taken_is_not_sent_again() {
     let collector = Collector::scripted(vec![code_at(400, 7, 3), code_at(503, 9, 1)]).await;
-    let (emitter, batch) = (emitter(&collector), batch(&["a", "b", "c", "d"]));
+    let mut options = options(&collector.url);
+    options.index.events = Some("saas".to_owned());
+    let (emitter, batch) = (emitter_with(&options), batch(&["a", "b", "c", "d"]));
     let error = emitter.emit(&batch).await.unwrap_err();
     assert!(
         matches!(&error, EmitError::Hold { help, .. } if help.contains("index")),
@@ -169,6 +171,31 @@ async fn a_missing_index_holds_the_batch_and_what_was_taken_is_not_sent_again() 
     emitter.emit(&batch).await.unwrap();
     let ids: Vec<_> = collector.calls().iter().map(Call::ids).collect();
     assert_eq!(ids, [vec!["a", "b", "c", "d"], vec!["c", "d"], vec!["d"]]);
+}
+
+#[tokio::test]
+async fn a_missing_index_of_one_tenant_holds_its_items_and_the_others_go_on() {
+    let of = |tenant: &str, id: &str| {
+        let body = format!(r#"{{"Id":"{id}"}}"#);
+        event(&format!("{tenant}/office365/Audit.Exchange"), id, &body)
+    };
+    let collector = Collector::scripted(vec![code_at(400, 7, 2)]).await;
+    let items = [
+        of("contoso", "a"),
+        of("fabrikam", "b"),
+        of("contoso", "c"),
+        of("fabrikam", "d"),
+        of("woodgrove", "e"),
+    ];
+    let delivered = emitter(&collector).emit(&items).await.unwrap();
+    let held: Vec<_> = delivered.held.iter().map(|held| held.index).collect();
+    assert_eq!((held, refused(&delivered)), (vec![1, 3], vec![]));
+    let said = &delivered.held[0];
+    assert!(said.what.contains("saas_fabrikam"), "{said:?}");
+    assert!(said.help.contains("index"), "{said:?}");
+    let ids: Vec<_> = collector.calls().iter().map(Call::ids).collect();
+    let sent = [vec!["a", "b", "c", "d", "e"], vec!["c", "e"]];
+    assert_eq!(ids, sent, "what is held is not sent for each of its events");
 }
 
 #[tokio::test]

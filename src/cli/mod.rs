@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod doctor;
 mod domains;
+mod emitter;
 pub mod environment;
 mod events;
 pub mod failure;
@@ -134,6 +135,9 @@ enum Command {
     /// whom outside.
     #[command(subcommand)]
     Inventory(inventory::InventoryCommand),
+    /// Emitters: send a test by each, as `run` would.
+    #[command(subcommand)]
+    Emitter(emitter::EmitterCommand),
     /// What somebody did around a time: searches the archive.
     Events(events::EventsArgs),
     /// The state folder: look into it, export, import, verify.
@@ -179,6 +183,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Gaps(args) => asynchronous(gaps::run(args, common)),
         Command::Finding(command) => asynchronous(finding::run(command, common)),
         Command::Inventory(command) => asynchronous(inventory::run(command, common)),
+        Command::Emitter(command) => asynchronous(emitter::run(command, common)),
         Command::Events(args) => events::run(&args, &common),
         Command::State(command) => state::run(command, &common),
         Command::Completions(args) => manual::completions(args),

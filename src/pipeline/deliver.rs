@@ -23,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::committer::Committer;
 use crate::pipeline::filter::ItemFilter;
+use crate::pipeline::lanes::Start;
 use crate::pipeline::notice::Notice;
+use crate::pipeline::parting::{Return, Role, ask_back, parted_lane};
+use crate::pipeline::watch::Watch;
 
 /// Batches of one lane at a time that are not sent yet. Of those that wait for a receipt only, the
 /// emitter bounds number and bytes.
@@ -79,10 +82,14 @@ pub struct Lane {
     pub filter: ItemFilter,
     /// Items left out behind the last batch.
     pub left_out: u64,
+    /// Whether tenants may be parted from it, or it is that of one.
+    pub(crate) role: Role,
     /// Writes marks and quarantined items.
     pub committer: Committer,
     /// For waits and times.
     pub clock: Arc<dyn Clock>,
+    /// Where all lanes are shown.
+    pub watch: Watch,
     /// Where its health is shown.
     pub health: Arc<Mutex<LaneHealth>>,
     /// Mark to begin at.
@@ -98,6 +105,8 @@ pub struct Lane {
 /// One batch and the position after its last item.
 struct Batch {
     items: Arc<Vec<Envelope>>,
+    /// Before its first item.
+    begin: Position,
     after: Position,
     /// Items left out before and among them.
     left_out: u64,
@@ -171,13 +180,18 @@ impl Lane {
         let unsent = Arc::new(Unsent::default());
         loop {
             let mut readable = true;
-            while unsent.has_room() && readable && !shutdown.is_cancelled() {
+            while unsent.has_room()
+                && (flying.is_empty() || !self.is_parted_and_held())
+                && readable
+                && !shutdown.is_cancelled()
+            {
                 let published = *end.borrow();
                 match self.next_batch(published) {
                     Ok(Some(batch)) => {
                         self.took_off(&batch);
                         let place = Place::taken(&unsent);
-                        flying.push_back(self.send(batch, place, shutdown.clone()));
+                        let insist = matches!(self.role, Role::One(..));
+                        flying.push_back(self.send(batch, (place, insist), shutdown.clone()));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -187,11 +201,16 @@ impl Lane {
                 }
             }
             if flying.is_empty() {
+                // In this order: once the sources are done, the end is the last one.
+                let last = finish.is_cancelled();
                 let caught_up = readable && self.reader.position() >= *end.borrow();
                 if shutdown.is_cancelled() {
                     return LaneEnd::Stopped;
                 }
-                if caught_up && self.follow(finish.is_cancelled()).await && finish.is_cancelled() {
+                if caught_up && self.follow(last).await && last {
+                    return LaneEnd::CaughtUp;
+                }
+                if caught_up && self.goes_back(&shutdown).await {
                     return LaneEnd::CaughtUp;
                 }
             }
@@ -209,6 +228,9 @@ impl Lane {
                     if changed.is_err() { return LaneEnd::Stopped }
                 }
                 () = unsent.changed.notified() => {}
+                Some(asks) = asked(&mut self.role) => {
+                    self.take_back(asks);
+                }
                 () = shutdown.cancelled(), if flying.is_empty() => {}
                 () = finish.cancelled(), if !finish.is_cancelled() => {}
                 () = tokio::time::sleep(READ_AGAIN), if !readable => {}
@@ -218,7 +240,11 @@ impl Lane {
 
     /// Reads on until there is something to send. `None` at the end of the outbox.
     fn next_batch(&mut self, end: Position) -> Result<Option<Batch>, StateError> {
-        let (items_max, bytes_max) = self.emitter.batch_max();
+        let (mut items_max, bytes_max) = self.emitter.batch_max();
+        if self.is_parted_and_held() {
+            // Who is held asks with one item.
+            items_max = 1;
+        }
         while self.reader.position() < end {
             let begin = self.reader.position();
             let delivery = self
@@ -244,6 +270,7 @@ impl Lane {
             }
             return Ok(Some(Batch {
                 items: Arc::new(items),
+                begin,
                 after: delivery.next,
                 left_out: std::mem::take(&mut self.left_out),
             }));
@@ -257,7 +284,8 @@ impl Lane {
         let position = self.reader.position();
         let far = position.segment > self.mark.position.segment
             || position.offset > self.mark.position.offset.saturating_add(FOLLOW_BYTES);
-        if self.damaged.is_empty() && !far && !(last && position > self.mark.position) {
+        let moves = far || self.ends_parting(position) || last && position > self.mark.position;
+        if self.damaged.is_empty() && !moves {
             return true;
         }
         let mark = LaneMark {
@@ -267,8 +295,10 @@ impl Lane {
         };
         let mut commit = self.damage_noted();
         commit.lanes.push(mark.clone());
+        commit.lanes.extend(self.parting_ended(position));
         match self.committer.commit(commit).await {
             Ok(_) => {
+                self.end_parting(position);
                 self.damaged.clear();
                 self.left_out = 0;
                 self.show(|health| health.mark = mark.position);
@@ -329,11 +359,12 @@ impl Lane {
         change(&mut health);
     }
 
-    /// Sends one batch until it is taken. `None` only when shutdown came first.
+    /// Sends one batch until it is taken; with `insist` also what is held for a tenant's sake only. `None`
+    /// only when shutdown came first.
     fn send(
         &self,
         batch: Batch,
-        place: Place,
+        (place, insist): (Place, bool),
         shutdown: CancellationToken,
     ) -> impl Future<Output = Option<(Batch, Delivered)>> + use<> {
         let emitter = self.emitter.clone();
@@ -353,6 +384,13 @@ impl Lane {
                 };
                 let remark = emitter.remark();
                 note(&health, |h| h.remark = remark);
+                let outcome = outcome.and_then(|delivered| match delivered.held.first() {
+                    Some(held) if insist => Err(EmitError::Hold {
+                        what: held.what.clone(),
+                        help: held.help.clone(),
+                    }),
+                    Some(_) | None => Ok(delivered),
+                });
                 let wait = match outcome {
                     Ok(delivered) => {
                         let kept = emitter.kept();
@@ -412,20 +450,43 @@ impl Lane {
         delivered: Delivered,
         shutdown: &CancellationToken,
     ) -> bool {
+        let mut delivered = delivered;
+        let (parted, rest) = self.to_part(batch, &delivered);
+        if !parted.is_empty() {
+            let lanes = parted.iter().map(|start| start.mark.clone()).collect();
+            let commit = Commit {
+                lanes,
+                ..Commit::default()
+            };
+            if !self.write(commit, shutdown).await {
+                return false;
+            }
+            self.part(parted);
+        }
+        if !rest.is_empty() {
+            let Some(taken) = self.insist(batch, &rest, shutdown).await else {
+                return false;
+            };
+            delivered.refused.extend(taken.refused);
+            delivered.held.retain(|held| !rest.contains(&held.index));
+        }
         let refused = delivered.refused.len() as u64;
+        let not_taken = refused + delivered.held.len() as u64;
         let mut mark = self.mark.clone();
         mark.position = batch.after;
-        mark.delivered += (batch.items.len() as u64).saturating_sub(refused);
+        mark.delivered += (batch.items.len() as u64).saturating_sub(not_taken);
         mark.excluded += batch.left_out;
         let mut commit = self.damage_noted();
         commit.join(self.quarantine(batch, &delivered));
         let must_be_durable = commit != Commit::default();
         commit.lanes.push(mark.clone());
+        commit.lanes.extend(self.parting_ended(mark.position));
         if !must_be_durable {
             self.committer.ride_along(commit).await;
         } else if !self.write(commit, shutdown).await {
             return false;
         }
+        self.end_parting(mark.position);
         self.damaged.clear();
         self.in_flight.pop_front();
         let oldest = self.in_flight.front().copied();
@@ -439,11 +500,138 @@ impl Lane {
         true
     }
 
+    /// Such a lane has one batch on its way: what waits is not to fill the memory.
+    fn is_parted_and_held(&self) -> bool {
+        let health = self
+            .health
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        matches!(self.role, Role::One(..)) && health.held.is_some()
+    }
+
+    /// The lanes of tenants that are to be parted, since the receiver holds items of theirs; and the items
+    /// of those for which there is no room.
+    fn to_part(&self, batch: &Batch, delivered: &Delivered) -> (Vec<Start>, Vec<usize>) {
+        let (mut starts, mut rest) = (Vec::<Start>::new(), Vec::new());
+        for held in &delivered.held {
+            let (Role::Whole(parted), Some(item)) = (&self.role, batch.items.get(held.index))
+            else {
+                continue;
+            };
+            let tenant = item.stream.tenant();
+            let is_new = |start: &Start| start.mark.lane == parted_lane(&self.id, tenant);
+            if parted.is_parted(tenant) || starts.iter().any(is_new) {
+                continue;
+            }
+            if !parted.has_room_for(starts.len() + 1) {
+                rest.push(held.index);
+                continue;
+            }
+            tracing::error!(
+                lane = %self.id.emitter, route = %self.id.route, kind = self.id.kind.as_str(),
+                %tenant, what = %held.what, help = %held.help,
+                "the tenant is held; the others' items go on"
+            );
+            starts.push(Start {
+                mark: LaneMark {
+                    lane: parted_lane(&self.id, tenant),
+                    position: batch.begin,
+                    delivered: 0,
+                    excluded: 0,
+                    retired: false,
+                },
+                emitter: self.emitter.clone(),
+                filter: self.filter.clone(),
+                parted: Some((tenant.clone(), format!("{}: {}", held.what, held.help))),
+            });
+        }
+        (starts, rest)
+    }
+
+    /// Sends items alone until they are taken. Their places in the receipt are those in the batch.
+    async fn insist(
+        &self,
+        batch: &Batch,
+        places: &[usize],
+        shutdown: &CancellationToken,
+    ) -> Option<Delivered> {
+        let items = places.iter().filter_map(|at| batch.items.get(*at).cloned());
+        let alone = Batch {
+            items: Arc::new(items.collect()),
+            begin: batch.begin,
+            after: batch.after,
+            left_out: 0,
+        };
+        let place = Place::taken(&Arc::default());
+        let (_, mut taken) = self.send(alone, (place, true), shutdown.clone()).await?;
+        for refusal in &mut taken.refused {
+            refusal.index = places.get(refusal.index).copied().unwrap_or(usize::MAX);
+        }
+        Some(taken)
+    }
+
+    /// Runs the lanes of tenants whose marks are written now.
+    fn part(&mut self, starts: Vec<Start>) {
+        for start in starts {
+            if let (Role::Whole(parted), Some((tenant, _))) = (&mut self.role, start.parted.clone())
+            {
+                self.reader.leave_out(tenant.clone(), None);
+                parted.part(tenant, start);
+            }
+        }
+    }
+
+    fn take_back(&mut self, asks: Return) {
+        let read = self.reader.position();
+        let Role::Whole(parted) = &mut self.role else {
+            return;
+        };
+        if let Some((tenant, at)) = parted.take_back(asks, read) {
+            tracing::info!(
+                lane = %self.id.emitter, route = %self.id.route, kind = self.id.kind.as_str(),
+                %tenant, "the receiver takes the tenant's items again"
+            );
+            self.reader.leave_out(tenant, Some(at));
+        }
+    }
+
+    /// A parted lane that has caught up asks to give its tenant back.
+    async fn goes_back(&self, shutdown: &CancellationToken) -> bool {
+        let Role::One(tenant, whole) = &self.role else {
+            return false;
+        };
+        let asking = ask_back(tenant, whole, self.reader.position());
+        let taken = shutdown.run_until_cancelled(asking).await == Some(true);
+        if taken {
+            self.watch.forget_lane(&self.id);
+        }
+        taken
+    }
+
+    fn ends_parting(&self, position: Position) -> bool {
+        matches!(&self.role, Role::Whole(parted) if parted.ends_some(position))
+    }
+
+    fn parting_ended(&self, position: Position) -> Vec<LaneMark> {
+        match &self.role {
+            Role::Whole(parted) => parted.ended(&self.id, position),
+            Role::One(..) => Vec::new(),
+        }
+    }
+
+    fn end_parting(&mut self, position: Position) {
+        if let Role::Whole(parted) = &mut self.role {
+            for tenant in parted.end(position) {
+                self.reader.take_again(&tenant);
+            }
+        }
+    }
+
     /// Commits, again and again until it is written or shutdown comes.
     async fn write(&self, commit: Commit, shutdown: &CancellationToken) -> bool {
         let mut wait = BACKOFF_FIRST;
         while let Err(error) = self.committer.commit(commit.clone()).await {
-            tracing::error!(%error, lane = %self.id.emitter, "refused items could not be quarantined yet");
+            tracing::error!(%error, lane = %self.id.emitter, "what a receiver did not take could not be noted yet");
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(BACKOFF_MAX),
                 () = shutdown.cancelled() => return false,
@@ -471,6 +659,14 @@ impl Lane {
             ));
         }
         commit
+    }
+}
+
+/// The next tenant that wants to go back to the lane it was parted from.
+async fn asked(role: &mut Role) -> Option<Return> {
+    match role {
+        Role::Whole(parted) => parted.asked().await,
+        Role::One(..) => None,
     }
 }
 

@@ -1,61 +1,157 @@
 //! Which lanes there are and where they begin: configured ones at their stored marks, new ones at the
-//! end of the outbox; stored ones that are no longer configured are retired aloud.
+//! end of the outbox; stored ones that are no longer configured are retired aloud. A tenant that was parted
+//! from a lane is so still.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use exfilwatch_emitters::Emitter;
+use exfilwatch_model::TenantId;
 use exfilwatch_state::{
     Commit, Filter, LaneId, LaneMark, OutboxReader, State, StateError, StateStore, Tenants,
 };
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::pipeline::Route;
-use crate::pipeline::deliver::Lane;
+use crate::pipeline::deliver::{Lane, LaneEnd};
 use crate::pipeline::filter::ItemFilter;
+use crate::pipeline::parting::{Parted, Role, parted_lane, route_and_tenant};
 use crate::pipeline::worker::Shared;
+
+/// Why a tenant that was parted before the process began is taken to be held until it has been asked.
+const PARTED_BEFORE: &str = "its tenant was held when the process began: asked again";
 
 /// A lane before it runs.
 #[derive(Debug)]
 pub(crate) struct Start {
-    mark: LaneMark,
-    reader: OutboxReader,
-    emitter: Arc<dyn Emitter>,
-    filter: ItemFilter,
+    pub(crate) mark: LaneMark,
+    pub(crate) emitter: Arc<dyn Emitter>,
+    pub(crate) filter: ItemFilter,
+    /// The tenant it was parted for, and why it is held.
+    pub(crate) parted: Option<(TenantId, String)>,
+}
+
+/// A lane, and the lanes that are parted from it, before they run.
+#[derive(Debug)]
+pub(crate) struct Family {
+    whole: Start,
+    parted: Vec<Start>,
 }
 
 /// All lanes before they run.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) starts: Vec<Start>,
+    pub(crate) families: Vec<Family>,
     /// The marks of all lanes, to be committed at once.
     pub(crate) marks: Commit,
 }
 
-impl Start {
-    pub(crate) fn into_lane(self, shared: &Shared, drain: Duration) -> Lane {
-        let health = shared.watch.lane(&self.mark.lane);
+/// Runs lanes, also those that are parted from others meanwhile. All clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    pub(crate) shared: Shared,
+    /// Folder of the segments.
+    pub(crate) outbox: PathBuf,
+    /// How long what is in flight at the end may take to be confirmed.
+    pub(crate) drain: Duration,
+    pub(crate) tasks: TaskTracker,
+    /// Lanes end once they have caught up.
+    pub(crate) finish: CancellationToken,
+    /// Lanes end; after the sources, so that what they committed may still go out.
+    pub(crate) stop: CancellationToken,
+    /// Lanes that have not said that they have caught up.
+    pub(crate) behind: Arc<AtomicUsize>,
+}
+
+impl Runner {
+    /// Runs a lane and those parted from it.
+    pub(crate) fn run_family(&self, family: Family) {
+        let (ask, asked) = mpsc::channel(1);
+        let tenants = family
+            .parted
+            .iter()
+            .filter_map(|start| start.parted.clone());
+        let tenants: Vec<TenantId> = tenants.map(|(tenant, _)| tenant).collect();
+        for start in family.parted {
+            if let Some((tenant, _)) = start.parted.clone() {
+                self.run(start, Role::One(tenant, ask.clone()));
+            }
+        }
+        let parted = Parted::new(self.clone(), tenants, (ask, asked));
+        self.run(family.whole, Role::Whole(parted));
+    }
+
+    /// Runs a lane.
+    pub(crate) fn run(&self, start: Start, role: Role) {
+        let lane = self.lane(start, role);
+        let running = tokio::spawn(lane.run(self.stop.clone(), self.finish.clone()));
+        let (shared, behind) = (self.shared.clone(), self.behind.clone());
+        behind.fetch_add(1, Ordering::SeqCst);
+        self.tasks.spawn(async move {
+            match running.await {
+                Ok(LaneEnd::CaughtUp) => {
+                    behind.fetch_sub(1, Ordering::SeqCst);
+                }
+                Ok(LaneEnd::Stopped) => {}
+                Err(error) => {
+                    // Not to be mended from here; the next start goes on at the lane's mark.
+                    shared
+                        .watch
+                        .set_fatal(format!("a lane ended by a panic: {error}"));
+                    shared.shutdown.cancel();
+                }
+            }
+        });
+    }
+
+    fn lane(&self, start: Start, role: Role) -> Lane {
+        let Start {
+            mark,
+            emitter,
+            filter,
+            parted,
+        } = start;
+        let tenants = match &role {
+            Role::One(tenant, _) => Tenants::One(tenant.clone()),
+            Role::Whole(parted) => Tenants::Matching {
+                lists: filter.tenants(),
+                except: parted
+                    .tenants()
+                    .map(|tenant| (tenant.clone(), None))
+                    .collect(),
+            },
+        };
+        let kind = mark.lane.kind;
+        let health = self.shared.watch.lane(&mark.lane);
         {
             let mut health = health
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
-            health.delivered = self.mark.delivered;
-            health.excluded = self.mark.excluded;
-            health.mark = self.mark.position;
+            health.delivered = mark.delivered;
+            health.excluded = mark.excluded;
+            health.mark = mark.position;
+            health.held = parted.map(|(_, why)| why);
         }
         Lane {
-            id: self.mark.lane.clone(),
-            emitter: self.emitter,
-            reader: self.reader,
-            filter: self.filter,
-            left_out: 0,
-            committer: shared.committer.clone(),
-            clock: shared.clock.clone(),
+            id: mark.lane.clone(),
+            emitter,
+            reader: OutboxReader::new(&self.outbox, mark.position, Filter { kind, tenants }),
+            filter,
+            role,
+            committer: self.shared.committer.clone(),
+            clock: self.shared.clock.clone(),
+            watch: self.shared.watch.clone(),
             health,
-            mark: self.mark,
+            mark,
             damaged: Vec::new(),
+            left_out: 0,
             in_flight: VecDeque::new(),
-            drain,
+            drain: self.drain,
         }
     }
 }
@@ -63,67 +159,113 @@ impl Start {
 /// Finds the marks of the configured lanes and retires the others.
 pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError> {
     let store = state.store();
-    let configured = |lane: &LaneId| {
-        let mut routes = routes.iter();
-        routes.any(|route| {
-            route.emitter.name() == lane.emitter
-                && route.name == lane.route
-                && route.kinds.contains(&lane.kind)
-        })
+    let mut stored = store.lanes()?;
+    stored.retain(|mark| !mark.retired);
+    let (mut parted, whole): (Vec<_>, Vec<_>) = stored
+        .into_iter()
+        .partition(|mark| route_and_tenant(&mark.lane).1.is_some());
+    let lane_of = |route: &Route, kind| LaneId {
+        emitter: route.emitter.name().to_owned(),
+        route: route.name.clone(),
+        kind,
     };
-    let mut gone = store.lanes()?;
-    gone.retain(|mark| !mark.retired && !configured(&mark.lane));
+    let configured: Vec<LaneId> = routes
+        .iter()
+        .flat_map(|route| route.kinds.iter().map(|kind| lane_of(route, *kind)))
+        .collect();
+    let gone: Vec<LaneMark> = whole
+        .iter()
+        .filter(|mark| !configured.contains(&mark.lane))
+        .cloned()
+        .collect();
     let mut opened = Opened {
-        starts: Vec::new(),
+        families: Vec::new(),
         marks: Commit::default(),
     };
     for route in routes {
         for kind in &route.kinds {
-            let lane = LaneId {
-                emitter: route.emitter.name().to_owned(),
-                route: route.name.clone(),
-                kind: *kind,
-            };
-            let mark = match store.lane(&lane)?.filter(|mark| !mark.retired) {
+            let lane = lane_of(route, *kind);
+            let known = whole.iter().find(|mark| mark.lane == lane).cloned();
+            let is_new = known.is_none();
+            let mark = match known {
                 Some(mark) => mark,
-                None => new_mark(state, lane, &gone)?,
+                None => new_mark(state, lane.clone(), &gone)?,
             };
-            let filter = Filter {
-                kind: *kind,
-                tenants: Tenants::Matching {
-                    lists: route.filter.tenants(),
-                    except: BTreeMap::new(),
-                },
-            };
-            let reader = state.reader(mark.position, filter);
-            opened.marks.lanes.push(mark.clone());
-            opened.starts.push(Start {
-                mark,
-                reader,
-                emitter: route.emitter.clone(),
-                filter: route.filter.clone(),
-            });
+            let was = parted_from(&parted, &lane, is_new);
+            let family = family(route, mark, was);
+            let starts = std::iter::once(&family.whole).chain(&family.parted);
+            let marks = starts.map(|start| start.mark.clone());
+            opened.marks.lanes.extend(marks);
+            opened.families.push(family);
         }
     }
-    for mark in gone {
-        let successor = opened.starts.iter().any(|start| {
-            start.mark.lane.emitter == mark.lane.emitter && start.mark.lane.kind == mark.lane.kind
-        });
-        tracing::warn!(
-            emitter = %mark.lane.emitter, route = %mark.lane.route, kind = mark.lane.kind.as_str(),
-            "the lane is no longer configured and is retired; {}",
-            if successor {
-                "new routes of the emitter go on where it was"
-            } else {
-                "what it had not delivered stays undelivered"
-            }
-        );
-        opened.marks.lanes.push(LaneMark {
-            retired: true,
-            ..mark
-        });
-    }
+    let kept = &opened.marks.lanes;
+    parted.retain(|mark| !kept.iter().any(|kept| kept.lane == mark.lane));
+    let gone = gone.into_iter().chain(parted);
+    opened
+        .marks
+        .lanes
+        .extend(gone.map(|mark| retired(mark, &configured)));
     Ok(opened)
+}
+
+/// A lane and those that were parted from it.
+fn family<'a>(route: &Route, mark: LaneMark, was: impl Iterator<Item = &'a LaneMark>) -> Family {
+    let lane = mark.lane.clone();
+    let start = |mark, parted| Start {
+        mark,
+        emitter: route.emitter.clone(),
+        filter: route.filter.clone(),
+        parted,
+    };
+    let mut family = Family {
+        whole: start(mark, None),
+        parted: Vec::new(),
+    };
+    let lists = route.filter.tenants();
+    for was in was {
+        let tenant = route_and_tenant(&was.lane).1;
+        let taken = |tenant: &TenantId| lists.iter().all(|list| list.take(tenant.as_str()));
+        if let Some(tenant) = tenant.filter(taken) {
+            let mark = LaneMark {
+                lane: parted_lane(&lane, &tenant),
+                ..was.clone()
+            };
+            let parted = Some((tenant, PARTED_BEFORE.to_owned()));
+            family.parted.push(start(mark, parted));
+        }
+    }
+    family
+}
+
+fn retired(mark: LaneMark, configured: &[LaneId]) -> LaneMark {
+    let goes_on = |lane: &LaneId| lane.emitter == mark.lane.emitter && lane.kind == mark.lane.kind;
+    tracing::warn!(
+        emitter = %mark.lane.emitter, route = %mark.lane.route, kind = mark.lane.kind.as_str(),
+        "the lane is no longer configured and is retired; {}",
+        if configured.iter().any(goes_on) {
+            "routes of the emitter that are new go on where it was"
+        } else {
+            "what it had not delivered stays undelivered"
+        }
+    );
+    LaneMark {
+        retired: true,
+        ..mark
+    }
+}
+
+/// The tenants that were parted from a lane; of a new one, those of the emitter's lanes before it.
+fn parted_from<'a>(
+    parted: &'a [LaneMark],
+    lane: &'a LaneId,
+    is_new: bool,
+) -> impl Iterator<Item = &'a LaneMark> {
+    parted.iter().filter(move |mark| {
+        mark.lane.emitter == lane.emitter
+            && mark.lane.kind == lane.kind
+            && (is_new || route_and_tenant(&mark.lane).0 == lane.route)
+    })
 }
 
 /// A new lane, or one that comes back after it was retired. It goes on where the lanes of its emitter and

@@ -26,7 +26,9 @@ pub mod memory;
 pub mod notice;
 pub mod opening;
 pub mod own_domains;
+pub mod parting;
 pub mod reconcile;
+pub mod rehearsal;
 pub mod report;
 pub mod sample;
 mod session;
@@ -38,7 +40,7 @@ pub mod worker;
 pub mod worklist;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -49,9 +51,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use committer::Committer;
-use deliver::LaneEnd;
 use filter::ItemFilter;
 use job::JobsShared;
+use lanes::Runner;
 use watch::Watch;
 use worker::Shared;
 
@@ -103,17 +105,9 @@ pub struct Parts {
 /// A running pipeline without its sources: committer and lanes.
 #[derive(Debug)]
 pub struct Pipeline {
-    shared: Shared,
     kinds: Vec<Kind>,
     committer_thread: JoinHandle<State>,
-    lanes: TaskTracker,
-    /// Lanes end once they have caught up.
-    finish: CancellationToken,
-    /// Lanes that have not said that they have caught up.
-    behind: Arc<AtomicUsize>,
-    drain: Duration,
-    /// Lanes end; after the sources, so that what they committed may still go out.
-    stop_lanes: CancellationToken,
+    runner: Runner,
 }
 
 /// A lane that a bounded run could not empty.
@@ -129,6 +123,7 @@ impl Pipeline {
     /// Opens the lanes at their marks and starts delivering.
     pub fn start(mut parts: Parts) -> Result<Self, StateError> {
         let store: Arc<dyn StateStore> = parts.state.store();
+        let outbox = parts.state.outbox_folder();
         let opened = lanes::open(&parts.state, &parts.routes)?;
         // Durable before the first frame: a lane without a mark would not hold its segments.
         parts.state.commit_group(vec![opened.marks])?;
@@ -156,46 +151,26 @@ impl Pipeline {
                 .iter()
                 .flat_map(|route| route.kinds.clone())
                 .collect(),
-            shared,
+            runner: Runner {
+                shared,
+                outbox,
+                drain: parts.drain,
+                tasks: TaskTracker::new(),
+                finish: CancellationToken::new(),
+                stop: CancellationToken::new(),
+                behind: Arc::default(),
+            },
             committer_thread,
-            lanes: TaskTracker::new(),
-            finish: CancellationToken::new(),
-            behind: Arc::default(),
-            drain: parts.drain,
-            stop_lanes: CancellationToken::new(),
         };
-        pipeline.spawn(opened.starts);
-        Ok(pipeline)
-    }
-
-    fn spawn(&self, starts: Vec<lanes::Start>) {
-        for start in starts {
-            let lane = start.into_lane(&self.shared, self.drain);
-            let running = tokio::spawn(lane.run(self.stop_lanes.clone(), self.finish.clone()));
-            let shared = self.shared.clone();
-            let behind = self.behind.clone();
-            behind.fetch_add(1, Ordering::SeqCst);
-            self.lanes.spawn(async move {
-                match running.await {
-                    Ok(LaneEnd::CaughtUp) => {
-                        behind.fetch_sub(1, Ordering::SeqCst);
-                    }
-                    Ok(LaneEnd::Stopped) => {}
-                    Err(error) => {
-                        // Not to be mended from here; the next start goes on at the lane's mark.
-                        shared
-                            .watch
-                            .set_fatal(format!("a lane ended by a panic: {error}"));
-                        shared.shutdown.cancel();
-                    }
-                }
-            });
+        for family in opened.families {
+            pipeline.runner.run_family(family);
         }
+        Ok(pipeline)
     }
 
     /// What sources need.
     pub fn shared(&self) -> &Shared {
-        &self.shared
+        &self.runner.shared
     }
 
     /// Whether any lane takes this kind.
@@ -221,14 +196,14 @@ impl Pipeline {
         patience: Duration,
         interrupt: CancellationToken,
     ) -> Result<(), Vec<Undelivered>> {
-        self.finish.cancel();
-        self.lanes.close();
+        self.runner.finish.cancel();
+        self.runner.tasks.close();
         let mut moved = Instant::now();
         let mut last = self.delivered();
         loop {
             tokio::select! {
-                () = self.lanes.wait() => {
-                    return match self.behind.load(Ordering::SeqCst) {
+                () = self.runner.tasks.wait() => {
+                    return match self.runner.behind.load(Ordering::SeqCst) {
                         0 => Ok(()),
                         _ => Err(self.waiting()),
                     };
@@ -246,7 +221,7 @@ impl Pipeline {
     }
 
     fn delivered(&self) -> u64 {
-        let shown = self.shared.watch.copy();
+        let shown = self.shared().watch.copy();
         shown
             .lanes
             .keys()
@@ -255,8 +230,8 @@ impl Pipeline {
     }
 
     fn waiting(&self) -> Vec<Undelivered> {
-        let shown = self.shared.watch.copy();
-        let end = *self.shared.committer.end().borrow();
+        let shown = self.shared().watch.copy();
+        let end = *self.shared().committer.end().borrow();
         let waits = shown.lanes.keys().filter_map(|lane| {
             let health = shown.lane_health(lane);
             (health.mark < end).then(|| Undelivered {
@@ -269,10 +244,10 @@ impl Pipeline {
 
     /// Ends lanes and committer, in this order.
     pub async fn stop(self) {
-        self.stop_lanes.cancel();
-        self.lanes.close();
-        self.lanes.wait().await;
-        self.shared.committer.stop().await;
+        self.runner.stop.cancel();
+        self.runner.tasks.close();
+        self.runner.tasks.wait().await;
+        self.shared().committer.stop().await;
         let joined = tokio::task::spawn_blocking(|| self.committer_thread.join()).await;
         if !matches!(joined, Ok(Ok(_))) {
             tracing::error!("the committer's thread ended by a panic");

@@ -186,6 +186,11 @@ impl Watch {
         self.shown().lanes.entry(lane.clone()).or_default().clone()
     }
 
+    /// A lane is no more: the tenant that was parted into it has gone back.
+    pub fn forget_lane(&self, lane: &LaneId) {
+        self.shown().lanes.remove(lane);
+    }
+
     /// Fetching is, or is no longer, paused by the outbox budget.
     pub fn set_paused(&self, paused: bool) {
         self.shown().paused = paused;

@@ -21,6 +21,8 @@ pub(super) struct Batch<'a> {
     plain: BTreeSet<usize>,
     /// Items refused for good, with the reason.
     pub(super) refused: BTreeMap<usize, String>,
+    /// Items that wait for their tenant's index, with what the receiver said.
+    pub(super) held: BTreeMap<usize, String>,
     /// Sends that wait for their acknowledgement, with their pieces.
     pub(super) pending: Vec<(&'a Endpoint, Pending, Vec<usize>)>,
     /// Runs of pieces still to be sent.
@@ -55,6 +57,7 @@ impl Batch<'_> {
             fates,
             plain: BTreeSet::new(),
             refused,
+            held: BTreeMap::new(),
             pending: vec![],
             queue,
             channels: 0,
@@ -118,6 +121,32 @@ impl Batch<'_> {
         run.push(first);
         run.extend_from_slice(after);
         self.queue.push_front(run);
+    }
+
+    /// Keeps back the first event in the queue and all that are to be sent to the same index, with the risk
+    /// events of findings among them. `false` when the index is not one tenant's own.
+    pub(super) fn hold_index_of_first(&mut self, reply: &Reply) -> bool {
+        let first = self.queue.front().and_then(|run| run.first());
+        let first = first.and_then(|at| self.pieces.get(*at));
+        let Some(index) = first.and_then(|piece| piece.tenants_index.clone()) else {
+            return false;
+        };
+        let (pieces, held) = (&self.pieces, &mut self.held);
+        let mut is_sent = |at: &usize| {
+            let waits = |piece: &&Piece| {
+                piece.tenants_index.as_ref() == Some(&index) || held.contains_key(&piece.item)
+            };
+            let waiting = pieces.get(*at).filter(waits).map(|piece| piece.item);
+            if let Some(item) = waiting {
+                held.insert(item, format!("index {index}: {}", answer(reply)));
+            }
+            waiting.is_none()
+        };
+        for run in &mut self.queue {
+            run.retain(&mut is_sent);
+        }
+        self.queue.retain(|run| !run.is_empty());
+        true
     }
 
     /// The first event in the queue goes without `fields`; `false` when it did already.

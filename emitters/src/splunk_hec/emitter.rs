@@ -12,7 +12,8 @@ use super::deployment::Deployment;
 use super::diagnosis;
 use super::envelope::pieces;
 use super::line::Line;
-use crate::contract::{Delivered, EmitError, Emitter, Refusal};
+use super::reply::INDEX;
+use crate::contract::{Delivered, EmitError, Emitter, HeldItem, Refusal};
 use crate::environment::Environment;
 use crate::error::BuildError;
 use crate::http_client::is_loopback;
@@ -111,7 +112,13 @@ impl Emitter for SplunkHec {
             return Err(error);
         }
         let refused = on_its_way.refused.into_iter();
+        let held = on_its_way.held.into_iter().map(|(index, what)| HeldItem {
+            index,
+            what: format!("the receiver does not take {what}"),
+            help: INDEX.to_owned(),
+        });
         Ok(Delivered {
+            held: held.collect(),
             refused: refused
                 .map(|(index, reason)| Refusal { index, reason })
                 .collect(),

@@ -29,6 +29,8 @@ const INTERNAL: &str = "exfilwatch:internal";
 pub(super) struct Piece {
     /// Index of the item in the batch.
     pub(super) item: usize,
+    /// Its index, where that is one of its tenant's own.
+    pub(super) tenants_index: Option<String>,
     /// Envelope and event.
     pub(super) bytes: Bytes,
     /// The same without `fields`, for a server that cannot take them.
@@ -189,8 +191,10 @@ impl Frame<'_> {
         bytes.extend_from_slice(b",\"event\":");
         bytes.extend_from_slice(event.as_bytes());
         bytes.push(b'}');
+        let of_tenant = self.index.is_some_and(|index| index.contains("{tenant}"));
         Ok(Piece {
             item: self.item,
+            tenants_index: index.filter(|_| of_tenant),
             bytes: bytes.into(),
             without_fields: Fields { start, end },
         })

@@ -322,6 +322,7 @@ fn deal_with_first(
     reply: &Reply,
 ) -> Result<(), Stop> {
     match rest {
+        Rest::HoldIndex if batch.hold_index_of_first(reply) => {}
         Rest::HoldIndex => return Err(Stop::Everywhere(hold(reply, INDEX))),
         Rest::Later => {
             endpoint.pace.in_trouble();
