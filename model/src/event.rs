@@ -22,8 +22,11 @@ pub mod field {
     pub const SERVICE: &str = "service";
     /// RecordType of a Unified Audit Log record, a number.
     pub const RECORD_TYPE: &str = "record_type";
-    /// Who acted: address or name, lower case.
+    /// Who acted: address or name, lower case. The main address of the people list, where that knows
+    /// the one in the record as an alias: one person is one actor in both clouds.
     pub const ACTOR: &str = "actor";
+    /// The alias under which the record has the actor, where it is not [`ACTOR`].
+    pub const ACTOR_ACCOUNT: &str = "actor_account";
     /// The actor is a service or the vendor itself, not a person or app of the tenant.
     pub const ACTOR_IS_SYSTEM: &str = "actor_is_system";
     /// The actor belongs to the tenant.
@@ -148,6 +151,7 @@ pub mod field {
         SERVICE,
         RECORD_TYPE,
         ACTOR,
+        ACTOR_ACCOUNT,
         ACTOR_IS_SYSTEM,
         ACTOR_IS_INTERNAL,
         ACTOR_DOMAIN,

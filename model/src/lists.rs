@@ -177,6 +177,21 @@ impl Lists {
             let names = allowed.into_iter().map(Value::from).collect();
             event.set(field::ALLOWED_BY, Value::List(names));
         }
+        self.describe_identity(event);
+    }
+
+    /// Who acts under an alias is the person of the main address, for all that is counted and told.
+    /// What the list says is all that is known of aliases: one learned from records would make what
+    /// came before it somebody else's, depending on the order of arrival.
+    fn describe_identity(&self, event: &mut Event) {
+        let Some(account) = event.text(field::ACTOR).map(|text| text.to_lowercase()) else {
+            return;
+        };
+        let main = self.person(&account).map(|one| one.address.to_lowercase());
+        if let Some(main) = main.filter(|main| !main.is_empty() && *main != account) {
+            event.set(field::ACTOR, main);
+            event.set(field::ACTOR_ACCOUNT, account);
+        }
     }
 
     fn describe_people(&self, event: &mut Event) {
@@ -237,6 +252,16 @@ impl Lists {
         }
     }
 
+    /// Whether somebody is allowed, under whichever address.
+    fn is_allowed(&self, address: &str) -> bool {
+        let people = &self.allowed.people;
+        let is_named = |name: &String| people.contains(&name.to_lowercase());
+        people.contains(address)
+            || self.person(address).is_some_and(|person| {
+                is_named(&person.address) || person.aliases.iter().any(is_named)
+            })
+    }
+
     /// By which of the allow-lists, in a fixed order.
     fn allowed_by(&self, event: &Event) -> Vec<&'static str> {
         let allowed = &self.allowed;
@@ -253,7 +278,7 @@ impl Lists {
             .is_some_and(|domain| is_below_any(&domain, &allowed.domains));
         let person = [field::ACTOR, field::FORWARD_TO, field::TARGET]
             .into_iter()
-            .any(|name| text(name).is_some_and(|text| allowed.people.contains(&*text)));
+            .any(|name| text(name).is_some_and(|text| self.is_allowed(&text)));
         let actor = text(field::ACTOR);
         let group = actor
             .and_then(|actor| self.person(&actor))
@@ -387,6 +412,54 @@ mod tests {
             assert_eq!(event.is(field::ACTOR_IS_LEAVER), leaver, "{time}");
             assert_eq!(event.is(field::ACTOR_HAS_LEFT), left, "{time}");
             assert!(event.is(field::ACTOR_IS_VIP), "by an alias");
+        }
+    }
+
+    #[test]
+    fn who_acts_under_an_alias_is_the_person_of_the_main_address() {
+        for (account, actor, kept) in [
+            ("a.smith@corp.example", "alice@corp.example", true),
+            ("A.Smith@Corp.example", "alice@corp.example", true),
+            ("alice@corp.example", "alice@corp.example", false),
+            ("robot@corp.example", "robot@corp.example", false),
+            ("eve@else.example", "eve@else.example", false),
+        ] {
+            let mut event = event("2026-01-01T00:00:00Z", &[(field::ACTOR, account)]);
+            lists().describe(&mut event);
+            assert_eq!(
+                event.text(field::ACTOR).as_deref(),
+                Some(actor),
+                "{account}"
+            );
+            let told = event.text(field::ACTOR_ACCOUNT);
+            let expected = account.to_lowercase();
+            assert_eq!(told.as_deref(), kept.then_some(&*expected), "{account}");
+        }
+        let mut event = event(
+            "2026-01-01T00:00:00Z",
+            &[(field::ACTOR, "a.smith@corp.example")],
+        );
+        Lists::default().describe(&mut event);
+        assert_eq!(
+            event.text(field::ACTOR).as_deref(),
+            Some("a.smith@corp.example")
+        );
+        assert!(
+            event.get(field::ACTOR_ACCOUNT).is_none(),
+            "without a list nothing changes"
+        );
+    }
+
+    #[test]
+    fn who_is_allowed_is_so_under_every_address() {
+        for named in ["alice@corp.example", "a.smith@corp.example"] {
+            let mut lists = lists();
+            lists.allowed.people = BTreeSet::from([named.to_owned()]);
+            for actor in ["alice@corp.example", "a.smith@corp.example"] {
+                let mut event = event("2026-01-01T00:00:00Z", &[(field::ACTOR, actor)]);
+                lists.describe(&mut event);
+                assert!(event.is(field::IS_ALLOWED), "{named}: {actor}");
+            }
         }
     }
 

@@ -12,4 +12,5 @@ mod compare;
 mod coverage;
 mod desk;
 mod finding;
+mod identity;
 mod learn;

@@ -61,7 +61,11 @@ const FACTS: &[&str] = &[
 /// What happens to the values of a field.
 pub(super) fn action(options: &FieldsOptions, name: &str) -> FieldAction {
     match name {
-        field::ACTOR | field::OWNER | field::MAILBOX | field::ACTOR_GROUPS => options.actor,
+        field::ACTOR
+        | field::ACTOR_ACCOUNT
+        | field::OWNER
+        | field::MAILBOX
+        | field::ACTOR_GROUPS => options.actor,
         field::TARGET | field::FORWARD_TO | field::RULE_SENDER => options.target,
         field::SOURCE_IP => options.source_ip,
         field::OBJECT | field::OBJECT_NAME | field::URL | field::RULE_NAME => options.object,
