@@ -226,6 +226,27 @@ pub(crate) fn emitter_names(items: &[Item<EmitterOptions>]) -> Vec<Problem> {
         .collect()
 }
 
+/// Emitters that would write the same file: the lines of the one would be rotated away by the other.
+pub(crate) fn files(items: &[Item<EmitterOptions>]) -> Vec<Problem> {
+    let path = |item: &Item<EmitterOptions>| match &item.options {
+        EmitterOptions::Ndjson(options) => Some(options.path.clone()),
+        EmitterOptions::Archive(options) => Some(options.folder.clone()),
+        EmitterOptions::SplunkHec(_)
+        | EmitterOptions::Syslog(_)
+        | EmitterOptions::Stdout(_)
+        | EmitterOptions::Webhook(_) => None,
+    };
+    doubles(items, path)
+        .map(|(first, second)| {
+            let what = format!(
+                "[{}] writes the same place as [{}] at {}",
+                second.path, first.path, first.origin
+            );
+            Problem::new(&second.origin, what).help("give each emitter a file or folder of its own")
+        })
+        .collect()
+}
+
 /// Routes that cannot be, or that ask of the emitter what its kind has not.
 pub(crate) fn routes(items: &[Item<EmitterOptions>]) -> Vec<Problem> {
     let mut problems = Vec::new();

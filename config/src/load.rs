@@ -239,6 +239,7 @@ impl Sorting {
         let members = connectors.iter().flat_map(checks::connector);
         self.problems.extend(members);
         self.problems.extend(checks::emitter_names(emitters));
+        self.problems.extend(checks::files(emitters));
         self.problems.extend(checks::routes(emitters));
         let here = crate::tree::table_at(tree, "tenants");
         let here = here

@@ -219,6 +219,11 @@ const AFTER_CONTOSO: &[(&str, &str, &str)] = &[
         "8:18: [emitters.stdout.x] has the same name as [emitters.ndjson.x] at ",
     ),
     (
+        "two emitters that write one file",
+        "[emitters.ndjson.x]\npath = \"x\"\n[emitters.ndjson.y]\npath = \"x\"\n",
+        "10:18: [emitters.ndjson.y] writes the same place as [emitters.ndjson.x] at ",
+    ),
+    (
         "two connectors of a kind for one tenant",
         "[connectors.office365.other]\ntenant = \"contoso\"\ntenant_id = \"GUID\"\nclient_id = \"GUID\"\nclient_secret = { env = \"S\" }\n",
         "9:10: [connectors.office365.other] reads the same tenant as [connectors.office365.contoso] at ",

@@ -66,7 +66,7 @@ fn uncommented() -> String {
         let is_key = key
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        let is_value = value.starts_with(['"', '[', '{']);
+        let is_value = value.starts_with(['"', '[', '{']) || value.parse::<u64>().is_ok();
         ((is_key && is_value) || line.starts_with('[')).then(|| line.to_owned())
     };
     default_toml()

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod address_guard;
+mod appending;
 pub mod archive;
 mod contract;
 mod cookies;

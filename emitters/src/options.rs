@@ -342,6 +342,20 @@ pub struct NdjsonOptions {
     /// What of the personal data in findings and signals goes out.
     #[serde(default, skip_serializing_if = "FieldsOptions::is_default")]
     pub fields: FieldsOptions,
+    /// A file that would grow beyond so many bytes is put aside, under its name and the time, and a new one begun.
+    #[schemars(range(min = 4_096))]
+    pub rotate_bytes: Option<u64>,
+    /// A file whose last lines are of an earlier period of so many seconds is put aside; periods begin with
+    /// the day (UTC) where they divide it, 86,400 is daily.
+    #[schemars(range(min = 60, max = 31_536_000))]
+    pub rotate_seconds: Option<u64>,
+    /// Files put aside that are kept, of each file; the oldest go.
+    #[serde(default = "files_max")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub files_max: usize,
+    /// Whether files put aside are compressed (zstd).
+    #[serde(default)]
+    pub compress: bool,
     /// What goes to it; without one, all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub filter: FilterOptions,
@@ -388,6 +402,10 @@ pub struct ArchiveOptions {
     /// Ways to it with conditions of their own; without any there is one that takes all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub routes: Routes,
+}
+
+fn files_max() -> usize {
+    30
 }
 
 fn archive_days_max() -> u32 {

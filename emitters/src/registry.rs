@@ -79,7 +79,7 @@ pub fn build(
             Arc::new(SplunkHec::new(name, options, environment, clock)?)
         }
         EmitterOptions::Syslog(options) => Arc::new(Syslog::new(name, options)?),
-        EmitterOptions::Ndjson(options) => Arc::new(Ndjson::new(name, options)?),
+        EmitterOptions::Ndjson(options) => Arc::new(Ndjson::new(name, options, clock)?),
         EmitterOptions::Archive(options) => Arc::new(Archive::new(name, options, clock)?),
         EmitterOptions::Webhook(options) => {
             Arc::new(Webhook::new(name, options, environment, clock)?)

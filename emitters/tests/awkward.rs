@@ -35,7 +35,12 @@ fn record(id: &str, members: &Value) -> Envelope {
 
 fn file(path: &Path) -> Ndjson {
     let options: NdjsonOptions = serde_json::from_value(json!({ "path": path })).unwrap();
-    Ndjson::new("ndjson.main", &options).unwrap()
+    Ndjson::new(
+        "ndjson.main",
+        &options,
+        Arc::new(exfilwatch_model::SystemClock),
+    )
+    .unwrap()
 }
 
 /// What a syslog receiver on TCP gets of a batch, all of it.

@@ -132,7 +132,12 @@ async fn nobody_listening_means_try_again_and_recovers() {
 fn ndjson(path: &std::path::Path) -> Ndjson {
     let options: NdjsonOptions =
         serde_json::from_value(serde_json::json!({ "path": path })).unwrap();
-    Ndjson::new("ndjson.main", &options).unwrap()
+    Ndjson::new(
+        "ndjson.main",
+        &options,
+        Arc::new(exfilwatch_model::SystemClock),
+    )
+    .unwrap()
 }
 
 #[tokio::test]

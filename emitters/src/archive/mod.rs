@@ -13,17 +13,18 @@ mod place;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::DirBuilder;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_model::diagnosis::{Cause, Check};
+use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Clock, Envelope};
 use uuid::Uuid;
 
+use crate::appending::{self, above, open_locked, sync_folder};
 use crate::contract::{Delivered, EmitError, Emitter, Kept};
 use crate::error::BuildError;
 use crate::ndjson::{failed, line, refuse};
@@ -202,9 +203,8 @@ impl Writer {
         if !path.exists() {
             make_folders(above(path))?;
         }
-        let mut file = open(path)?;
-        // Another process may have the same folder: each waits for the other's block. Let go when closed.
-        file.lock()?;
+        // Another process may have the same folder: each waits for the other's block.
+        let mut file = open_locked(path)?;
         let length = file.metadata()?.len();
         let known = self.ends.get(path).is_some_and(|end| *end == length);
         let end = if known {
@@ -212,19 +212,14 @@ impl Writer {
         } else {
             block::heal(&mut file, path)?
         };
-        let written = file.write_all(bytes).and_then(|()| file.sync_data());
-        if let Err(error) = written {
+        if let Err(error) = appending::append(&mut file, path, end, bytes) {
             self.ends.remove(path);
-            // Where this fails too, the next batch heals the file.
-            if let Err(cut) = file.set_len(end) {
-                tracing::warn!(path = %path.display(), %cut, "a torn block could not be taken off");
-            }
             return Err(error);
         }
         // Not by whether the file was there: a first attempt may have made it and failed.
         if !known {
             for folder in path.ancestors().skip(1).take(place::DEPTH) {
-                File::open(folder)?.sync_all()?;
+                sync_folder(folder)?;
             }
         }
         if self.ends.len() >= ENDS_MAX {
@@ -233,13 +228,6 @@ impl Writer {
         let after = end + bytes.len() as u64;
         self.ends.insert(path.to_owned(), after);
         Ok(after.saturating_sub(length))
-    }
-}
-
-fn above(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
     }
 }
 
@@ -255,40 +243,14 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).read(true).append(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
-}
-
 /// Whether the archive could be written; nothing is kept of the trial.
 fn look(folder: &Path) -> Check {
-    const WRITABLE: &str = "receiver_file";
-    let shown = folder.display();
     let place = if folder.is_dir() {
         folder
     } else {
         above(folder)
     };
-    let trial = place.join(format!(".exfilwatch-doctor-{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    let tried = options
-        .open(&trial)
-        .and_then(|_| std::fs::remove_file(&trial));
-    match tried {
-        Ok(()) => Check::ok(WRITABLE, format!("{shown} can be written")),
-        Err(error) => Check::failed(
-            WRITABLE,
-            Cause::FileNotWritable,
-            format!("{shown}: {error}"),
-        ),
-    }
+    appending::check(folder, appending::try_folder(place))
 }
 
 /// The names under which who acted in a record is found.

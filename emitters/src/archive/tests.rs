@@ -116,7 +116,7 @@ async fn what_was_archived_is_found_by_actor_and_hour_and_blocks_of_others_are_n
     );
 
     let mut lines = String::new();
-    let file = File::open(file(folder.path(), "2026-05-08T09")).unwrap();
+    let file = fs::File::open(file(folder.path(), "2026-05-08T09")).unwrap();
     let mut decoder = zstd::Decoder::new(file).unwrap();
     decoder.read_to_string(&mut lines).unwrap();
     assert_eq!(lines.lines().count(), 2, "any zstd reads it");
@@ -311,7 +311,7 @@ fn a_block_with_too_many_actors_is_read_for_every_search() {
     let path = file(folder.path(), "2026-05-08T09");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, block.encode().unwrap()).unwrap();
-    let mut opened = File::open(&path).unwrap();
+    let mut opened = fs::File::open(&path).unwrap();
     let found = block::Blocks::new(&mut opened)
         .unwrap()
         .next()
@@ -390,7 +390,7 @@ async fn what_a_batch_that_failed_had_written_is_not_written_again() {
     }
     fs::remove_file(&blocked).unwrap();
     archive.emit(&batch).await.unwrap();
-    let mut opened = File::open(file(folder.path(), "2026-05-08T09")).unwrap();
+    let mut opened = fs::File::open(file(folder.path(), "2026-05-08T09")).unwrap();
     let mut blocks = block::Blocks::new(&mut opened).unwrap();
     let mut records = 0;
     while let Some(found) = blocks.next().unwrap() {

@@ -1,20 +1,24 @@
 //! A file of JSON lines. A batch counts as delivered after `fsync`.
 //!
-//! The file is opened for each batch, so it may be moved away for rotation at any time. A line that
-//! a crash cut short was never confirmed; it is taken off before anything is appended, and the lane
-//! sends it again.
+//! The file is opened for each batch, so it may be moved away at any time, by `rotation` or by
+//! something like logrotate. A line that a crash cut short was never confirmed; it is taken off before
+//! anything is appended, and the lane sends it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use exfilwatch_model::Envelope;
-use exfilwatch_model::diagnosis::{Cause, Check};
+use chrono::{DateTime, Utc};
+use exfilwatch_model::diagnosis::Check;
+use exfilwatch_model::{Clock, Envelope};
 
+use super::rotation::Rotation;
 use super::{BATCH_MAX, line, refuse};
+use crate::appending::{self, above, open_locked, sync_folder};
 use crate::contract::{Delivered, EmitError, Emitter};
 use crate::error::BuildError;
 use crate::options::NdjsonOptions;
@@ -29,17 +33,22 @@ const CHUNK_BYTES: u64 = 64 << 10;
 pub struct Ndjson {
     name: String,
     path: String,
+    clock: Arc<dyn Clock>,
     /// One batch is written after the other.
-    writing: Arc<Mutex<()>>,
+    writer: Arc<Mutex<Writer>>,
 }
 
 impl Ndjson {
     /// `name` is `ndjson.NAME`. The folder must exist; the file is made with the first batch.
-    pub fn new(name: &str, options: &NdjsonOptions) -> Result<Self, BuildError> {
+    pub fn new(
+        name: &str,
+        options: &NdjsonOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
         let unusable = |reason: String| BuildError::option(name, "path", &reason);
         let path = options.path.to_str();
         let path = path.ok_or_else(|| unusable("the name is not UTF-8".to_owned()))?;
-        let folder = folder(&options.path);
+        let folder = above(&options.path);
         if !folder.to_string_lossy().contains('{') && !folder.is_dir() {
             return Err(unusable(format!("{} is no folder", folder.display())));
         }
@@ -49,7 +58,11 @@ impl Ndjson {
         Ok(Self {
             name: name.to_owned(),
             path: path.to_owned(),
-            writing: Arc::default(),
+            clock,
+            writer: Arc::new(Mutex::new(Writer {
+                rotation: Rotation::new(options),
+                written: HashMap::new(),
+            })),
         })
     }
 
@@ -84,13 +97,10 @@ impl Emitter for Ndjson {
                 Err(error) => refuse(index, &error, &mut delivered),
             }
         }
-        let writing = self.writing.clone();
+        let (writer, now) = (self.writer.clone(), self.clock.now());
         let task = tokio::task::spawn_blocking(move || {
-            let _one_at_a_time = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            for (path, lines) in &files {
-                append(path, lines).map_err(|error| failed(path, &error))?;
-            }
-            Ok(())
+            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.write(&files, now)
         });
         let written = task.await.map_err(|error| EmitError::Retry {
             what: format!("writing {}: {error}", self.path),
@@ -104,71 +114,76 @@ impl Emitter for Ndjson {
     }
 }
 
+/// What writes.
+#[derive(Debug)]
+struct Writer {
+    rotation: Rotation,
+    /// What of a batch that failed was written before it failed, by digest: the batch comes again, and that
+    /// is not written again.
+    written: HashMap<PathBuf, u64>,
+}
+
+impl Writer {
+    fn write(
+        &mut self,
+        files: &BTreeMap<PathBuf, Vec<u8>>,
+        now: DateTime<Utc>,
+    ) -> Result<(), EmitError> {
+        for (path, lines) in files {
+            let mut hasher = DefaultHasher::new();
+            lines.hash(&mut hasher);
+            let digest = hasher.finish();
+            if lines.is_empty() || self.written.get(path) == Some(&digest) {
+                continue;
+            }
+            append(path, lines, self.rotation, now).map_err(|error| failed(path, &error))?;
+            self.written.insert(path.clone(), digest);
+        }
+        self.written.clear();
+        Ok(())
+    }
+}
+
 /// Whether the file could be written; it is neither made nor changed.
 fn look(path: &Path) -> Check {
-    const WRITABLE: &str = "receiver_file";
-    let shown = path.display();
-    if shown.to_string().contains('{') {
-        return Check::ok(WRITABLE, format!("{shown}: a file for each tenant or kind"));
+    if path.to_string_lossy().contains('{') {
+        let shown = path.display();
+        return Check::ok(
+            "receiver_file",
+            format!("{shown}: a file for each tenant or kind"),
+        );
     }
     let tried = if path.exists() {
         OpenOptions::new().append(true).open(path).map(drop)
     } else {
-        let trial = folder(path).join(format!(".exfilwatch-doctor-{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        let made = options.open(&trial);
-        made.and_then(|_| std::fs::remove_file(&trial))
+        appending::try_folder(above(path))
     };
-    match tried {
-        Ok(()) => Check::ok(WRITABLE, format!("{shown} can be written")),
-        Err(error) => Check::failed(
-            WRITABLE,
-            Cause::FileNotWritable,
-            format!("{shown}: {error}"),
-        ),
-    }
+    appending::check(path, tried)
 }
 
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
+/// Appends whole lines and syncs them, in a new file where it is time for one.
+fn append(path: &Path, lines: &[u8], rotation: Rotation, now: DateTime<Utc>) -> io::Result<()> {
+    let (mut file, mut end) = healed(path)?;
+    if rotation.is_due(&file, lines.len() as u64, now)? {
+        Rotation::put_aside(path, now)?;
+        // With the lock of the old one held, nobody else puts the new one aside before it is ours.
+        let old = file;
+        (file, end) = healed(path)?;
+        drop(old);
+        rotation.tidy(path);
     }
+    appending::append(&mut file, path, end, lines)?;
+    if end == 0 {
+        sync_folder(above(path))?;
+    }
+    rotation.note(&file, now)
 }
 
-/// Appends whole lines and syncs them; on an error the file ends where it ended before.
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let is_new = !path.exists();
-    let mut file = open(path)?;
+/// The file, and where it ends.
+fn healed(path: &Path) -> io::Result<(File, u64)> {
+    let mut file = open_locked(path)?;
     let end = heal(&mut file)?;
-    let written = file.write_all(lines).and_then(|()| file.sync_data());
-    if let Err(error) = written {
-        // Where this fails too, the next batch heals the file.
-        if let Err(cut) = file.set_len(end) {
-            tracing::warn!(path = %path.display(), %cut, "a torn line could not be taken off");
-        }
-        return Err(error);
-    }
-    if is_new {
-        File::open(folder(path))?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).read(true).append(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Findings name people: for the owner only, unless the file was there with other rights.
-        options.mode(0o600);
-    }
-    options.open(path)
+    Ok((file, end))
 }
 
 /// Takes a torn last line off; the length of the file after that.
@@ -241,6 +256,12 @@ pub(crate) fn failed(path: &Path, error: &io::Error) -> EmitError {
 mod tests {
     use super::*;
 
+    fn add(path: &Path, lines: &[u8]) -> io::Result<()> {
+        let options = serde_json::json!({ "path": path });
+        let options: NdjsonOptions = serde_json::from_value(options).unwrap();
+        append(path, lines, Rotation::new(&options), DateTime::UNIX_EPOCH)
+    }
+
     #[test]
     fn a_torn_line_is_taken_off_wherever_the_crash_cut_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -249,7 +270,7 @@ mod tests {
         let whole = format!("{{\"first\":1}}\n{long}");
         for cut in [1, 5, 12, 13, 100, 70_000, whole.len() - 1] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            append(&path, b"{\"next\":2}\n").unwrap();
+            add(&path, b"{\"next\":2}\n").unwrap();
             let text = std::fs::read_to_string(&path).unwrap();
             let kept = if cut < 12 { "" } else { "{\"first\":1}\n" };
             assert_eq!(text, format!("{kept}{{\"next\":2}}\n"), "cut at {cut}");
@@ -261,7 +282,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes.txt");
         std::fs::write(&path, "my notes").unwrap();
-        let error = append(&path, b"{}\n").unwrap_err();
+        let error = add(&path, b"{}\n").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "my notes");
     }

@@ -4,6 +4,7 @@
 //! a string valid JSON has none.
 
 mod file;
+mod rotation;
 mod stdout;
 
 use std::borrow::Cow;
