@@ -6,6 +6,7 @@
 
 mod catchup;
 mod floors;
+mod hec;
 mod records;
 mod table;
 
@@ -53,6 +54,9 @@ enum Other {
     /// Measures how fast `run` reads what has been waiting at the vendor, against the permitted rate
     /// and against the vendor's latency.
     Catchup(catchup::Arguments),
+    /// Measures what the Splunk emitter sends, against a bare HTTP client with the same batches; and what
+    /// compression costs, by level.
+    Hec(hec::Arguments),
 }
 
 /// A step of the benchmark.
@@ -100,8 +104,10 @@ struct Bench {
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(Other::Catchup(arguments)) = arguments.other {
-        return catchup::run(arguments);
+    match arguments.other {
+        Some(Other::Catchup(arguments)) => return catchup::run(arguments),
+        Some(Other::Hec(arguments)) => return hec::run(arguments),
+        None => {}
     }
     ensure!(arguments.rounds > 0, "at least one round is needed");
     ensure!(
