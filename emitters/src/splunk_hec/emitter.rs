@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use exfilwatch_model::diagnosis::Check;
-use exfilwatch_model::{Clock, Envelope, Kind};
+use exfilwatch_model::{Clock, Envelope};
 
 use super::batch::Batch;
 use super::deployment::Deployment;
@@ -24,9 +24,7 @@ use crate::progress::{Fate, Progress};
 #[derive(Debug)]
 pub struct SplunkHec {
     deployment: Arc<Deployment>,
-    events: Line,
-    /// Findings and the rest: few, and nothing they should wait behind.
-    others: Line,
+    line: Line,
     progress: Progress,
 }
 
@@ -43,18 +41,10 @@ impl SplunkHec {
         warn_of_the_way(name, options);
         let deployment = Arc::new(Deployment::new(name, options, environment, clock)?);
         Ok(Self {
-            events: Line::new(&deployment)?,
-            others: Line::new(&deployment)?,
+            line: Line::new(&deployment)?,
             progress: Progress::default(),
             deployment,
         })
-    }
-
-    fn line(&self, batch: &[Envelope]) -> &Line {
-        match batch.first().map(|envelope| envelope.kind) {
-            Some(Kind::Events) => &self.events,
-            Some(Kind::Findings | Kind::Signals | Kind::Internal) | None => &self.others,
-        }
     }
 
     fn encode(&self, batch: &[Envelope]) -> Batch<'_> {
@@ -106,7 +96,7 @@ impl Emitter for SplunkHec {
         sent: &(dyn Fn() + Sync),
     ) -> Result<Delivered, EmitError> {
         let mut on_its_way = self.encode(batch);
-        let outcome = self.line(batch).deliver(&mut on_its_way, sent).await;
+        let outcome = self.line.deliver(&mut on_its_way, sent).await;
         if let Err(error) = outcome {
             self.progress.keep(batch, on_its_way.fates);
             return Err(error);
@@ -135,7 +125,7 @@ impl Emitter for SplunkHec {
 
     async fn diagnose(&self) -> Vec<Check> {
         let mut checks = Vec::new();
-        for endpoint in self.others.endpoints.all() {
+        for endpoint in self.line.endpoints.all() {
             checks.extend(diagnosis::look(&endpoint.session(), &self.deployment.options).await);
         }
         checks

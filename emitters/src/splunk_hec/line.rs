@@ -1,7 +1,4 @@
 //! The way of a batch: room for it, an address, its requests, what each reply asks for, the receipts.
-//!
-//! Findings and events have a line each, so that a finding waits neither for room nor for a turn
-//! behind events.
 
 use std::sync::Arc;
 
