@@ -296,3 +296,47 @@ async fn nothing_that_a_record_says_is_markup_and_the_longest_finding_fits() {
         }
     }
 }
+
+/// Any text in every place: the message stays one of plain runs within the limits.
+#[tokio::test]
+async fn no_text_breaks_out_of_a_message() {
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+    let collector = Collector::start(|_| answer(200)).await;
+    let mut runner = TestRunner::deterministic();
+    let mut texts: Vec<String> = (0..30)
+        .map(|_| {
+            proptest::arbitrary::any::<String>()
+                .new_tree(&mut runner)
+                .unwrap()
+                .current()
+        })
+        .collect();
+    texts.extend(
+        [
+            "<!everyone>",
+            "<at>all</at> [x](https://e.example)",
+            "\u{202e}\u{0}\n",
+        ]
+        .map(str::to_owned),
+    );
+    let batch: Vec<Envelope> = texts
+        .iter()
+        .map(|text| {
+            let mut finding = finding();
+            finding.rule.title.clone_from(text);
+            finding.message = text.repeat(40);
+            finding.user = Some(text.repeat(20));
+            finding.target = Some(text.clone());
+            finding_envelope(&finding)
+        })
+        .collect();
+    for format in ["slack", "teams"] {
+        webhook(&collector, format).emit(&batch).await.unwrap();
+        for call in collector.calls().iter().rev().take(batch.len()) {
+            check_message(format, &call.body);
+            assert!(!call.body.bytes().any(|byte| byte < 0x20), "{}", call.body);
+        }
+    }
+    assert_eq!(collector.calls().len(), 2 * batch.len());
+}
