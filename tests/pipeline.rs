@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch::app;
+use exfilwatch::pipeline::again::{self, Ask};
 use exfilwatch::pipeline::filter::ItemFilter;
 use exfilwatch::pipeline::ingest::Ingest;
 use exfilwatch::pipeline::memory::TenantMemory;
@@ -24,7 +25,7 @@ use exfilwatch_model::{
     Clock, Envelope, JobId, Kind, Page, Product, RatedClock, RawRecord, SystemClock, TenantId,
     WorkItem,
 };
-use exfilwatch_state::{Commit, Frame, Options, State, StateError, Step, Steps};
+use exfilwatch_state::{Commit, Fate, Frame, Options, State, StateError, Step, Steps};
 use tokio_util::sync::CancellationToken;
 
 fn at() -> DateTime<Utc> {
@@ -112,7 +113,7 @@ fn page_of(tenant: &str, operation: &str, numbers: std::ops::Range<u32>) -> (Pag
 #[derive(Debug, Default)]
 struct Receiver {
     failures_left: AtomicUsize,
-    refuses: Option<&'static str>,
+    refuses: Mutex<Option<&'static str>>,
     blocked: Mutex<Option<CancellationToken>>,
     /// Tenants whose index is not there.
     holds: Mutex<BTreeSet<String>>,
@@ -155,6 +156,7 @@ impl Emitter for Receiver {
         }
         let mut delivered = Delivered::default();
         let holds = self.holds.lock().unwrap().clone();
+        let refuses = *self.refuses.lock().unwrap();
         for (index, item) in batch.iter().enumerate() {
             if holds.contains(item.stream.tenant().as_str()) {
                 delivered.held.push(HeldItem {
@@ -162,7 +164,7 @@ impl Emitter for Receiver {
                     what: "no such index".into(),
                     help: "make it".into(),
                 });
-            } else if self.refuses.is_some_and(|id| item.id.ends_with(id)) {
+            } else if refuses.is_some_and(|id| item.id.ends_with(id)) {
                 delivered.refused.push(Refusal {
                     index,
                     reason: "not this one".into(),
@@ -236,7 +238,7 @@ async fn a_receiver_that_fails_and_refuses_gets_everything_else_and_the_refused_
     let folder = tempfile::tempdir().unwrap();
     let receiver = Arc::new(Receiver {
         failures_left: AtomicUsize::new(2),
-        refuses: Some("000000000004"),
+        refuses: Mutex::new(Some("000000000004")),
         ..Receiver::default()
     });
     let pipeline = start(
@@ -713,4 +715,121 @@ async fn more_held_tenants_than_may_be_parted_hold_the_lane_and_lose_nothing() {
     for tenant in tenants.iter().map(String::as_str).chain(["contoso"]) {
         assert_eq!(taken_of(&receiver, tenant).len(), 2, "{tenant}");
     }
+}
+
+async fn ask(pipeline: &Pipeline, ask: Ask) -> Result<Vec<again::Entry>, String> {
+    let shared = pipeline.shared();
+    let (entries, commit) = again::answer(&*shared.store, &ask, at()).unwrap()?;
+    shared.committer.commit(commit).await.unwrap();
+    shared.again.send_replace(());
+    Ok(entries)
+}
+
+#[tokio::test]
+async fn what_was_refused_is_sent_again_by_its_lane_or_dropped_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = Arc::new(Receiver::default());
+    let receiver = Arc::new(Receiver {
+        refuses: Mutex::new(Some("4")),
+        ..Receiver::default()
+    });
+    let route = |name: &str, receiver: &Arc<Receiver>| Route {
+        name: name.to_owned(),
+        ..Route::all(receiver.clone(), vec![Kind::Events])
+    };
+    let routes = vec![route("all", &receiver), route("other", &other)];
+    let pipeline = start_routes(open(folder.path(), Steps::default()), routes);
+    records(&pipeline, "contoso", 0..20).await;
+    let store = pipeline.shared().store.clone();
+    eventually("refused", || store.quarantined().unwrap().len() == 2).await;
+    let listed = ask(&pipeline, Ask::List).await.unwrap();
+    let file = |entry: &again::Entry| {
+        let name = entry.file.as_ref().unwrap();
+        folder.path().join("quarantine").join(name)
+    };
+    assert!(listed.iter().all(|one| file(one).exists()), "{listed:?}");
+    assert!(
+        listed[0].origin.contains("test.receiver:all:events"),
+        "{listed:?}"
+    );
+
+    let no_reason = ask(
+        &pipeline,
+        Ask::Drop {
+            id: listed[0].id.clone(),
+            reason: " ".into(),
+        },
+    );
+    assert!(no_reason.await.unwrap_err().contains("reason"));
+    let reason = "a test record".to_owned();
+    ask(
+        &pipeline,
+        Ask::Drop {
+            id: listed[0].id[..12].to_owned(),
+            reason: reason.clone(),
+        },
+    )
+    .await
+    .unwrap();
+    assert!(!file(&listed[0]).exists());
+
+    // Still refused: it stays, with what the receiver says now.
+    ask(&pipeline, Ask::Retry(None)).await.unwrap();
+    let fate = |id: &str| {
+        let all = store.quarantined().unwrap();
+        all.into_iter().find(|one| one.id == id).unwrap().fate
+    };
+    eventually("refused again", || fate(&listed[1].id) == Fate::Kept).await;
+    *receiver.refuses.lock().unwrap() = None;
+    let id = listed[1].id.clone();
+    ask(&pipeline, Ask::Retry(Some(id.clone()))).await.unwrap();
+    eventually("delivered", || matches!(fate(&id), Fate::Delivered { .. })).await;
+    assert!(!file(&listed[1]).exists());
+    assert!(matches!(fate(&listed[0].id), Fate::Dropped { reason: said, .. } if said == reason));
+    assert!(
+        ask(&pipeline, Ask::Retry(Some(id.clone()))).await.is_err(),
+        "it is over"
+    );
+    finish(pipeline).await;
+    assert_eq!(
+        taken_of(&receiver, "contoso").len(),
+        19,
+        "the dropped one is missing"
+    );
+    assert_eq!(
+        taken_of(&other, "contoso").len(),
+        20,
+        "the other lane has all, each once"
+    );
+    let taken = receiver.taken.lock().unwrap();
+    let sent = taken
+        .iter()
+        .find(|item| item.id.as_str() == listed[1].item.as_ref().unwrap());
+    let same = other.taken.lock().unwrap();
+    assert!(same.contains(sent.unwrap()), "the same bytes");
+}
+
+#[tokio::test]
+async fn what_is_to_be_sent_again_is_so_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Arc::new(Receiver {
+        refuses: Mutex::new(Some("4")),
+        ..Receiver::default()
+    });
+    let route = || vec![Route::all(receiver.clone(), vec![Kind::Events])];
+    let pipeline = start_routes(open(folder.path(), Steps::default()), route());
+    records(&pipeline, "contoso", 0..10).await;
+    let store = pipeline.shared().store.clone();
+    eventually("refused", || store.quarantined().unwrap().len() == 1).await;
+    drop(store);
+    pipeline.stop().await;
+    *receiver.refuses.lock().unwrap() = None;
+    let mut state = open(folder.path(), Steps::default());
+    let (_, commit) = again::answer(&*state.store(), &Ask::Retry(None), at())
+        .unwrap()
+        .unwrap();
+    state.commit_group(vec![commit]).unwrap();
+    let pipeline = start_routes(state, route());
+    eventually("delivered", || taken_of(&receiver, "contoso").len() == 10).await;
+    pipeline.stop().await;
 }

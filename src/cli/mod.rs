@@ -7,6 +7,7 @@ mod baselines;
 mod clock;
 mod config;
 mod demo;
+mod dlq;
 mod doctor;
 mod domains;
 mod emitter;
@@ -135,6 +136,9 @@ enum Command {
     /// whom outside.
     #[command(subcommand)]
     Inventory(inventory::InventoryCommand),
+    /// What receivers refused or could not be read as a record: look, send again, drop.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Emitters: send a test by each, as `run` would.
     #[command(subcommand)]
     Emitter(emitter::EmitterCommand),
@@ -183,6 +187,7 @@ fn dispatch(args: Args) -> Outcome {
         Command::Gaps(args) => asynchronous(gaps::run(args, common)),
         Command::Finding(command) => asynchronous(finding::run(command, common)),
         Command::Inventory(command) => asynchronous(inventory::run(command, common)),
+        Command::Dlq(command) => asynchronous(dlq::run(command, common)),
         Command::Emitter(command) => asynchronous(emitter::run(command, common)),
         Command::Events(args) => events::run(&args, &common),
         Command::State(command) => state::run(command, &common),

@@ -156,6 +156,7 @@ async fn poll(
         committer: shared.committer.clone(),
         store: shared.store.clone(),
         clock: shared.clock.clone(),
+        again: shared.again.clone(),
         jobs,
     };
     tasks.spawn(control::serve(socket, answers, shared.shutdown.clone()));

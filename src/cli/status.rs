@@ -150,7 +150,9 @@ fn lanes(report: &Report) -> Table {
         "LANE",
         "DELIVERED",
         "RETRIES",
+        "EXCLUDED",
         "QUARANTINED",
+        "BEHIND bytes",
         "OLDEST s",
         "STATE",
     ]);
@@ -159,7 +161,9 @@ fn lanes(report: &Report) -> Table {
             line.lane.clone(),
             line.delivered.to_string(),
             line.retries.to_string(),
+            line.excluded.to_string(),
             line.quarantined.to_string(),
+            line.behind_bytes.to_string(),
             line.oldest_seconds
                 .map_or_else(|| "-".into(), |age| age.to_string()),
             line.held

@@ -236,6 +236,7 @@ impl Thread {
         }
         match self.state.outbox_usage() {
             Ok(usage) => {
+                self.watch.lanes_behind(&usage.lanes);
                 let held = usage
                     .lanes
                     .iter()

@@ -25,7 +25,7 @@ use crate::pipeline::committer::Committer;
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::lanes::Start;
 use crate::pipeline::notice::Notice;
-use crate::pipeline::parting::{Return, Role, ask_back, parted_lane};
+use crate::pipeline::parting::{Return, Role, ask_back, parted_lane, route_and_tenant};
 use crate::pipeline::watch::Watch;
 
 /// Batches of one lane at a time that are not sent yet. Of those that wait for a receipt only, the
@@ -61,6 +61,10 @@ pub struct LaneHealth {
     pub failing: Option<String>,
     /// What an operator should know of the receiver, though everything is delivered.
     pub remark: Option<String>,
+    /// Bytes of the outbox between its mark and the end when last measured, those of others included.
+    pub behind_bytes: u64,
+    /// Batches on their way.
+    pub in_flight: usize,
     /// When the oldest item that waits was fetched.
     pub oldest: Option<DateTime<Utc>>,
     /// First item not yet confirmed.
@@ -439,7 +443,11 @@ impl Lane {
         let oldest = batch.items.iter().map(|item| item.fetched_at).min();
         self.in_flight.push_back(oldest.unwrap_or_default());
         let first = self.in_flight.front().copied();
-        self.show(|health| health.oldest = first);
+        let count = self.in_flight.len();
+        self.show(|health| {
+            health.oldest = first;
+            health.in_flight = count;
+        });
     }
 
     /// Moves the mark over the batch. What was refused is in quarantine before that. `false` when
@@ -490,7 +498,9 @@ impl Lane {
         self.damaged.clear();
         self.in_flight.pop_front();
         let oldest = self.in_flight.front().copied();
+        let count = self.in_flight.len();
         self.show(|health| {
+            health.in_flight = count;
             health.delivered = mark.delivered;
             health.quarantined += refused;
             health.mark = mark.position;
@@ -650,13 +660,14 @@ impl Lane {
                 lane = %self.id.emitter, id = %item.id, reason = %refusal.reason,
                 "item quarantined"
             );
-            commit.quarantined.push(Quarantined::new(
-                item.stream.clone(),
-                format!("{}:{}", self.id.emitter, self.id.kind.as_str()),
-                refusal.reason.clone(),
-                self.clock.now(),
-                item.payload.clone(),
-            ));
+            // A parted lane is its route's: that is where it is sent again.
+            let lane = LaneId {
+                route: route_and_tenant(&self.id).0.to_owned(),
+                ..self.id.clone()
+            };
+            let reason = refusal.reason.clone();
+            let entry = Quarantined::refused(lane, item, reason, self.clock.now());
+            commit.quarantined.push(entry);
         }
         commit
     }

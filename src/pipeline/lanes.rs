@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::pipeline::Route;
+use crate::pipeline::again::SendAgain;
 use crate::pipeline::deliver::{Lane, LaneEnd};
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::parting::{Parted, Role, parted_lane, route_and_tenant};
@@ -57,6 +58,8 @@ pub(crate) struct Runner {
     pub(crate) shared: Shared,
     /// Folder of the segments.
     pub(crate) outbox: PathBuf,
+    /// The state folder, where the bytes of refused items are.
+    pub(crate) state_folder: PathBuf,
     /// How long what is in flight at the end may take to be confirmed.
     pub(crate) drain: Duration,
     pub(crate) tasks: TaskTracker,
@@ -82,8 +85,19 @@ impl Runner {
                 self.run(start, Role::One(tenant, ask.clone()));
             }
         }
+        let again = SendAgain {
+            lane: family.whole.mark.lane.clone(),
+            emitter: family.whole.emitter.clone(),
+            store: self.shared.store.clone(),
+            committer: self.shared.committer.clone(),
+            clock: self.shared.clock.clone(),
+            state_folder: self.state_folder.clone(),
+            asked: self.shared.again.subscribe(),
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(again.serve()).await });
         let parted = Parted::new(self.clone(), tenants, (ask, asked));
-        self.run(family.whole, Role::Whole(parted));
+        self.run(family.whole, Role::Whole(Box::new(parted)));
     }
 
     /// Runs a lane.

@@ -8,6 +8,7 @@
 //! [`Pipeline`] is the house around them: it opens the lanes, starts the committer, and stops in
 //! the right order.
 
+pub mod again;
 pub mod alarm;
 pub mod baselines;
 pub mod committer;
@@ -124,6 +125,7 @@ impl Pipeline {
     pub fn start(mut parts: Parts) -> Result<Self, StateError> {
         let store: Arc<dyn StateStore> = parts.state.store();
         let outbox = parts.state.outbox_folder();
+        let state_folder = parts.state.folder().to_owned();
         let opened = lanes::open(&parts.state, &parts.routes)?;
         // Durable before the first frame: a lane without a mark would not hold its segments.
         parts.state.commit_group(vec![opened.marks])?;
@@ -143,6 +145,7 @@ impl Pipeline {
             watch,
             paused,
             jobs: JobsShared::default(),
+            again: tokio::sync::watch::Sender::new(()),
             shutdown: parts.shutdown,
         };
         let pipeline = Self {
@@ -154,6 +157,7 @@ impl Pipeline {
             runner: Runner {
                 shared,
                 outbox,
+                state_folder,
                 drain: parts.drain,
                 tasks: TaskTracker::new(),
                 finish: CancellationToken::new(),

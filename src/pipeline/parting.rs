@@ -25,7 +25,7 @@ const SEPARATOR: char = '@';
 #[derive(Debug)]
 pub(crate) enum Role {
     /// It has all tenants of its route but those that are parted from it.
-    Whole(Parted),
+    Whole(Box<Parted>),
     /// It has one tenant, parted from another lane; asks that one to take the tenant back.
     One(TenantId, mpsc::Sender<Return>),
 }

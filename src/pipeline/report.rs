@@ -69,8 +69,14 @@ pub struct LaneLine {
     pub delivered: u64,
     /// Tries that failed since the process began.
     pub retries: u64,
+    /// Items that its filter left out since the lane was made.
+    #[serde(default)]
+    pub excluded: u64,
     /// Items refused for good since the process began.
     pub quarantined: u64,
+    /// Bytes of the outbox between its mark and the end, those of others included.
+    #[serde(default)]
+    pub behind_bytes: u64,
     /// Age of the oldest item that waits.
     pub oldest_seconds: Option<i64>,
     /// Why it is held, and what to do.
@@ -180,7 +186,9 @@ impl Report {
                 lane: format!("{}:{}:{}", lane.emitter, lane.route, lane.kind.as_str()),
                 delivered: health.delivered,
                 retries: health.retries,
+                excluded: health.excluded,
                 quarantined: health.quarantined,
+                behind_bytes: health.behind_bytes,
                 oldest_seconds: health.oldest.map(|at| (now - at).num_seconds()),
                 held: health.held.or(health.failing),
                 remark: health.remark,
@@ -244,7 +252,9 @@ impl Report {
             ),
             delivered: mark.delivered,
             retries: 0,
+            excluded: mark.excluded,
             quarantined: 0,
+            behind_bytes: 0,
             oldest_seconds: None,
             held: mark
                 .retired
@@ -284,7 +294,11 @@ impl Report {
             gaps_acknowledged,
             gaps_filled,
             due: due.take(DUE_MAX).collect(),
-            quarantined: store.quarantined()?.len(),
+            quarantined: store
+                .quarantined()?
+                .iter()
+                .filter(|entry| !entry.fate.is_over())
+                .count(),
             exceptions: Vec::new(),
             suppressed: Vec::new(),
             baselines: Vec::new(),

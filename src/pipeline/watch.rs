@@ -186,6 +186,17 @@ impl Watch {
         self.shown().lanes.entry(lane.clone()).or_default().clone()
     }
 
+    /// How far lanes are behind the end of the outbox.
+    pub fn lanes_behind(&self, lanes: &[(LaneId, u64)]) {
+        let shown = self.shown();
+        for (lane, bytes) in lanes {
+            if let Some(health) = shown.lanes.get(lane) {
+                let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+                health.behind_bytes = *bytes;
+            }
+        }
+    }
+
     /// A lane is no more: the tenant that was parted into it has gone back.
     pub fn forget_lane(&self, lane: &LaneId) {
         self.shown().lanes.remove(lane);

@@ -51,6 +51,8 @@ pub struct Shared {
     pub watch: Watch,
     /// Whether fetching is paused by the outbox budget.
     pub paused: watch::Receiver<bool>,
+    /// Tells lanes that something in quarantine is to be sent again.
+    pub again: watch::Sender<()>,
     /// What jobs share with each other and with the live line.
     pub jobs: JobsShared,
     /// Ends everything.

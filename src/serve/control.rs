@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::again::{self, Ask};
 use crate::pipeline::committer::{Committer, chain};
 use crate::pipeline::inventory;
 use crate::pipeline::job::plan::Plan;
@@ -59,6 +60,8 @@ pub enum Request {
     Findings,
     /// Says how a finding turned out.
     Close(Close),
+    /// What receivers refused and what could not be read, and what is to become of it.
+    Dlq(Ask),
     /// How noisy each detection is, for one tenant or for all.
     Noise(Option<TenantId>),
     /// When each operation of a tenant was last seen.
@@ -85,6 +88,8 @@ pub struct Answers {
     pub store: Arc<dyn StateStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Tells lanes that something in quarantine is to be sent again.
+    pub again: watch::Sender<()>,
     /// Where jobs are handed in.
     pub jobs: mpsc::Sender<AboutJob>,
 }
@@ -180,6 +185,10 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             let answer = close(answers, &request).await;
             write_line(&mut write, &answer).await
         }
+        Ok(Request::Dlq(ask)) => {
+            let answer = dlq(answers, &ask).await;
+            write_line(&mut write, &answer).await
+        }
         Ok(Request::Noise(tenant)) => {
             let now = answers.clock.now();
             let noise = verdicts::noise(&*answers.store, tenant.as_ref(), now);
@@ -237,6 +246,22 @@ async fn acknowledge(answers: &Answers, id: &str, reason: &str) -> Value {
         Ok(_) => json!({ "ok": { "Ok": gap } }),
         Err(error) => json!({ "error": chain(&error) }),
     }
+}
+
+/// The entries concerned, or why not.
+async fn dlq(answers: &Answers, ask: &Ask) -> Value {
+    let (entries, commit) = match again::answer(&*answers.store, ask, answers.clock.now()) {
+        Ok(Ok(decided)) => decided,
+        Ok(Err(why)) => return json!({ "ok": { "Err": why } }),
+        Err(error) => return json!({ "error": chain(&error) }),
+    };
+    if commit != exfilwatch_state::Commit::default()
+        && let Err(error) = answers.committer.commit(commit).await
+    {
+        return json!({ "error": chain(&error) });
+    }
+    answers.again.send_replace(());
+    json!({ "ok": { "Ok": entries } })
 }
 
 /// The verdict as it is now, or why not.

@@ -279,6 +279,11 @@ fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
     page.counters("lane_quarantined", "Items refused for good", refused);
     let held = labelled().map(|(l, h)| (l, i64::from(h.held.is_some())));
     page.gauges("lane_held", "1 while the receiver refuses the lane", held);
+    let behind = labelled().map(|(l, h)| (l, i64::try_from(h.behind_bytes).unwrap_or(i64::MAX)));
+    let help = "Bytes of the outbox between the lane's mark and the end, those of others included";
+    page.gauges("lane_behind_bytes", help, behind);
+    let flying = labelled().map(|(l, h)| (l, i64::try_from(h.in_flight).unwrap_or(i64::MAX)));
+    page.gauges("lane_in_flight_batches", "Batches on their way", flying);
     let oldest = labelled().map(|(l, h)| (l, h.oldest.map_or(0, |at| (now - at).num_seconds())));
     let kept = || labelled().filter_map(|(labels, health)| Some((labels, health.kept?)));
     let bytes = kept().map(|(l, kept)| (l, i64::try_from(kept.bytes).unwrap_or(i64::MAX)));

@@ -128,6 +128,59 @@ pub struct Quarantined {
     pub bytes: Bytes,
     /// File name under `quarantine/`; set by the store.
     pub file: Option<String>,
+    /// What it was on its way as, where a receiver refused it.
+    pub item: Option<RefusedItem>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// With its bytes all that is needed to send an item again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedItem {
+    /// The lane whose receiver refused it.
+    pub lane: LaneId,
+    /// Id of the item.
+    pub id: String,
+    /// Event time.
+    pub time: Option<DateTime<Utc>>,
+    /// When it was fetched.
+    pub fetched_at: DateTime<Utc>,
+}
+
+/// What becomes of something in quarantine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Fate {
+    /// It is kept until somebody decides.
+    #[default]
+    Kept,
+    /// Its lane is to send it again.
+    Again {
+        /// Since when.
+        at: DateTime<Utc>,
+    },
+    /// The receiver has taken it after all. Its bytes are no longer kept.
+    Delivered {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Somebody decided that it is not needed. Its bytes are no longer kept.
+    Dropped {
+        /// When.
+        at: DateTime<Utc>,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Fate {
+    /// Whether its bytes are no longer needed.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Kept | Self::Again { .. } => false,
+            Self::Delivered { .. } | Self::Dropped { .. } => true,
+        }
+    }
 }
 
 /// When a subscription was last started (office365: one start per 15 minutes).
@@ -259,6 +312,46 @@ impl Quarantined {
             at,
             bytes,
             file: None,
+            item: None,
+            fate: Fate::Kept,
         }
+    }
+
+    /// An item that the receiver of a lane refused: for each lane an entry of its own.
+    pub fn refused(lane: LaneId, item: &Envelope, reason: String, at: DateTime<Utc>) -> Self {
+        let origin = format!("{}:{}:{}", lane.emitter, lane.route, lane.kind.as_str());
+        let name = format!("{origin}\0{}\0{}\0", item.stream, item.id);
+        let name = [name.as_bytes(), &item.payload].concat();
+        let id = uuid::Uuid::new_v5(&exfilwatch_model::identity::NAMESPACE, &name).to_string();
+        let refused = RefusedItem {
+            lane,
+            id: item.id.clone(),
+            time: item.time,
+            fetched_at: item.fetched_at,
+        };
+        Self {
+            id,
+            item: Some(refused),
+            ..Self::new(
+                item.stream.clone(),
+                origin,
+                reason,
+                at,
+                item.payload.clone(),
+            )
+        }
+    }
+
+    /// The item as it was, where it is one and its bytes are at hand.
+    pub fn envelope(&self, payload: Bytes) -> Option<Envelope> {
+        let item = self.item.as_ref()?;
+        Some(Envelope {
+            kind: item.lane.kind,
+            stream: self.stream.clone(),
+            id: item.id.clone(),
+            time: item.time,
+            fetched_at: item.fetched_at,
+            payload,
+        })
     }
 }

@@ -27,8 +27,8 @@ mod table;
 mod usage;
 
 pub use commit::{
-    Commit, DoneItem, FileMark, Frame, JobState, LaneId, LaneMark, Position, Quarantined,
-    SEEN_CHUNK_MAX, SeenChunk, Subscription, VALUE_BYTES_MAX, Watermark, WindowChange,
+    Commit, DoneItem, Fate, FileMark, Frame, JobState, LaneId, LaneMark, Position, Quarantined,
+    RefusedItem, SEEN_CHUNK_MAX, SeenChunk, Subscription, VALUE_BYTES_MAX, Watermark, WindowChange,
 };
 pub use contract::{StateError, StateStore};
 pub use diagnosis::{Budget, look as diagnose};
@@ -42,7 +42,7 @@ pub use outbox::{
     Damage, Delivery, FRAME_BYTES_TARGET, Filter, ITEM_BYTES_MAX, OutboxReader, OutboxWriter,
     Pending, SEGMENT_BYTES_MAX, Tenants,
 };
-pub use quarantine::QUARANTINE_BYTES_MAX;
+pub use quarantine::{QUARANTINE_BYTES_MAX, quarantined_bytes};
 pub use rebuild::{RebuildReport, StoreLost, Untold};
 pub use seen::{SEEN_DAYS, SEEN_ENTRIES_MAX, SeenBudget, SeenIndex, SeenPlan};
 pub use sled_store::{CACHE_BYTES, SledStore, SledTable};

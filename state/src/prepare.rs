@@ -7,7 +7,9 @@ use chrono::NaiveDate;
 use exfilwatch_model::TenantId;
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{Commit, DoneItem, LaneMark, Position, Quarantined, SEEN_CHUNK_MAX, SeenChunk};
+use crate::commit::{
+    Commit, DoneItem, Fate, LaneMark, Position, Quarantined, RefusedItem, SEEN_CHUNK_MAX, SeenChunk,
+};
 use crate::contract::StateError;
 use crate::layout::{self, Family, Key};
 use crate::table::{Batch, Table};
@@ -28,6 +30,10 @@ pub(crate) struct QuarantineEntry {
     pub(crate) reason: String,
     pub(crate) at: chrono::DateTime<chrono::Utc>,
     pub(crate) file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) item: Option<RefusedItem>,
+    #[serde(default)]
+    pub(crate) fate: Fate,
 }
 
 /// A batch in the making, over the table it is for. Later commits of a group override earlier ones.
@@ -191,7 +197,12 @@ impl<'a> Preparation<'a> {
             origin: quarantined.origin.clone(),
             reason: quarantined.reason.clone(),
             at: quarantined.at,
-            file: quarantined.file.clone(),
+            file: quarantined
+                .file
+                .clone()
+                .filter(|_| !quarantined.fate.is_over()),
+            item: quarantined.item.clone(),
+            fate: quarantined.fate.clone(),
         };
         let key = layout::quarantine(quarantined.stream.tenant(), &quarantined.id);
         self.put_json(Family::Quarantine, key, &entry)

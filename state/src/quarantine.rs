@@ -79,6 +79,29 @@ impl Quarantine {
     }
 }
 
+impl Quarantine {
+    /// Removes the bytes of what is over, after that is durable. A file that stays behind is only that.
+    pub(crate) fn forget(&mut self, commits: &[Commit]) {
+        let over = commits.iter().flat_map(|commit| &commit.quarantined);
+        for name in over
+            .filter(|entry| entry.fate.is_over())
+            .filter_map(|entry| entry.file.as_ref())
+        {
+            let path = self.folder.join(name);
+            let bytes = fs::metadata(&path).map_or(0, |file| file.len());
+            if fs::remove_file(&path).is_ok() {
+                self.bytes = self.bytes.saturating_sub(bytes);
+            }
+        }
+    }
+}
+
+/// The bytes of a file in the quarantine of a state folder; `None` where it is not there.
+pub fn quarantined_bytes(state_folder: &Path, file: &str) -> Result<Option<Bytes>, StateError> {
+    let folder = state_folder.join(crate::state::QUARANTINE_FOLDER);
+    Ok(disk::read(&folder.join(file))?.map(Bytes::from))
+}
+
 /// The same bytes of the same stream again are the same file.
 fn file_name(quarantined: &Quarantined) -> String {
     let tenant = quarantined.stream.tenant();

@@ -202,6 +202,7 @@ impl State {
                 steps.reached(Step::Published)
             })
             .inspect_err(|_| self.halted = true)?;
+        self.quarantine.forget(&commits);
         let judges = |one: &Commit| !(one.verdicts.is_empty() && one.forget_verdicts.is_empty());
         self.verdicts_changed |= commits.iter().any(judges);
         Ok(Committed {

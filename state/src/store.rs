@@ -382,6 +382,8 @@ impl<T: Table> StateStore for Store<T> {
             at: entry.at,
             bytes: bytes::Bytes::new(),
             file: entry.file,
+            item: entry.item,
+            fate: entry.fate,
         };
         Ok(entries.into_iter().map(read).collect())
     }

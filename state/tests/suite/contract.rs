@@ -90,6 +90,8 @@ fn quarantined(id: &str, minute: &str) -> Quarantined {
         at: at(&format!("2026-05-04T10:{minute}:00Z")),
         bytes: bytes::Bytes::new(),
         file: Some(format!("{id}.bin")),
+        item: None,
+        fate: exfilwatch_state::Fate::Kept,
     }
 }
 

@@ -22,6 +22,8 @@ fn group(number: u32) -> Vec<Commit> {
         at: now(),
         bytes: bytes::Bytes::from_static(b"not json"),
         file: None,
+        item: None,
+        fate: exfilwatch_state::Fate::Kept,
     };
     let second = Commit {
         frames: vec![frame(Kind::Findings, "fabrikam", &[&id])],

@@ -60,6 +60,8 @@ fn filled(folder: &std::path::Path) -> State {
             at: now(),
             bytes: bytes::Bytes::from_static(b"\xFEbad"),
             file: None,
+            item: None,
+            fate: exfilwatch_state::Fate::Kept,
         }],
         ..Commit::default()
     };
@@ -195,6 +197,8 @@ fn verify_finds_what_does_not_fit_together() {
             at: now(),
             bytes: bytes::Bytes::from_static(b"x"),
             file: None,
+            item: None,
+            fate: exfilwatch_state::Fate::Kept,
         }],
         // Open again although done.
         work: vec![item("contoso", "done/1")],
