@@ -189,6 +189,8 @@ fn place(
             name: host.clone(),
             ca_file: ca_file.map(Path::to_owned),
             besides_system: true,
+            pin_sha256: Vec::new(),
+            verifies: true,
         }),
         host,
         http: true,

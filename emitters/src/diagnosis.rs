@@ -1,24 +1,25 @@
 //! What `doctor` can know of an emitter from its options alone: where it sends, and its secrets.
 
-use std::path::PathBuf;
-
 use exfilwatch_model::SecretSource;
 use exfilwatch_model::diagnosis::{Endpoint, Tls, Way};
 use url::Url;
 
-use crate::options::{
-    EmitterOptions, SplunkHecOptions, SyslogOptions, SyslogTransport, WebhookOptions,
-};
+use crate::options::{EmitterOptions, SyslogOptions, SyslogTransport, WebhookOptions};
 use crate::syslog::host_and_port;
+use crate::tls::Trust;
 
 impl EmitterOptions {
-    /// Where it connects to; `None` for files, standard output and UDP, which knows no connection.
-    pub fn endpoint(&self) -> Option<Endpoint> {
+    /// Where it connects to; nowhere for files, standard output and UDP, which knows no connection.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
         match self {
-            Self::SplunkHec(options) => hec(options),
-            Self::Syslog(options) => syslog(options),
-            Self::Webhook(options) => webhook(options),
-            Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => None,
+            Self::SplunkHec(options) => {
+                let urls = std::iter::once(&options.url).chain(&options.more_urls);
+                let (trust, proxy) = (options.trust(), options.proxy.as_ref());
+                urls.filter_map(|url| http(url, &trust, proxy)).collect()
+            }
+            Self::Syslog(options) => syslog(options).into_iter().collect(),
+            Self::Webhook(options) => webhook(options).into_iter().collect(),
+            Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => Vec::new(),
         }
     }
 
@@ -41,29 +42,26 @@ impl EmitterOptions {
     }
 }
 
-fn hec(options: &SplunkHecOptions) -> Option<Endpoint> {
-    http(
-        &options.url,
-        options.ca_file.as_ref(),
-        options.proxy.as_ref(),
-    )
-}
-
 /// `None` where the URL is a secret: the emitter itself looks then.
 fn webhook(options: &WebhookOptions) -> Option<Endpoint> {
     let url = options.url.as_ref()?;
-    http(url, options.ca_file.as_ref(), options.proxy.as_ref())
+    http(url, &options.trust(), options.proxy.as_ref())
 }
 
-fn http(url: &Url, ca_file: Option<&PathBuf>, proxy: Option<&Url>) -> Option<Endpoint> {
+fn http(url: &Url, trust: &Trust<'_>, proxy: Option<&Url>) -> Option<Endpoint> {
     let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    let name = trust
+        .server_name
+        .map_or_else(|| host.clone(), str::to_owned);
     Some(Endpoint {
         name: "receiver",
         port: url.port_or_known_default()?,
         tls: (url.scheme() == "https").then(|| Tls {
-            name: host.clone(),
-            ca_file: ca_file.cloned(),
+            name,
+            ca_file: trust.ca_file.map(Into::into),
             besides_system: true,
+            pin_sha256: trust.pin_sha256.to_vec(),
+            verifies: trust.verifies_chain(),
         }),
         host,
         http: true,
@@ -80,6 +78,8 @@ fn syslog(options: &SyslogOptions) -> Option<Endpoint> {
         name: options.server_name.clone().unwrap_or_else(|| host.clone()),
         ca_file: options.ca_file.clone(),
         besides_system: false,
+        pin_sha256: Vec::new(),
+        verifies: true,
     });
     Some(Endpoint {
         name: "receiver",
@@ -100,7 +100,7 @@ mod tests {
             "splunk_hec",
             serde_json::json!({ "url": "https://[::1]:8088", "token": { "env": "T" } }),
         );
-        let place = hec.endpoint().unwrap();
+        let place = hec.endpoints().remove(0);
         assert_eq!((place.host.as_str(), place.port), ("::1", 8_088));
         assert!(place.tls.is_some());
         assert_eq!(hec.secrets().len(), 1);
@@ -109,11 +109,11 @@ mod tests {
             serde_json::json!({ "address": "10.0.0.1:6514", "transport": "tls",
                 "server_name": "siem.example" }),
         );
-        assert_eq!(tls.endpoint().unwrap().tls.unwrap().name, "siem.example");
+        assert_eq!(tls.endpoints().remove(0).tls.unwrap().name, "siem.example");
         let udp = read(
             "syslog",
             serde_json::json!({ "address": "10.0.0.1:514", "transport": "udp" }),
         );
-        assert_eq!(udp.endpoint(), None);
+        assert_eq!(udp.endpoints(), []);
     }
 }

@@ -375,6 +375,10 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
     /// Whether those of the file are trusted besides the system's, or instead.
     pub besides_system: bool,
+    /// Keys it may have: SHA-256 in base64. None: any.
+    pub pin_sha256: Vec<String>,
+    /// Whether authority, name and dates are looked at.
+    pub verifies: bool,
 }
 
 /// How a connection leaves this machine.

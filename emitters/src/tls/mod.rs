@@ -13,6 +13,8 @@ use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use pin::pin_of;
+pub use trust::verifier_for;
 pub(crate) use trust::{Trust, client_config};
 
 /// What to do about a receiver's certificate that is not trusted.

@@ -54,6 +54,12 @@ impl Pins {
     }
 }
 
+/// The pin of a certificate's key (DER), as it is configured.
+pub fn pin_of(certificate: &[u8]) -> Option<String> {
+    let pin = pin(&CertificateDer::from(certificate)).ok()?;
+    Some(STANDARD.encode(pin))
+}
+
 /// The pin of a certificate's key.
 fn pin(certificate: &CertificateDer<'_>) -> Result<Pin, Error> {
     let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();

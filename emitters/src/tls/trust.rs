@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
+use exfilwatch_model::diagnosis::Tls;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
@@ -73,6 +74,33 @@ impl SyslogOptions {
     }
 }
 
+impl Trust<'_> {
+    /// Whether authority, name and dates are looked at: a pinned key needs nobody to vouch for it, unless
+    /// that is asked for too.
+    pub(crate) fn verifies_chain(&self) -> bool {
+        let is_enough =
+            !self.pin_sha256.is_empty() && self.ca_file.is_none() && self.server_name.is_none();
+        !self.insecure_skip_verify && !is_enough
+    }
+}
+
+/// The very verification of the normal path, for one who looks at the way to a receiver.
+pub fn verifier_for(tls: &Tls) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let trust = Trust {
+        ca_file: tls.ca_file.as_deref(),
+        besides_system: tls.besides_system,
+        ..Trust::default()
+    };
+    let chain = tls.verifies.then(|| chain(&trust, &provider)).transpose()?;
+    Ok(Arc::new(Checks {
+        pins: Pins::read(&tls.pin_sha256)?,
+        chain,
+        server_name: None,
+        algorithms: provider.signature_verification_algorithms,
+    }))
+}
+
 /// The client's side of TLS for the emitter `name`.
 pub(crate) fn client_config(name: &str, trust: &Trust<'_>) -> Result<ClientConfig, BuildError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -96,7 +124,7 @@ pub(crate) fn client_config(name: &str, trust: &Trust<'_>) -> Result<ClientConfi
 }
 
 /// What the receiver's certificate has to withstand.
-pub(crate) fn verifier(
+fn verifier(
     name: &str,
     trust: &Trust<'_>,
     provider: &Arc<CryptoProvider>,
@@ -111,12 +139,10 @@ pub(crate) fn verifier(
     let server_name = server_name
         .transpose()
         .map_err(|error| BuildError::option(name, "server_name", &error))?;
-    // A pinned key needs nobody to vouch for it, unless that is asked for too.
-    let is_enough = pins.is_some() && trust.ca_file.is_none() && server_name.is_none();
-    let chain = if trust.insecure_skip_verify || is_enough {
-        None
-    } else {
+    let chain = if trust.verifies_chain() {
         Some(chain(trust, provider).map_err(|why| BuildError::option(name, "ca_file", &why))?)
+    } else {
+        None
     };
     Ok(Arc::new(Checks {
         pins,

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::tls::{self, Refused, Trouble};
+use super::tls::{self, Refused, Shown, Trouble};
 
 /// Longest wait for each step.
 const WAIT: Duration = Duration::from_secs(10);
@@ -297,10 +297,14 @@ async fn shake_hands(
 ) -> Result<(impl AsyncRead + AsyncWrite + Unpin + use<>, Check), Check> {
     let host = &endpoint.host;
     match timeout(WAIT, tls::handshake(stream, tls)).await {
-        Ok(Ok((stream, issuer))) => {
+        Ok(Ok((stream, shown))) => {
+            let issuer = shown.issuer.clone();
             let issuer = issuer.unwrap_or_else(|| "an unreadable issuer".to_owned());
-            let seen = Check::ok("tls", format!("the certificate of {host} is from {issuer}"))
-                .fact("issuer", issuer);
+            let what = format!(
+                "the certificate of {host} is from {issuer}{}",
+                pinned(&shown)
+            );
+            let seen = Check::ok("tls", what).fact("issuer", issuer);
             Ok((stream, seen))
         }
         Ok(Err(refused)) => Err(not_shaken(&refused, tls, host, side)),
@@ -315,16 +319,24 @@ async fn shake_hands(
     }
 }
 
+/// The key that was shown, in the form in which it can be pinned.
+fn pinned(shown: &Shown) -> String {
+    let pin = shown.pin.as_ref();
+    pin.map_or_else(String::new, |pin| format!("; pin_sha256 of its key: {pin}"))
+}
+
 fn not_shaken(refused: &Refused, tls: &Tls, host: &str, side: Side) -> Check {
-    let seen = match (&refused.issuer, refused.trouble) {
+    let shown = &refused.shown;
+    let mut seen = match (&shown.issuer, refused.trouble) {
         (Some(issuer), Trouble::Untrusted) => {
             format!("the certificate shown for {host} is from {issuer}, which is not trusted here")
         }
         (Some(issuer), _) => format!("{host}: {} (issuer: {issuer})", refused.words),
         (None, _) => format!("{host}: {}", refused.words),
     };
+    seen += &pinned(shown);
     let mut check = Check::failed("tls", side.tls(refused.trouble), seen);
-    if let Some(issuer) = &refused.issuer {
+    if let Some(issuer) = &shown.issuer {
         check = check.fact("issuer", issuer.clone());
     }
     if refused.trouble == Trouble::WrongName {

@@ -16,9 +16,11 @@ use crate::cli::environment;
 pub(super) async fn look(emitter: &EmitterConfig, clock: &Arc<dyn Clock>) -> Vec<Check> {
     let name = format!("{}.{}", emitter.options.kind(), emitter.name);
     let mut checks = Vec::new();
-    if let Some(endpoint) = emitter.options.endpoint() {
-        checks = network::look(&endpoint, Side::Receiver, &**clock).await;
-    } else if matches!(emitter.options, EmitterOptions::Syslog(_)) {
+    let endpoints = emitter.options.endpoints();
+    for endpoint in &endpoints {
+        checks.extend(network::look(endpoint, Side::Receiver, &**clock).await);
+    }
+    if endpoints.is_empty() && matches!(emitter.options, EmitterOptions::Syslog(_)) {
         let seen = "UDP: nobody can tell from here whether it is received";
         checks.push(Check::ok("tcp", seen));
     }

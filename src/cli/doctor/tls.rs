@@ -7,19 +7,13 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use exfilwatch_emitters::{pin_of, verifier_for};
 use exfilwatch_model::diagnosis::Tls;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
-use rustls_pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -45,25 +39,30 @@ pub(super) struct Refused {
     pub(super) trouble: Trouble,
     /// The library's words.
     pub(super) words: String,
-    /// Who issued the certificate that was shown, if one was.
-    pub(super) issuer: Option<String>,
+    pub(super) shown: Shown,
 }
 
-/// Shakes hands. With the stream comes the issuer of the certificate.
-pub(super) async fn handshake<S>(
-    stream: S,
-    tls: &Tls,
-) -> Result<(TlsStream<S>, Option<String>), Refused>
+/// The certificate that was shown, if one was.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Who issued it.
+    pub(super) issuer: Option<String>,
+    /// The pin of its key, as `pin_sha256` takes it.
+    pub(super) pin: Option<String>,
+}
+
+/// Shakes hands. With the stream comes what was shown.
+pub(super) async fn handshake<S>(stream: S, tls: &Tls) -> Result<(TlsStream<S>, Shown), Refused>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let other = |words: String| Refused {
         trouble: Trouble::Other,
         words,
-        issuer: None,
+        shown: Shown::default(),
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let inner = verifier(tls, &provider).map_err(other)?;
+    let inner = verifier_for(tls).map_err(other)?;
     let remembering = Arc::new(Remembering {
         inner,
         shown: Mutex::default(),
@@ -78,42 +77,13 @@ where
     let name = ServerName::try_from(tls.name.clone()).map_err(|e| other(e.to_string()))?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream);
     match connected.await {
-        Ok(stream) => Ok((stream, remembering.issuer())),
+        Ok(stream) => Ok((stream, remembering.shown())),
         Err(error) => Err(Refused {
             trouble: trouble(&error),
             words: words(&error),
-            issuer: remembering.issuer(),
+            shown: remembering.shown(),
         }),
     }
-}
-
-fn verifier(
-    tls: &Tls,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let given = match &tls.ca_file {
-        Some(path) => authorities(path)?,
-        None => Vec::new(),
-    };
-    if tls.besides_system || tls.ca_file.is_none() {
-        return Verifier::new_with_extra_roots(given, provider.clone())
-            .map(|verifier| Arc::new(verifier) as Arc<dyn ServerCertVerifier>)
-            .map_err(|error| error.to_string());
-    }
-    let mut roots = RootCertStore::empty();
-    for authority in given {
-        roots.add(authority).map_err(|error| error.to_string())?;
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
-        .map_err(|error| error.to_string())
-}
-
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("ca_file {}: {error}", path.display()))
 }
 
 /// The verifier of the normal path, and a memory of what it was shown.
@@ -124,9 +94,13 @@ struct Remembering {
 }
 
 impl Remembering {
-    fn issuer(&self) -> Option<String> {
+    fn shown(&self) -> Shown {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        certificate::issuer(shown.as_deref()?)
+        let shown = shown.as_deref();
+        Shown {
+            issuer: shown.and_then(certificate::issuer),
+            pin: shown.and_then(pin_of),
+        }
     }
 }
 
