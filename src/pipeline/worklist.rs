@@ -148,6 +148,7 @@ pub fn done_item(item: &WorkItem, now: DateTime<Utc>) -> DoneItem {
         stream: item.stream.clone(),
         key: item.key.clone(),
         forget_after: listed_until.map_or(now + DONE_KEPT, |at| at + TimeDelta::days(1)),
+        given_up: false,
     }
 }
 

@@ -72,6 +72,8 @@ pub struct DoneItem {
     pub key: String,
     /// When the entry may be forgotten.
     pub forget_after: DateTime<Utc>,
+    /// It could not be had, and is not tried any more.
+    pub given_up: bool,
 }
 
 /// Fingerprints of records that were committed, by day of arrival.

@@ -97,6 +97,8 @@ pub trait StateStore: Send + Sync + Debug {
     fn work(&self, stream: &StreamId) -> Result<Vec<WorkItem>, StateError>;
     /// Whether an item of the stream is known: in the work list or done.
     fn is_known(&self, stream: &StreamId, key: &str) -> Result<bool, StateError>;
+    /// Whether an item of the stream is done because it was given up.
+    fn was_given_up(&self, stream: &StreamId, key: &str) -> Result<bool, StateError>;
     /// Forgets done items whose time has come. Returns how many.
     fn forget_done(&self, now: DateTime<Utc>) -> Result<usize, StateError>;
     /// Calls it with the fingerprints of a tenant, some of one day at a time, oldest day first.

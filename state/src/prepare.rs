@@ -19,6 +19,8 @@ use crate::table::{Batch, Table};
 pub(crate) struct DoneEntry {
     pub(crate) key: String,
     pub(crate) forget_after: chrono::DateTime<chrono::Utc>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) given_up: bool,
 }
 
 /// Body of a `quarantine` entry.
@@ -186,6 +188,7 @@ impl<'a> Preparation<'a> {
         let entry = DoneEntry {
             key: item.key.clone(),
             forget_after: item.forget_after,
+            given_up: item.given_up,
         };
         self.put_json(Family::Done, layout::done(&item.stream, &item.key), &entry)
     }

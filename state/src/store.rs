@@ -258,6 +258,12 @@ impl<T: Table> StateStore for Store<T> {
         Ok(false)
     }
 
+    fn was_given_up(&self, stream: &StreamId, key: &str) -> Result<bool, StateError> {
+        let key = layout::done(stream, key);
+        let entry: Option<DoneEntry> = self.read(&key)?;
+        Ok(entry.is_some_and(|entry| entry.given_up))
+    }
+
     fn forget_done(&self, now: DateTime<Utc>) -> Result<usize, StateError> {
         let mut keys = Vec::new();
         self.each(&Key::of(Family::Done), |key, body| {

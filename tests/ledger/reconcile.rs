@@ -68,6 +68,43 @@ async fn what_the_vendor_showed_late_is_fetched_and_the_account_adds_up() {
 }
 
 #[tokio::test]
+async fn what_the_live_line_gives_up_meanwhile_is_lost_and_not_fetched() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let vendor = &setting.vendor;
+    vendor.record(start() - TimeDelta::hours(3), "whole");
+    vendor.publish(start() - TimeDelta::hours(2), Content::Fails);
+    let process = setting.start(folder.path()).await;
+    process
+        .until("the first", |_| setting.receiver.has("whole"))
+        .await;
+    process
+        .until("a failure", |process| process.health().failures > 0)
+        .await;
+    vendor.script().relisted.clear();
+    // The live line lists hours again, a reconciliation days.
+    let is_day = |window: &exfilwatch_model::Window| window.length() > TimeDelta::hours(2);
+    let blob = start() - TimeDelta::hours(2);
+    let relists = || {
+        let script = vendor.script();
+        let mut days = script.relisted.iter().filter(|window| is_day(window));
+        days.any(|window| window.holds(blob))
+    };
+    let giving_up = async {
+        while !relists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        vendor.drop_failing();
+        setting.clock.pass(TimeDelta::minutes(1));
+    };
+    let (account, ()) = tokio::join!(process.reconcile(None), giving_up);
+    let counts = (account.listed, account.done_before, account.fetched);
+    assert_eq!(counts, (2, 1, 0), "{account:?}");
+    assert_eq!((account.lost, account.missing), (1, 0), "{account:?}");
+    assert!(!account.is_whole());
+    process.end().await;
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_listed_has_an_account_that_says_so() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     setting.vendor.script().error = Some(FetchError::Auth {

@@ -102,6 +102,15 @@ impl Vendor {
         self.publish(at, Content::Records(vec![id.to_owned()]));
     }
 
+    /// What failed so far is no more.
+    pub(crate) fn drop_failing(&self) {
+        for blob in &mut self.script().blobs {
+            if matches!(blob.content, Content::Fails) {
+                blob.content = Content::Gone;
+            }
+        }
+    }
+
     /// What failed so far works from now on.
     pub(crate) fn heal(&self, id: &str) {
         for blob in &mut self.script().blobs {

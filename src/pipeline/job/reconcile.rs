@@ -128,6 +128,45 @@ fn show(shared: &Shared, account: &Account) {
     shared.watch.stream(&account.stream, shown);
 }
 
+/// What became of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nobody but this job knows of it.
+    Unknown,
+    /// It is on the live line's list.
+    Open,
+    Fetched,
+    GivenUp,
+}
+
+impl Fate {
+    fn count(self, found: &mut Account) {
+        match self {
+            Self::Unknown | Self::Open => found.missing += 1,
+            Self::Fetched => found.fetched += 1,
+            Self::GivenUp => found.lost += 1,
+        }
+    }
+}
+
+fn fate(
+    store: &dyn StateStore,
+    (stream, key): (&StreamId, &str),
+    is_open: impl FnOnce() -> Result<bool, StateError>,
+) -> Result<Fate, StateError> {
+    if !store.is_known(stream, key)? {
+        return Ok(Fate::Unknown);
+    }
+    if store.was_given_up(stream, key)? {
+        return Ok(Fate::GivenUp);
+    }
+    Ok(if is_open()? {
+        Fate::Open
+    } else {
+        Fate::Fetched
+    })
+}
+
 impl Reader<'_> {
     pub(super) fn reconciles(&self) -> bool {
         self.stored.request.kind == JobKind::Reconcile
@@ -159,7 +198,7 @@ impl Reader<'_> {
             }
         }
         let missed = self.fetch_all(connector, missing, account).await?;
-        self.hand_over(missed, &mut found);
+        self.hand_over(&stream, missed, &mut found)?;
         self.wait_for_live(&stream, open, &mut found).await?;
         found.fetched += usize::try_from(account.items).unwrap_or(usize::MAX);
         found.records = account.records;
@@ -184,10 +223,25 @@ impl Reader<'_> {
         shown.stream(&item.stream, |health| health.records_late += late);
     }
 
-    /// What could not be fetched is the live line's from now on.
-    fn hand_over(&mut self, missed: Vec<Missed>, found: &mut Account) {
+    /// What could not be fetched is the live line's from now on. What that came by itself meanwhile is not
+    /// handed over: fetched and listed as open again, it would be given up, and told of as lost.
+    fn hand_over(
+        &mut self,
+        stream: &StreamId,
+        missed: Vec<Missed>,
+        found: &mut Account,
+    ) -> Result<(), StateError> {
         let mut work = Vec::new();
         for missed in missed {
+            let key = missed.item.key.as_str();
+            let is_open = || Ok(self.open_keys(stream)?.contains_key(key));
+            match fate(&*self.shared.store, (stream, key), is_open)? {
+                Fate::Unknown => {}
+                fate => {
+                    fate.count(found);
+                    continue;
+                }
+            }
             match missed.error {
                 FetchError::Gone { .. } | FetchError::Poison { .. } => found.lost += 1,
                 _ => {
@@ -201,6 +255,7 @@ impl Reader<'_> {
             work,
             ..Commit::default()
         });
+        Ok(())
     }
 
     fn open_keys(&self, stream: &StreamId) -> Result<BTreeMap<String, u32>, StateError> {
@@ -217,7 +272,6 @@ impl Reader<'_> {
     ) -> Result<(), JobError> {
         let look = self.shared.clock.real(LOOK).max(LOOK_MIN);
         let until = self.account_of(stream).began + LIVE_WAIT;
-        let all = open.len();
         loop {
             let work = self.open_keys(stream)?;
             let tries = open.iter().filter_map(|key| work.get(key));
@@ -225,9 +279,11 @@ impl Reader<'_> {
             let failing = tries.iter().filter(|tries| **tries >= TRIES_WAITED_FOR);
             let failing = failing.count();
             if failing == tries.len() || self.shared.clock.now() >= until {
-                found.fetched += all - tries.len();
-                found.missing += tries.len();
                 found.failing += failing;
+                for key in &open {
+                    let is_open = || Ok(work.contains_key(key));
+                    fate(&*self.shared.store, (stream, key), is_open)?.count(found);
+                }
                 return Ok(());
             }
             interruptible(&self.shared.shutdown, tokio::time::sleep(look)).await?;
@@ -247,6 +303,51 @@ impl Reader<'_> {
         let mut streams = self.streams.values();
         if let Some(account) = streams.find_map(|done| done.reconciled.clone()) {
             self.reports.reconciled(account);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exfilwatch_state::{DoneItem, MemoryStore, Position};
+
+    use super::*;
+
+    #[test]
+    fn an_item_that_the_live_line_came_by_meanwhile_is_counted_as_what_became_of_it() {
+        let store = MemoryStore::new([1; 16]).unwrap();
+        let stream: StreamId = "contoso/office365/Audit.General".parse().unwrap();
+        let done = |key: &str, given_up| DoneItem {
+            stream: stream.clone(),
+            key: key.to_owned(),
+            forget_after: DateTime::UNIX_EPOCH,
+            given_up,
+        };
+        let open = WorkItem {
+            stream: stream.clone(),
+            key: "open".to_owned(),
+            body: String::new(),
+            from: DateTime::UNIX_EPOCH,
+            expires: None,
+            attempts: 0,
+            next_try: None,
+            last_error: None,
+        };
+        let commit = Commit {
+            work: vec![open],
+            done: vec![done("fetched", false), done("lost", true)],
+            ..Commit::default()
+        };
+        store.apply(&[commit], Position::default()).unwrap();
+        for (key, wanted) in [
+            ("fetched", Fate::Fetched),
+            ("lost", Fate::GivenUp),
+            ("open", Fate::Open),
+            ("never listed", Fate::Unknown),
+        ] {
+            let is_open = || Ok(store.work(&stream)?.iter().any(|item| item.key == key));
+            let found = fate(&store, (&stream, key), is_open).unwrap();
+            assert_eq!(found, wanted, "{key}");
         }
     }
 }

@@ -116,6 +116,9 @@ impl Session<'_> {
         let key = key_of(item);
         tracing::error!(stream = %item.stream, item = %item.key, reason = %what, "item given up");
         let mut with = self.done(&key);
+        for done in &mut with.done {
+            done.given_up = true;
+        }
         with.quarantined.extend(quarantined);
         let is_blob = item
             .expires

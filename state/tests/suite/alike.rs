@@ -24,6 +24,7 @@ fn any_commit() -> impl Strategy<Value = Commit> {
                     stream: stream(name),
                     key,
                     forget_after: now(),
+                    given_up: false,
                 }),
                 3 => commit.seen.push(chunk(
                     name,

@@ -65,6 +65,7 @@ fn churn(number: u32) -> Commit {
             stream: stream("contoso"),
             key: format!("blob-{}", number - 1),
             forget_after: now() + chrono::TimeDelta::seconds(i64::from(number)),
+            given_up: false,
         });
     }
     if number.is_multiple_of(500) && days > 14 {

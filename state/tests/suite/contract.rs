@@ -254,12 +254,16 @@ fn a_done_item_leaves_the_work_list_and_stays_known_until_it_is_forgotten() {
                         stream: stream("contoso"),
                         key: key.to_owned(),
                         forget_after: at(forget_after),
+                        given_up: key == "a",
                     })
                     .to_vec(),
                 ..Commit::default()
             });
             let store = subject.store();
             assert!(store.is_known(&stream("contoso"), "a").unwrap());
+            assert!(store.was_given_up(&stream("contoso"), "a").unwrap());
+            assert!(!store.was_given_up(&stream("contoso"), &long).unwrap());
+            assert!(!store.was_given_up(&stream("contoso"), "never").unwrap());
             assert_eq!(store.forget_done(at("2026-05-05T00:00:00Z")).unwrap(), 1);
         },
         |store| {

@@ -38,6 +38,7 @@ fn filled(folder: &std::path::Path) -> State {
             stream: stream("contoso"),
             key: "done/1".to_owned(),
             forget_after: now(),
+            given_up: false,
         }],
         windows: vec![WindowChange {
             job: JobId::live(),
