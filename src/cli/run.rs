@@ -8,6 +8,7 @@ use std::time::Duration;
 use exfilwatch_config::Config;
 use exfilwatch_model::{Clock, Kind};
 use exfilwatch_state::State;
+use futures::future::BoxFuture;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -19,24 +20,26 @@ use crate::cli::clock::{self, ClockArgs};
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::reload::Reload;
 use crate::cli::{domains, signals};
-use crate::pipeline::job::keeper;
+use crate::pipeline::job::{JobEnd, Progress, keeper};
 use crate::pipeline::own_domains::TenantDomains;
-use crate::pipeline::reconcile::reconcile;
+use crate::pipeline::reconcile::{Told, reconcile};
+use crate::pipeline::supervise::Supervisor;
 use crate::pipeline::worker::{Shared, WorkerConfig, run_tenant};
 use crate::pipeline::{Parts, Pipeline};
 use crate::serve::control::{self, AboutJob, Answers, Request};
 use crate::serve::http;
 
-/// Jobs waiting to be run; callers wait above it.
+/// What is asked about jobs and not yet looked at; callers wait above it.
 const JOBS_MAX: usize = 4;
+/// Jobs, and reconciliations, that were asked for and have not ended; more are refused. Whoever asked may have
+/// gone away: they go on.
+const ASKED_MAX: usize = 4;
 /// Tries to open a state that another command holds for a moment, and the wait between them.
 const LOCK_TRIES_MAX: u32 = 20;
 /// Time between two looks at exceptions that lapse.
 const EXCEPTIONS_EVERY: Duration = Duration::from_hours(24);
 /// See [`LOCK_TRIES_MAX`].
 const LOCK_WAIT: Duration = Duration::from_millis(250);
-/// Wait before a tenant that panicked is started again.
-const AFTER_PANIC: Duration = Duration::from_secs(5);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -127,6 +130,11 @@ async fn poll(
 ) -> Outcome {
     let shared = pipeline.shared();
     let tasks = TaskTracker::new();
+    let supervisor = Supervisor::of(shared);
+    let essential = |task, future: BoxFuture<'static, ()>| {
+        let supervisor = supervisor.clone();
+        tasks.spawn(async move { supervisor.or_stop(task, future).await });
+    };
     if let Some(address) = listen.or(config.serve.listen) {
         let listener = http::bind(address).await.map_err(|error| {
             Failure::caused(Code::Usage, format!("listening on {address}"), &error)
@@ -137,11 +145,12 @@ async fn poll(
             finding_wait_max: app::seconds(config.serve.finding_wait_seconds_max),
         };
         let shutdown = shared.shutdown.clone();
-        tasks.spawn(async move {
+        let serving = async move {
             if let Err(error) = http::serve(listener, status, shutdown).await {
                 tracing::error!(%error, "health and metrics are no longer served");
             }
-        });
+        };
+        essential("health and metrics", Box::pin(serving));
     }
     let (jobs, requests) = mpsc::channel(JOBS_MAX);
     let socket = control::bind(&config.state.folder).map_err(|error| {
@@ -159,11 +168,20 @@ async fn poll(
         again: shared.again.clone(),
         jobs,
     };
-    tasks.spawn(control::serve(socket, answers, shared.shutdown.clone()));
-    tasks.spawn(warn_of_exceptions(shared.clone()));
-    tasks.spawn(serve_jobs(requests, tenants.clone(), shared.clone()));
+    let serving = control::serve(socket, answers, shared.shutdown.clone());
+    essential("the control socket", Box::pin(serving));
+    let serving = serve_jobs(requests, tenants.clone(), shared.clone());
+    essential("jobs that are asked for", Box::pin(serving));
+    essential(
+        "the watch on exceptions",
+        Box::pin(warn_of_exceptions(shared.clone())),
+    );
     for domains in tenants.domains.iter().filter(|domains| domains.asks()) {
-        tasks.spawn(domains.clone().keep_current(shared.clone()));
+        let (domains, shared, supervisor) = (domains.clone(), shared.clone(), supervisor.clone());
+        tasks.spawn(async move {
+            let start = || domains.clone().keep_current(shared.clone());
+            supervisor.again("own domains", None, start).await;
+        });
     }
     let noted = keeper::note_first_runs(&tenants.workers, shared).await;
     noted.map_err(|error| {
@@ -171,15 +189,12 @@ async fn poll(
         Failure::caused(Code::State, what, &error)
     })?;
     let places = || Arc::new(Semaphore::new(keeper::AT_ONCE));
-    let (jobs_at_once, reconciled_at_once) = (places(), places());
+    let places = (places(), places());
     for (worker, domains) in tenants.workers.iter().zip(&tenants.domains) {
         let waits = config.detectors.enabled && domains.unknown();
         let first = waits.then(|| domains.clone());
-        let jobs = keeper::keep(worker.clone(), shared.clone(), jobs_at_once.clone());
-        let daily = reconciled_at_once.clone();
-        let daily = keeper::reconcile_daily(worker.clone(), shared.clone(), daily);
-        let jobs = async { tokio::join!(jobs, daily) };
-        tasks.spawn(keep_running(worker.clone(), first, shared.clone(), jobs));
+        let running = keep_running(worker.clone(), first, shared.clone(), places.clone());
+        tasks.spawn(running);
     }
     shared.shutdown.cancelled().await;
     tracing::info!("shutting down: what is committed stays, what is in flight is given a moment");
@@ -204,13 +219,13 @@ async fn warn_of_exceptions(shared: Shared) {
     }
 }
 
-/// Runs a tenant, as soon as its domains are known, and again when it panicked: one tenant's trouble
-/// stays its own.
+/// Runs a tenant and the jobs it does by itself, as soon as its domains are known. Each starts again when
+/// it panicked: one tenant's trouble stays its own. `places` are for jobs and for reconciliations.
 async fn keep_running(
     worker: WorkerConfig,
     first: Option<TenantDomains>,
     shared: Shared,
-    jobs: impl Future<Output: Send> + Send + 'static,
+    places: (Arc<Semaphore>, Arc<Semaphore>),
 ) {
     if let Some(domains) = first {
         tokio::select! {
@@ -218,26 +233,31 @@ async fn keep_running(
             () = shared.shutdown.cancelled() => return,
         }
     }
+    let tenant = Some(worker.step.memory.tenant());
     tracing::info!(tenant = %worker.step.memory.tenant(), connectors = worker.connectors.len(), "polling");
-    let jobs = tokio::spawn(jobs);
-    while !shared.shutdown.is_cancelled() {
-        let running = tokio::spawn(run_tenant(worker.clone(), shared.clone()));
-        let Err(error) = running.await else { break };
-        tracing::error!(tenant = %worker.step.memory.tenant(), %error, "the tenant starts again");
-        tokio::select! {
-            () = tokio::time::sleep(AFTER_PANIC) => {}
-            () = shared.shutdown.cancelled() => {}
-        }
-    }
-    if let Err(error) = jobs.await {
-        tracing::error!(tenant = %worker.step.memory.tenant(), %error, "the tenant's own jobs ended");
-    }
+    let supervisor = Supervisor::of(&shared);
+    let with = || (worker.clone(), shared.clone());
+    let polling = supervisor.again("polling", tenant, || {
+        let (worker, shared) = with();
+        run_tenant(worker, shared)
+    });
+    let jobs = supervisor.again("gap filling", tenant, || {
+        let (worker, shared) = with();
+        keeper::keep(worker, shared, places.0.clone())
+    });
+    let daily = supervisor.again("daily reconciliation", tenant, || {
+        let (worker, shared) = with();
+        keeper::reconcile_daily(worker, shared, places.1.clone())
+    });
+    tokio::join!(polling, jobs, daily);
 }
 
-/// Runs jobs that come over the control socket, one at a time, beside the poller. Plans are made at
-/// once: they change nothing.
+/// Runs jobs that come over the control socket beside the poller, those that detect one at a time. Plans
+/// are made at once: they change nothing. What would wait behind too many others is refused.
 async fn serve_jobs(mut requests: mpsc::Receiver<AboutJob>, tenants: Tenants, shared: Shared) {
     let one_at_a_time = Arc::new(Mutex::new(()));
+    let places = || Arc::new(Semaphore::new(ASKED_MAX));
+    let (jobs, reconciliations, watch) = (places(), places(), shared.watch.clone());
     let running = TaskTracker::new();
     loop {
         let next = tokio::select! {
@@ -246,24 +266,65 @@ async fn serve_jobs(mut requests: mpsc::Receiver<AboutJob>, tenants: Tenants, sh
         };
         let Some(about) = next else { break };
         let (tenants, shared, turn) = (tenants.clone(), shared.clone(), one_at_a_time.clone());
-        running.spawn(async move {
-            match about {
-                AboutJob::Plan(request, reply) => {
-                    let plans = tenants.plan(&request, &*shared.clock, true).await;
-                    if reply.send(plans).is_err() {
-                        tracing::debug!("nobody waited for the plan");
-                    }
+        let work: BoxFuture<'static, ()> = match about {
+            AboutJob::Plan(request, reply) => Box::pin(async move {
+                let plans = tenants.plan(&request, &*shared.clock, true).await;
+                if reply.send(plans).is_err() {
+                    tracing::debug!("nobody waited for the plan");
                 }
-                AboutJob::Reconcile(request, told) => {
+            }),
+            AboutJob::Reconcile(request, told) => match reconciliations.clone().try_acquire_owned()
+            {
+                Ok(place) => Box::pin(async move {
                     reconcile(&request, &tenants.workers, &shared, &told).await;
-                }
-                AboutJob::Run(request, progress) => {
+                    drop(place);
+                }),
+                Err(_) => refuse(&told, Told::Failed(too_many("reconciliations"))),
+            },
+            AboutJob::Run(request, progress) => match jobs.clone().try_acquire_owned() {
+                Ok(place) => Box::pin(async move {
                     let _turn = turn.lock().await;
                     tenants.run_job(&request, &shared, &progress).await;
+                    drop(place);
+                }),
+                Err(_) => {
+                    let end = Some(JobEnd::Usage(too_many("jobs")));
+                    refuse(
+                        &progress,
+                        Progress {
+                            end,
+                            ..Progress::default()
+                        },
+                    )
                 }
+            },
+        };
+        let watch = watch.clone();
+        running.spawn(async move {
+            // Whoever asked sees that no end came; the others go on.
+            if let Err(error) = tokio::spawn(work).await {
+                tracing::error!(%error, "a job that was asked for panicked");
+                watch.restarted("a job that was asked for");
             }
         });
     }
     running.close();
     running.wait().await;
+}
+
+/// Tells whoever asked that it will not be done.
+fn refuse<T: Send + 'static>(whom: &mpsc::Sender<T>, what: T) -> BoxFuture<'static, ()> {
+    let whom = whom.clone();
+    Box::pin(async move {
+        if whom.send(what).await.is_err() {
+            tracing::debug!("nobody waited for the refusal");
+        }
+    })
+}
+
+fn too_many(what: &str) -> String {
+    format!(
+        "{ASKED_MAX} {what} that were asked for have not ended, also where their callers went away; ask \
+         again when one has (the log says when)"
+    )
 }

@@ -35,6 +35,7 @@ pub mod sample;
 mod session;
 pub mod sightings;
 pub mod step;
+pub mod supervise;
 pub mod verdicts;
 pub mod watch;
 pub mod worker;

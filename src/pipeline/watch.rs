@@ -102,6 +102,8 @@ pub struct Shown {
     pub baselines: BTreeMap<TenantId, Vec<Known>>,
     /// Fingerprints that found no room in the seen index: their records may be delivered twice.
     pub seen_not_remembered: usize,
+    /// How often a task of the process panicked and was started again, by what it does.
+    pub restarts: BTreeMap<&'static str, u64>,
     /// Why the process had to stop by itself.
     pub fatal: Option<String>,
 }
@@ -217,6 +219,11 @@ impl Watch {
     /// What a tenant's detectors measure events against.
     pub fn baselines(&self, tenant: &TenantId, baselines: Vec<Known>) {
         self.shown().baselines.insert(tenant.clone(), baselines);
+    }
+
+    /// A task panicked and is started again.
+    pub fn restarted(&self, task: &'static str) {
+        *self.shown().restarts.entry(task).or_default() += 1;
     }
 
     /// The process has to stop by itself.

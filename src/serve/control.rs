@@ -216,6 +216,9 @@ async fn answer(stream: UnixStream, answers: &Answers) -> io::Result<()> {
             )
             .await
         }
+        Ok(Request::Plan(request) | Request::Backfill(request)) if request.refusal().is_some() => {
+            write_line(&mut write, &json!({ "error": request.refusal() })).await
+        }
         Ok(Request::Plan(request)) => plan_job(&mut write, answers, request).await,
         Ok(Request::Backfill(request)) => {
             run_job(&mut write, answers, |progress| {

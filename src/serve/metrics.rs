@@ -60,6 +60,11 @@ struct ExceptionLabels {
     exception: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: String,
+}
+
 type Counter = prometheus_client::metrics::counter::Counter;
 
 struct Page {
@@ -114,6 +119,12 @@ pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
         "Findings put into the outbox, revisions too",
         findings,
     );
+    let restarts = shown.restarts.iter().map(|(task, count)| {
+        let task = (*task).to_owned();
+        (TaskLabels { task }, *count)
+    });
+    let help = "Tasks of the process that panicked and were started again";
+    page.counters("task_restarts", help, restarts);
     tuning(&mut page, shown, now);
     page.registry
         .register("paused", "Fetching is paused by the outbox budget", {

@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use exfilwatch_model::Window;
 
 use crate::cli::failure::{Code, Failure};
+use crate::pipeline::job::RANGE_MAX;
 
 /// The span from `since` to `until`, or to the present.
 pub(crate) fn window(
@@ -31,6 +32,12 @@ pub(crate) fn window(
     }
     if end > now {
         tracing::warn!(until = %end, "the range ends in the future; it is read up to the present");
+    }
+    if end.min(now) - from > RANGE_MAX {
+        let days = RANGE_MAX.num_days();
+        let what =
+            format!("--since {since} is more than {days} days back: no vendor keeps so much");
+        return Err(usage(what).help("name a later start"));
     }
     Window::new(from, end.min(now)).ok_or_else(|| usage("the range is empty".to_owned()))
 }

@@ -37,6 +37,9 @@ use crate::pipeline::worker::{Shared, WorkerConfig};
 /// Records may become available this long after their time: a range is widened so at its end.
 const LATE_BY: TimeDelta = TimeDelta::days(1);
 
+/// The longest range a job may be asked for: ten years, the longest that a vendor keeps anything.
+pub const RANGE_MAX: TimeDelta = TimeDelta::days(3_660);
+
 /// Why a past range is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +123,18 @@ impl JobRequest {
                 .streams
                 .iter()
                 .any(|wanted| wanted == stream.name() || *wanted == whole())
+    }
+
+    /// Why it is not begun at all.
+    pub fn refusal(&self) -> Option<String> {
+        let days = self.window.length().num_days();
+        let max = RANGE_MAX.num_days();
+        (self.window.length() > RANGE_MAX).then(|| {
+            format!(
+                "a range of {days} days was asked for, and a job reads at most {max}: no vendor keeps more; \
+                 name a later start"
+            )
+        })
     }
 
     /// Whether the job is for this tenant.
