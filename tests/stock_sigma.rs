@@ -253,8 +253,8 @@ fn findings(files: &[SourceFile], records: &[Value]) -> Vec<Finding> {
         };
         let raw = RawRecord::new(record.to_string().into());
         let operations = reader.operations(&raw).unwrap();
-        let wants = rules.wants_fields(product, &operations, |operation, field| {
-            reader.may_have(&raw, operation, field)
+        let wants = rules.wants_fields(product, &operations, |operation, claim| {
+            reader.may_meet(&raw, operation, claim)
         });
         if wants {
             for event in reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap() {

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{
-    Cursor, Event, Gap, Page, Product, RawRecord, RecordHead, StreamId, Window, WorkItem,
+    Claim, Cursor, Event, FieldSet, Gap, Page, Product, RawRecord, RecordHead, StreamId, Window,
+    WorkItem,
 };
 use futures::stream::BoxStream;
 
@@ -187,10 +188,10 @@ pub trait RecordReader: Send + Sync + Debug {
     /// record. For filtering where nothing is forwarded.
     fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError>;
 
-    /// Whether an event of the record may have this field (of `exfilwatch_model::field`), by a look
-    /// that is much cheaper than to normalise it. `operation` is one of the record's. True where
-    /// that cannot be told so; never false of a field that an event has.
-    fn may_have(&self, _record: &RawRecord, _operation: &str, _field: &str) -> bool {
+    /// Whether an event of the record may meet a claim, by a look that is much cheaper than to
+    /// normalise it. `operation` is one of the record's. True where that cannot be told so; never
+    /// false of what an event has.
+    fn may_meet(&self, _record: &RawRecord, _operation: &str, _claim: Claim<'_>) -> bool {
         true
     }
 
@@ -209,6 +210,17 @@ pub trait RecordReader: Send + Sync + Debug {
         &self,
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
+    ) -> Result<Vec<Event>, NormaliseError> {
+        self.normalise_for(record, fetched_at, &FieldSet::all())
+    }
+
+    /// The same events, of whose fields only the asked ones are looked at: of the vendor's own
+    /// fields others may be missing.
+    fn normalise_for(
+        &self,
+        record: &RawRecord,
+        fetched_at: DateTime<Utc>,
+        asked: &FieldSet,
     ) -> Result<Vec<Event>, NormaliseError>;
 }
 

@@ -5,6 +5,7 @@
 //! ours, flat; a *finding* is what a detector says about events.
 #![warn(missing_docs)]
 
+pub mod asked;
 pub mod clock;
 pub mod delivery;
 pub mod diagnosis;
@@ -26,6 +27,7 @@ pub mod secret;
 pub mod verdict;
 pub mod work;
 
+pub use asked::{Claim, FieldSet};
 pub use clock::{Clock, RatedClock, SystemClock, Window};
 pub use delivery::{Envelope, Kind};
 pub use domains::{Domains, Party, PartyClass};

@@ -160,6 +160,24 @@ impl Lists {
         self.people.len()
     }
 
+    /// Whether [`Lists::describe`] may set a field. Of what it has nothing to do with: yes.
+    pub fn may_say(&self, name: &str) -> bool {
+        match name {
+            field::ACTOR_IS_VIP
+            | field::ACTOR_IS_SERVICE_ACCOUNT
+            | field::ACTOR_IS_LEAVER
+            | field::ACTOR_HAS_LEFT
+            | field::ACTOR_GROUPS
+            | field::MAILBOX_IS_VIP
+            | field::MAILBOX_IS_LEAVER
+            | field::TARGET_IS_VIP
+            | field::TARGET_IS_MANAGER => !self.people.is_empty(),
+            field::SOURCE_ASN | field::SOURCE_REGION => self.places.is_some(),
+            field::APP_IS_APPROVED => !self.apps.is_empty(),
+            _ => true,
+        }
+    }
+
     /// Puts on an event what follows from the lists.
     pub fn describe(&self, event: &mut Event) {
         self.describe_place(event);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_detectors::{Engine, RuleSet};
+use exfilwatch_detectors::{Counters, Engine, RuleSet};
 use exfilwatch_model::{Finding, JobId, NameError, Product, RawRecord, TenantId};
 use uuid::Uuid;
 
@@ -55,14 +55,14 @@ impl Trial {
         let reader = self.readers.of(product);
         let wanted = reader.operations(record).is_ok_and(|operations| {
             self.rules
-                .wants_fields(reader.product(), &operations, |operation, field| {
-                    reader.may_have(record, operation, field)
+                .wants_fields(reader.product(), &operations, |operation, claim| {
+                    reader.may_meet(record, operation, claim)
                 })
         });
         if !wanted {
             return;
         }
-        match reader.normalise(record, self.now) {
+        match reader.normalise_for(record, self.now, self.rules.fields()) {
             Ok(events) => {
                 self.totals.wanted += 1;
                 for event in &events {
@@ -78,9 +78,16 @@ impl Trial {
 
     /// Takes up what was found, now and then, so that the evidence is at hand.
     pub(crate) fn collect(&mut self) {
+        // Nothing is kept, so nobody else takes the changes of memory away.
+        drop(self.engine.drain_changes());
         let found = self.engine.collect(self.now);
         self.findings
             .extend(found.into_iter().map(|finding| (finding.uid, finding)));
+    }
+
+    /// What the detectors remember, and which bounds were hit.
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine.counters()
     }
 
     /// All findings, by time.

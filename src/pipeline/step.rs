@@ -16,7 +16,7 @@ use exfilwatch_detectors::{Baseline, Counters, Engine, RuleSet};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
-    Envelope, Finding, JobId, Kind, Malformed, Mode, Page, Product, RawRecord, RecordHead,
+    Claim, Envelope, Finding, JobId, Kind, Malformed, Mode, Page, Product, RawRecord, RecordHead,
     StreamId, TenantId,
 };
 use exfilwatch_state::{
@@ -341,16 +341,19 @@ impl Step {
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
     ) -> Changed {
-        let may_have = |operation: &str, field: &str| reader.may_have(record, operation, field);
+        let may_meet =
+            |operation: &str, claim: Claim<'_>| reader.may_meet(record, operation, claim);
         let wanted = self
             .rules
-            .wants_fields(head.product, &head.operations, may_have);
+            .wants_fields(head.product, &head.operations, may_meet);
         let kept = inventory::wants(reader, record, head);
-        if !wanted && !kept {
-            return Changed::default();
-        }
         // A head could be read, so the record is an object and normalise cannot refuse it.
-        let events = reader.normalise(record, fetched_at).unwrap_or_default();
+        let events = match (wanted, kept) {
+            (false, false) => return Changed::default(),
+            (true, false) => reader.normalise_for(record, fetched_at, self.rules.fields()),
+            (_, true) => reader.normalise(record, fetched_at),
+        };
+        let events = events.unwrap_or_default();
         if wanted {
             for event in &events {
                 self.engine.observe(event);

@@ -10,14 +10,23 @@ const VALUES_MAX: usize = 4_000;
 const DEPTH_MAX: usize = 8;
 
 /// Adds members to an event until its bound is reached.
-#[derive(Debug)]
-pub(crate) struct Flattener {
+pub(crate) struct Flattener<'a> {
     left: usize,
+    is_wanted: &'a dyn Fn(&str) -> bool,
 }
 
-impl Flattener {
+impl<'a> Flattener<'a> {
+    /// Adds all.
     pub(crate) fn new() -> Self {
-        Self { left: VALUES_MAX }
+        Self::of(&|_| true)
+    }
+
+    /// Adds those fields for which `is_wanted` is true.
+    pub(crate) fn of(is_wanted: &'a dyn Fn(&str) -> bool) -> Self {
+        Self {
+            left: VALUES_MAX,
+            is_wanted,
+        }
     }
 
     /// One member and what is in it.
@@ -37,7 +46,9 @@ impl Flattener {
             }
             Value::Object(map) => self.object(event, name, map, depth),
             _ => {
-                if let Some(field) = field(value) {
+                if (self.is_wanted)(name)
+                    && let Some(field) = field(value)
+                {
                     self.left -= 1;
                     event.add(name.to_owned(), field);
                 }

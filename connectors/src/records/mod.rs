@@ -9,6 +9,7 @@ mod address;
 mod flatten;
 pub mod google;
 pub(crate) mod json;
+mod members;
 pub mod microsoft;
 mod outside;
 pub(crate) mod time;

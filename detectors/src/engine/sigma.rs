@@ -4,12 +4,14 @@
 //! field names are flat and may hold dots, and no JSON tree is made.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use exfilwatch_model::{Event, Value};
 use rsigma_eval::{CompiledRule, EventValue};
 use rsigma_parser::{Detections, SigmaRule};
 
 use super::explain::{self, Tried};
+use crate::rules::interest;
 
 /// A compiled Sigma detection.
 #[derive(Debug)]
@@ -77,6 +79,15 @@ impl Matcher {
 }
 
 impl Matcher {
+    /// Fields that it looks at; `None` where it searches through all.
+    pub(crate) fn fields(&self) -> Option<BTreeSet<String>> {
+        let mut fields = BTreeSet::new();
+        for selection in self.source.named.values() {
+            interest::add_fields_asked(selection, &mut fields)?;
+        }
+        Some(fields)
+    }
+
     /// Each selection against an event, for whoever asks why. Slow.
     pub(crate) fn explain(&self, event: &Event) -> Vec<Tried> {
         explain::explain(&self.source, event)

@@ -216,10 +216,12 @@ fn single(
             .map(|key| usual::first_seen(place, key))
             .transpose()?,
     };
+    // What is to be new must be there.
+    let new = first_seen.iter().flat_map(|key| &key.fields);
     let interests = vec![Interest {
         product: Some(product),
         operations: interest::operations(sigma),
-        need: Need::of(sigma),
+        need: Need::of(sigma).and(Need::fields(new)),
     }];
     let parts = Parts {
         facts: facts(file, document, product, Metadata::of_rule(sigma)),

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use exfilwatch_model::Product;
+use exfilwatch_model::{Claim, Product};
 
 use super::need::Need;
 use crate::contract::Interest;
-use exfilwatch_model::pattern::{Pattern, with_lower};
+use exfilwatch_model::pattern::Pattern;
 
 /// Positions by product and operation.
 #[derive(Debug, Default)]
@@ -16,18 +17,24 @@ pub(crate) struct Index {
     google_workspace: Table,
 }
 
+/// Most operations whose rules are remembered; those beyond are looked up each time.
+const KNOWN_MAX: usize = 4_096;
+
 #[derive(Debug, Default)]
 struct Table {
-    exact: HashMap<String, Named>,
+    exact: HashMap<String, Vec<(usize, Need)>>,
     patterns: Vec<(Pattern, usize, Need)>,
-    all: Vec<usize>,
+    all: Vec<(usize, Need)>,
+    /// What was worked out, by the operation as it is written: a log has few, and there are many
+    /// patterns.
+    known: RwLock<HashMap<String, Arc<Named>>>,
 }
 
-/// Who wants an operation, and what one of them needs at least.
+/// Who wants an operation, and what one of them needs at least: `None` where nobody wants it.
 #[derive(Debug)]
 struct Named {
     positions: Vec<usize>,
-    need: Need,
+    need: Option<Need>,
 }
 
 impl Index {
@@ -62,72 +69,90 @@ impl Index {
 
     /// Whether anything wants one of these operations. Called for every record.
     pub(crate) fn wants(&self, product: Product, operations: &[Cow<'_, str>]) -> bool {
-        let table = self.table(product);
-        !table.all.is_empty() || operations.iter().any(|o| table.wants(o, &mut |_| true))
+        self.wants_fields(product, operations, &mut |_, _| true)
     }
 
-    /// The same, less what its fields rule out: `may_have` is given an operation of the record and
-    /// a field, and says whether an event of it may have the field.
+    /// The same, less what its fields rule out: `may_meet` is given an operation of the record and
+    /// a claim, and says whether an event of it may meet that.
     pub(crate) fn wants_fields(
         &self,
         product: Product,
         operations: &[Cow<'_, str>],
-        may_have: &mut dyn FnMut(&str, &str) -> bool,
+        may_meet: &mut dyn FnMut(&str, Claim<'_>) -> bool,
     ) -> bool {
         let table = self.table(product);
-        let mut wanted = |operation: &str| table.wants(operation, &mut |f| may_have(operation, f));
-        !table.all.is_empty() || operations.iter().any(|operation| wanted(operation))
+        let mut wanted = |operation: &str| {
+            let named = table.named(operation);
+            let need = named.need.as_ref();
+            need.is_some_and(|need| need.may_be_met(&mut |claim| may_meet(operation, claim)))
+        };
+        // A record without an operation is wanted by rules that name none.
+        wanted(operations.first().map_or("", |first| first))
+            || operations.iter().skip(1).any(|operation| wanted(operation))
     }
 
     /// Puts the positions that want this operation into `found`, in order, each once.
     pub(crate) fn find(&self, product: Product, operation: &str, found: &mut Vec<usize>) {
-        let table = self.table(product);
         found.clear();
-        found.extend_from_slice(&table.all);
-        with_lower(operation, |lower| {
-            if let Some(named) = table.exact.get(lower) {
-                found.extend_from_slice(&named.positions);
-            }
-            let matching = table.patterns.iter().filter(|(p, ..)| p.matches(lower));
-            found.extend(matching.map(|(_, position, _)| *position));
-        });
-        found.sort_unstable();
-        found.dedup();
+        found.extend_from_slice(&self.table(product).named(operation).positions);
     }
 }
 
 impl Table {
     fn add(&mut self, interest: &Interest, position: usize) {
         if interest.operations.is_empty() {
-            self.all.push(position);
+            self.all.push((position, interest.need.clone()));
         }
         for operation in &interest.operations {
             let pattern = Pattern::new(operation);
             let need = interest.need.clone();
-            let Some(name) = pattern.exact() else {
-                self.patterns.push((pattern, position, need));
-                continue;
-            };
-            if let Some(named) = self.exact.get_mut(name) {
-                named.positions.push(position);
-                named.need = Need::any([named.need.clone(), need]);
-            } else {
-                let positions = vec![position];
-                let named = Named { positions, need };
-                self.exact.insert(name.to_owned(), named);
+            match pattern.exact() {
+                Some(name) => {
+                    let named = self.exact.entry(name.to_owned()).or_default();
+                    named.push((position, need));
+                }
+                None => self.patterns.push((pattern, position, need)),
             }
         }
     }
 
-    fn wants(&self, operation: &str, may_have: &mut dyn FnMut(&str) -> bool) -> bool {
-        with_lower(operation, |lower| {
-            let named = self.exact.get(lower);
-            named.is_some_and(|named| named.need.may_be_met(may_have))
-                || self
-                    .patterns
-                    .iter()
-                    .any(|(p, _, need)| p.matches(lower) && need.may_be_met(may_have))
-        })
+    /// Who wants an operation. Called for every record.
+    fn named(&self, operation: &str) -> Arc<Named> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(named) = known.get(operation) {
+            return Arc::clone(named);
+        }
+        drop(known);
+        let named = Arc::new(self.work_out(&operation.to_lowercase()));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < KNOWN_MAX {
+            known.insert(operation.to_owned(), Arc::clone(&named));
+        }
+        named
+    }
+
+    fn work_out(&self, lower: &str) -> Named {
+        let exact = self.exact.get(lower).into_iter().flatten();
+        let matching = self.patterns.iter().filter(|(p, ..)| p.matches(lower));
+        let (mut positions, mut needs) = (Vec::new(), Vec::new());
+        for (position, need) in self
+            .all
+            .iter()
+            .chain(exact)
+            .map(|(position, need)| (position, need))
+            .chain(matching.map(|(_, position, need)| (position, need)))
+        {
+            if let Some(need) = need.given(lower) {
+                positions.push(*position);
+                needs.push(need);
+            }
+        }
+        positions.sort_unstable();
+        positions.dedup();
+        Named {
+            positions,
+            need: (!needs.is_empty()).then(|| Need::any(needs)),
+        }
     }
 }
 
@@ -185,15 +210,15 @@ mod tests {
     #[test]
     fn a_record_is_not_wanted_when_no_rule_can_find_the_fields_it_needs() {
         let needing = |operation: &str, name: &str| Interest {
-            need: Need::Field(name.to_owned()),
+            need: Need::Field(name.to_owned(), Vec::new()),
             ..interest(Some(Product::M365), &[operation])
         };
         let mut interests = vec![needing("Set-Mailbox", "f"), needing("*Mailbox", "g")];
         let wants = |interests: &[Interest], field: &str| {
             let index = Index::new(interests.iter().cloned().map(|one| vec![one]));
             let operations = [Cow::Borrowed("Set-Mailbox")];
-            index.wants_fields(Product::M365, &operations, &mut |operation, name| {
-                operation == "Set-Mailbox" && name == field
+            index.wants_fields(Product::M365, &operations, &mut |operation, claim| {
+                operation == "Set-Mailbox" && claim.field() == field
             })
         };
         assert!(wants(&interests, "f"));

@@ -115,6 +115,22 @@ pub(crate) fn fields_of_all(detection: &Detection, fields: &mut BTreeSet<String>
     fields.extend(named);
 }
 
+/// Adds the fields that an event is asked for by a selection; `None` where that are all.
+pub(crate) fn add_fields_asked(detection: &Detection, fields: &mut BTreeSet<String>) -> Option<()> {
+    match detection {
+        Detection::AllOf(items) => items.iter().try_for_each(|item| {
+            fields.insert(item.field.name.clone()?);
+            Some(())
+        }),
+        Detection::AnyOf(parts) | Detection::And(parts) => parts
+            .iter()
+            .try_for_each(|part| add_fields_asked(part, fields)),
+        Detection::Keywords(_) | Detection::Conditional { .. } | Detection::ArrayMatch { .. } => {
+            None
+        }
+    }
+}
+
 fn union(parts: impl Iterator<Item = Option<Vec<String>>>) -> Option<Vec<String>> {
     let mut all: Vec<String> = parts.collect::<Option<Vec<_>>>()?.concat();
     all.sort();
@@ -162,7 +178,8 @@ fn of_detection(detection: &Detection) -> Option<Vec<String>> {
     }
 }
 
-fn of_item(item: &DetectionItem) -> Option<Vec<String>> {
+/// The operations that meet an item, each a name or pattern; `None` for all.
+pub(crate) fn of_item(item: &DetectionItem) -> Option<Vec<String>> {
     if item.field.name.as_deref() != Some(field::OPERATION) {
         return None;
     }

@@ -7,7 +7,7 @@ mod build;
 mod error;
 mod facts;
 mod index;
-mod interest;
+pub(crate) mod interest;
 mod lint;
 mod load;
 mod need;

@@ -4,11 +4,17 @@
 //! record tells by a cheap look that its events will not have it, none need be made. What is read
 //! may ask for less than the rule does, never for more: a rule that is not asked misses events.
 
-use exfilwatch_model::field;
+use exfilwatch_model::pattern::Pattern;
+use exfilwatch_model::{Claim, field};
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaRule,
-    SigmaValue,
+    SigmaValue, StringPart,
 };
+
+use super::interest;
+
+/// Shortest word worth looking for.
+const WORD_BYTES_MIN: usize = 3;
 
 /// Fields that all events have: naming them asks for nothing.
 const ALWAYS: [&str; 2] = [field::OPERATION, field::PRODUCT];
@@ -18,8 +24,10 @@ const ALWAYS: [&str; 2] = [field::OPERATION, field::PRODUCT];
 pub enum Need {
     /// Nothing is known to be needed.
     Nothing,
-    /// This field.
-    Field(String),
+    /// One of these operations, each a name or a pattern.
+    Operation(Vec<String>),
+    /// This field, and in its value one of these words, where any are named.
+    Field(String, Vec<String>),
     /// All of these.
     All(Vec<Need>),
     /// One of these.
@@ -33,13 +41,46 @@ impl Need {
         Self::any(conditions.map(|condition| of_condition(condition, &rule.detection)))
     }
 
-    /// Whether an event may meet it that has at most the fields for which `may_have` is true.
-    pub fn may_be_met(&self, may_have: &mut dyn FnMut(&str) -> bool) -> bool {
+    /// Fields that an event must have for a key or a count to be made of it.
+    pub(crate) fn fields<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
+        let asked = names.into_iter().filter(|name| !is_always(name));
+        Self::all(asked.map(|name| Self::Field(name.clone(), Vec::new())))
+    }
+
+    /// What is still needed of an event whose operation, in lower case, is known; `None` where it cannot
+    /// match.
+    pub(crate) fn given(&self, operation: &str) -> Option<Self> {
         match self {
-            Self::Nothing => true,
-            Self::Field(name) => may_have(name),
-            Self::All(needs) => needs.iter().all(|need| need.may_be_met(may_have)),
-            Self::Any(needs) => needs.iter().any(|need| need.may_be_met(may_have)),
+            Self::Operation(known) => known
+                .iter()
+                .any(|name| Pattern::new(name).matches(operation))
+                .then_some(Self::Nothing),
+            Self::All(needs) => {
+                let needs: Option<Vec<Self>> = needs.iter().map(|n| n.given(operation)).collect();
+                Some(Self::all(needs?.into_iter()))
+            }
+            Self::Any(needs) => {
+                let needs: Vec<Self> = needs.iter().filter_map(|n| n.given(operation)).collect();
+                (!needs.is_empty()).then(|| Self::any(needs))
+            }
+            Self::Nothing | Self::Field(..) => Some(self.clone()),
+        }
+    }
+
+    /// Both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self::all([self, other].into_iter())
+    }
+
+    /// Whether an event may meet it that meets at most the claims for which `may_meet` is true.
+    pub fn may_be_met(&self, may_meet: &mut dyn FnMut(Claim<'_>) -> bool) -> bool {
+        match self {
+            // Which operation it is, is looked at where it is known: `given`.
+            Self::Nothing | Self::Operation(_) => true,
+            Self::Field(name, words) if words.is_empty() => may_meet(Claim::Has(name)),
+            Self::Field(name, words) => may_meet(Claim::Holds(name, words)),
+            Self::All(needs) => needs.iter().all(|need| need.may_be_met(may_meet)),
+            Self::Any(needs) => needs.iter().any(|need| need.may_be_met(may_meet)),
         }
     }
 
@@ -117,7 +158,28 @@ fn of_detection(detection: &Detection) -> Need {
 
 /// An item is met by an absent field only where it asks for that: by null, or by a modifier.
 fn of_item(item: &DetectionItem) -> Need {
-    let asks_for_a_value = item.field.modifiers.iter().all(|modifier| {
+    if let Some(operations) = interest::of_item(item) {
+        return Need::Operation(operations);
+    }
+    let Some(name) = item.field.name.as_ref().filter(|name| !is_always(name)) else {
+        return Need::Nothing;
+    };
+    let modifiers = item.field.modifiers.as_slice();
+    let is_there = matches!(modifiers, [Modifier::Exists])
+        && matches!(item.values.as_slice(), [SigmaValue::Bool(true)]);
+    if is_there || modifiers.contains(&Modifier::Re) && asks_for_text(item) {
+        return Need::Field(name.clone(), Vec::new());
+    }
+    if !asks_for_text(item) {
+        return Need::Nothing;
+    }
+    let words: Option<Vec<String>> = item.values.iter().map(word).collect();
+    Need::Field(name.clone(), words.unwrap_or_default())
+}
+
+/// Whether only a text that is there can meet an item.
+fn asks_for_text(item: &DetectionItem) -> bool {
+    let of_text = |modifier: &Modifier| {
         matches!(
             modifier,
             Modifier::Contains
@@ -125,17 +187,39 @@ fn of_item(item: &DetectionItem) -> Need {
                 | Modifier::EndsWith
                 | Modifier::All
                 | Modifier::Cased
+                | Modifier::Re
         )
-    }) && !item.values.is_empty()
-        && !item.values.iter().any(|v| matches!(v, SigmaValue::Null));
-    match &item.field.name {
-        // `Parameters.*` stands for any of them, `raw` for the record.
-        Some(name) if name.ends_with(".*") || name == "raw" => Need::Nothing,
-        Some(name) if asks_for_a_value && !ALWAYS.contains(&name.as_str()) => {
-            Need::Field(name.clone())
-        }
-        _ => Need::Nothing,
-    }
+    };
+    let is_null = |value: &SigmaValue| matches!(value, SigmaValue::Null);
+    item.field.modifiers.iter().all(of_text)
+        && !item.values.is_empty()
+        && !item.values.iter().any(is_null)
+}
+
+/// A word that stands in every text that meets a value, in some case; `None` where none is long enough to
+/// look for. Only of characters that records write as they are.
+fn word(value: &SigmaValue) -> Option<String> {
+    let text = match value {
+        SigmaValue::String(text) => text,
+        SigmaValue::Integer(number) => return Some(number.to_string()),
+        SigmaValue::Float(_) | SigmaValue::Bool(_) | SigmaValue::Null => return None,
+    };
+    let plain = text.parts.iter().filter_map(|part| match part {
+        StringPart::Plain(text) => Some(text.as_str()),
+        StringPart::Special(_) => None,
+    });
+    let is_written_so = |c: char| c.is_ascii_alphanumeric() || "=@:_.- ".contains(c);
+    plain
+        .flat_map(|text| text.split(|c: char| !is_written_so(c)))
+        .max_by_key(|word| word.len())
+        .filter(|word| word.len() >= WORD_BYTES_MIN)
+        .map(str::to_owned)
+}
+
+/// Whether naming a field asks for nothing: all events have it, `Parameters.*` stands for any of
+/// them, `raw` for the record.
+fn is_always(name: &str) -> bool {
+    ALWAYS.contains(&name) || name.ends_with(".*") || name == "raw"
 }
 
 #[cfg(test)]
@@ -147,7 +231,7 @@ mod tests {
         let text = format!("title: t\nlogsource: {{product: m365}}\ndetection:\n{detection}\n");
         let parsed = rsigma_parser::parse_sigma_yaml(&text).unwrap();
         assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
-        Need::of(&parsed.rules[0]).may_be_met(&mut |name| fields.contains(&name))
+        Need::of(&parsed.rules[0]).may_be_met(&mut |claim| fields.contains(&claim.field()))
     }
 
     #[test]
@@ -185,6 +269,8 @@ mod tests {
             ),
             ("  a: [{f: y}, {g: z}]\n  condition: a", vec![], vec!["f"]),
             ("  a: {f: '*'}\n  condition: a", vec![], vec!["f"]),
+            ("  a: {f|re: '.*'}\n  condition: a", vec![], vec!["f"]),
+            ("  a: {f|exists: true}\n  condition: a", vec![], vec!["f"]),
         ] {
             assert!(!may_match(detection, &without), "{detection}");
             assert!(may_match(detection, &with), "{detection}");
@@ -199,7 +285,6 @@ mod tests {
             "  a: {f: null}\n  condition: a",
             "  a: {f: [y, null]}\n  condition: a",
             "  a: {f|exists: false}\n  condition: a",
-            "  a: {f|re: '.*'}\n  condition: a",
             "  a: {f: y}\n  b: {operation: x}\n  condition: a or b",
             "  a: [word]\n  condition: a",
         ] {
@@ -208,8 +293,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_needed_depends_on_the_operation() {
+        let detection = "  a: {operation: [x, y*], f: y}\n  b: {operation: z}\n  condition: a or b";
+        let text = format!("title: t\nlogsource: {{product: m365}}\ndetection:\n{detection}\n");
+        let need = Need::of(&rsigma_parser::parse_sigma_yaml(&text).unwrap().rules[0]);
+        let field = Need::Field("f".to_owned(), Vec::new());
+        for (operation, expected) in [
+            ("x", Some(field.clone())),
+            ("yes", Some(field)),
+            ("z", Some(Need::Nothing)),
+            ("other", None),
+        ] {
+            assert_eq!(need.given(operation), expected, "{operation}");
+        }
+        // Where the operation is negated or searched for otherwise, nothing is ruled out.
+        let text = "title: t\nlogsource: {product: m365}\ndetection:\n  a: {operation|re: x}\n  b: {operation: z}\n  condition: a and not b\n";
+        let need = Need::of(&rsigma_parser::parse_sigma_yaml(text).unwrap().rules[0]);
+        assert_eq!(need.given("z"), Some(Need::Nothing));
+    }
+
+    #[test]
+    fn the_words_of_a_value_are_those_that_a_record_writes_as_they_are() {
+        for (item, words) in [
+            ("f: y-word", vec!["y-word"]),
+            (
+                "f|contains: ['axios/', node-fetch]",
+                vec!["axios", "node-fetch"],
+            ),
+            ("f|contains|all: [one, two]", vec!["one", "two"]),
+            ("f: [50126, '50053']", vec!["50126", "50053"]),
+            ("f: 'ab*long?c'", vec!["long"]),
+            // One that cannot be looked for lets all through.
+            ("f: [word, ab]", vec![]),
+            ("f: [word, 'ü\"\\']", vec![]),
+            ("f: true", vec![]),
+            ("f|re: 'word'", vec![]),
+        ] {
+            let text = format!(
+                "title: t\nlogsource: {{product: m365}}\ndetection:\n  a: {{{item}}}\n  condition: a\n"
+            );
+            let parsed = rsigma_parser::parse_sigma_yaml(&text).unwrap();
+            let words = words.into_iter().map(str::to_owned).collect();
+            let need = Need::of(&parsed.rules[0]);
+            assert_eq!(need, Need::Field("f".to_owned(), words), "{item}");
+        }
+    }
+
+    #[test]
     fn needs_of_several_rules_are_told_once() {
-        let field = |name: &str| Need::Field(name.to_owned());
+        let field = |name: &str| Need::Field(name.to_owned(), Vec::new());
         let joined = Need::any([field("f"), field("g"), field("f")]);
         assert_eq!(joined, Need::Any(vec![field("f"), field("g")]));
         assert_eq!(Need::any([joined.clone(), field("g")]), joined);

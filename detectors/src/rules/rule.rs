@@ -1,6 +1,6 @@
 //! A rule, checked and compiled.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use exfilwatch_model::{Event, RuleFacts, Severity, field};
@@ -291,6 +291,26 @@ impl Rule {
             None if all >> 31 == 1 => level.lower(),
             None => level,
         }
+    }
+
+    /// Fields of an event that it looks at; `None` where it searches through all.
+    pub(crate) fn fields(&self) -> Option<BTreeSet<String>> {
+        let mut fields: BTreeSet<String> = self.kept_fields().into_iter().collect();
+        let mut matchers: Vec<&Arc<Matcher>> = self.raise.iter().map(|shift| &shift.when).collect();
+        matchers.extend(self.lower.iter().map(|shift| &shift.when));
+        match &self.alert {
+            Alert::When(matcher) => matchers.push(matcher),
+            Alert::Fixed(_) => {}
+        }
+        match &self.kind {
+            Kind::Single { matcher, .. } => matchers.push(matcher),
+            Kind::Window { bases, .. } => matchers.extend(bases.iter().map(|base| &base.matcher)),
+            Kind::Incident { .. } => {}
+        }
+        for matcher in matchers {
+            fields.extend(matcher.fields()?);
+        }
+        Some(fields)
     }
 
     /// Fields kept of each event, most important first: what the finding is made of.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_model::{Finding, Product};
+use exfilwatch_model::{Claim, FieldSet, Finding, Product};
 use uuid::Uuid;
 
 use super::build::{Built, build};
@@ -40,6 +40,8 @@ pub struct RuleSet {
     rules: Vec<Arc<Rule>>,
     skipped: Arc<[Skipped]>,
     index: Arc<Index>,
+    /// Fields that some rule looks at.
+    fields: Arc<FieldSet>,
     places: HashMap<Uuid, usize>,
 }
 
@@ -103,6 +105,7 @@ impl RuleSet {
         let index = Index::new(interests.chain(natives));
         let places = rules.iter().map(|rule| rule.facts.id).zip(0..).collect();
         Self {
+            fields: Arc::new(fields(&rules)),
             rules,
             skipped,
             index: Arc::new(index),
@@ -119,6 +122,7 @@ impl RuleSet {
             rules,
             skipped: Arc::clone(&self.skipped),
             index: Arc::clone(&self.index),
+            fields: Arc::clone(&self.fields),
             places: self.places.clone(),
         }
     }
@@ -186,15 +190,20 @@ impl RuleSet {
         self.index.wants(product, operations)
     }
 
-    /// The same, less records whose events cannot have what the rules need. `may_have` is given
-    /// an operation of the record and the name of a field, and may say no only where it is sure.
+    /// The same, less records whose events cannot have what the rules need. `may_meet` is given
+    /// an operation of the record and a claim, and may say no only where it is sure.
     pub fn wants_fields(
         &self,
         product: Product,
         operations: &[Cow<'_, str>],
-        mut may_have: impl FnMut(&str, &str) -> bool,
+        mut may_meet: impl FnMut(&str, Claim<'_>) -> bool,
     ) -> bool {
-        self.index.wants_fields(product, operations, &mut may_have)
+        self.index.wants_fields(product, operations, &mut may_meet)
+    }
+
+    /// The fields of events that the rules look at.
+    pub fn fields(&self) -> &FieldSet {
+        &self.fields
     }
 
     /// When a finding is over: events later than this no longer belong to it.
@@ -207,6 +216,15 @@ impl RuleSet {
 
     pub(crate) fn index(&self) -> &Index {
         &self.index
+    }
+}
+
+/// Fields that the rules look at: all, where one of them searches through whatever there is.
+fn fields(rules: &[Arc<Rule>]) -> FieldSet {
+    let named: Option<Vec<_>> = rules.iter().map(|rule| rule.fields()).collect();
+    match named {
+        Some(named) if native::REGISTRY.is_empty() => FieldSet::of(named.into_iter().flatten()),
+        _ => FieldSet::all(),
     }
 }
 

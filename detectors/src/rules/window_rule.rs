@@ -10,6 +10,7 @@ use rsigma_parser::{
 
 use super::build::{Base, span_ms};
 use super::error::{Place, RuleError};
+use super::need::Need;
 use super::rule::{Also, BASES_MAX, Counted, Tier, WindowBase};
 use super::rule_file::Document;
 use super::schema::{AlsoKey, TierKey};
@@ -76,20 +77,39 @@ pub(crate) fn window(
         .collect();
     matched.sort();
     matched.dedup();
+    let bases = window_bases(place, sigma, &named)?;
+    let interests = named
+        .iter()
+        .zip(&bases)
+        .map(|(base, window)| interest(base, window, &counted));
     let is_number = matches!(counted, Counted::Events | Counted::Values(_));
     Ok(WindowRule {
         own_threshold: is_number.then_some(threshold),
         product: first.product,
         service: first.service.clone(),
-        interests: named.iter().map(|base| base.interest.clone()).collect(),
+        interests: interests.collect(),
         matched,
-        bases: window_bases(place, sigma, &named)?,
+        bases,
         group_by,
         also: also(place, document, &counted)?,
         counted,
         period_ms: longest.max(PERIOD_MS_MIN),
         tiers,
     })
+}
+
+/// What a base wants in this window: without a key, or without what is counted, an event of it does not
+/// count.
+fn interest(base: &Base, window: &WindowBase, counted: &Counted) -> Interest {
+    let mut interest = base.interest.clone();
+    let values = match counted {
+        Counted::Values(fields) => fields.as_slice(),
+        Counted::Events | Counted::Bases | Counted::Chain => &[],
+    };
+    interest.need = interest
+        .need
+        .and(Need::fields(window.key.iter().chain(values)));
+    interest
 }
 
 fn refuse_unknown(place: Place<'_>, sigma: &CorrelationRule) -> Result<(), RuleError> {

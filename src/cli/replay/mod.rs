@@ -37,6 +37,10 @@ pub(crate) struct ReplayArgs {
     /// Rule files beside the built-in ones; a rule with the same id replaces ours.
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
+    /// Only these detections, each an id, a name or a pattern (`o365.mail.*`; stock Sigma rules are
+    /// `sigma.*`); may be repeated.
+    #[arg(long, value_name = "NAME", conflicts_with = "compare")]
+    only: Vec<String>,
     /// Shows signals too (detections that do not ask for attention by themselves).
     #[arg(long)]
     signals: bool,
@@ -74,7 +78,7 @@ pub(crate) fn run(args: &ReplayArgs, common: &Common) -> Outcome {
         rules_dir: args.rules.clone(),
         ..DetectorsOptions::default()
     };
-    let rules = app::rules(&options)?;
+    let rules = only(app::rules(&options)?, &args.only)?;
     let readers = readers(&args.internal_domain, &args.partner_domain);
     let (mut findings, totals) = replay(args, rules, readers)?;
     if !args.signals && common.output == Output::Table {
@@ -95,6 +99,21 @@ pub(crate) fn run(args: &ReplayArgs, common: &Common) -> Outcome {
         ));
     }
     Ok(())
+}
+
+/// The rules that are named; without a name, all.
+fn only(rules: Arc<RuleSet>, names: &[String]) -> Result<Arc<RuleSet>, Failure> {
+    if names.is_empty() {
+        return Ok(rules);
+    }
+    let only = rules.only(names).map_err(|name| {
+        Failure::new(
+            Code::Usage,
+            format!("--only {name}: no detection is called that"),
+        )
+        .help("exfilwatch rules list names them all; with --rules DIR, those of DIR too")
+    })?;
+    Ok(Arc::new(only))
 }
 
 fn replay(
@@ -118,7 +137,16 @@ fn replay(
             trial.collect();
         }
     }
-    let totals = trial.totals;
+    let (totals, counters) = (trial.totals, trial.counters());
+    if counters.shed_entries + counters.capped_entries > 0 {
+        tracing::warn!(
+            remembered = counters.entries,
+            shed = counters.shed_entries,
+            capped = counters.capped_entries,
+            "some windows held too many events: the oldest, or the latest of an hour, were let go, and \
+             findings may be missing"
+        );
+    }
     Ok((trial.finish(), totals))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use exfilwatch_connectors::RecordReader;
-use exfilwatch_model::{Event, RawRecord, field};
+use exfilwatch_model::{Claim, Event, RawRecord, field};
 
 use super::Room;
 use super::slot::{Destination, Said, Slot, SlotId, Version, WHOLE, facts, failed, text};
@@ -33,7 +33,7 @@ pub(super) fn is_of_exchange(reader: &dyn RecordReader, record: &RawRecord, name
     let lower = name.to_ascii_lowercase();
     match lower.split_once('-') {
         Some((_, noun)) => {
-            NOUNS.contains(&noun) && reader.may_have(record, name, field::FORWARD_VIA)
+            NOUNS.contains(&noun) && reader.may_meet(record, name, Claim::Has(field::FORWARD_VIA))
         }
         None => lower == "updateinboxrules",
     }

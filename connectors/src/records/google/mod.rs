@@ -17,7 +17,9 @@ use std::hash::Hasher;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Domains, Event, LiveDomains, Product, RawRecord, RecordHead, field};
+use exfilwatch_model::{
+    Domains, Event, FieldSet, LiveDomains, Product, RawRecord, RecordHead, field,
+};
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
@@ -115,10 +117,11 @@ impl RecordReader for GoogleRecords {
         Ok(head)
     }
 
-    fn normalise(
+    fn normalise_for(
         &self,
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
+        _asked: &FieldSet,
     ) -> Result<Vec<Event>, NormaliseError> {
         let head = self.head(record)?;
         let body = json::object(record.bytes()).map_err(no_object)?;

@@ -16,7 +16,7 @@ use super::parameters::{Parameters, field_text};
 const SEARCH_SUFFIXES: &[&str] = &["_export", "_reportsonly", "_preview"];
 
 /// `Data.<name>` of an alert; text that is no JSON object stays as it is.
-pub(super) fn fill_data(event: &mut Event, flattener: &mut Flattener, text: &str) {
+pub(super) fn fill_data(event: &mut Event, flattener: &mut Flattener<'_>, text: &str) {
     if let Ok(value @ Value::Object(_)) = serde_json::from_str::<Value>(text) {
         flattener.member(event, "Data", &value);
     }

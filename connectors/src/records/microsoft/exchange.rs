@@ -38,12 +38,16 @@ const PATHS: &[(&str, &str, &str)] = &[
 /// Verbs whose forwarding is in a parameter alone; others (`Enable-`, `Remove-`) say more.
 const SETTING_VERBS: &[&str] = &["Set", "New", "Add"];
 
-/// Fields that only forwarding has.
-const FORWARDING_FIELDS: [&str; 4] = [
+/// Fields that a cmdlet has by a parameter for forwarding only (or, of the last two, by one that names
+/// who gets a role).
+const FORWARDING_FIELDS: [&str; 7] = [
+    field::IS_REMOVAL,
     field::FORWARD_TO,
     field::FORWARD_VIA,
     field::FORWARD_DIRECTION,
     field::FORWARD_WITHOUT_COPY,
+    field::EXTERNAL_DOMAIN,
+    field::EXTERNAL_IS_LOOKALIKE,
 ];
 
 /// Folders in which nobody looks, lower case.
@@ -66,16 +70,19 @@ pub(super) struct Destination {
     pub(super) without_copy: Option<bool>,
 }
 
-/// Whether an event of a record may have the field, by a look at its text: a cmdlet has a parameter
-/// only where the parameter is named, and one that can set
+/// Whether an event of a record may have one of our fields, by a look at its text: a cmdlet that can set
 /// forwarding has the fields of forwarding only where one of its parameters is named (or a member
-/// bears the field's own name). A quarter of a real log are such cmdlets, of the service itself.
+/// bears the field's own name), and a role only where it names who gets it. A quarter of a real log
+/// are such cmdlets, of the service itself.
 pub(super) fn may_have(text: &[u8], operation: &str, name: &str) -> bool {
     let Some((verb, noun)) = operation.split_once('-') else {
         return true;
     };
-    if let Some(parameter) = name.strip_prefix("Parameters.") {
-        return raw::names(text, parameter) || raw::may_hide_letters(text);
+    let grant = grants::named_by(noun);
+    if name == field::ROLE
+        && let Some(role) = grant
+    {
+        return raw::names(text, role) || raw::names(text, name) || raw::may_hide_letters(text);
     }
     let sets = SETTING_VERBS.iter().any(|v| v.eq_ignore_ascii_case(verb));
     if !sets || !FORWARDING_FIELDS.contains(&name) {
@@ -87,6 +94,7 @@ pub(super) fn may_have(text: &[u8], operation: &str, name: &str) -> bool {
         .peekable();
     paths.peek().is_none()
         || paths.any(|(_, parameter, _)| raw::names(text, parameter))
+        || grant.is_some_and(|parameter| raw::names(text, parameter))
         || raw::names(text, name)
         || raw::may_hide_letters(text)
 }

@@ -33,6 +33,13 @@ const CONDITIONS: &[&str] = &[
     "SubjectContainsWords",
 ];
 
+/// The parameter that a cmdlet which may give a role must have to give one.
+pub(super) fn named_by(noun: &str) -> Option<&'static str> {
+    let mut grants = GRANTS.iter();
+    let (_, who, role) = grants.find(|(known, ..)| known.eq_ignore_ascii_case(noun))?;
+    Some(if role.is_some() { who } else { "AccessRights" })
+}
+
 /// Sets `target` and `role` of a grant, `target` and `object_name` of a contact, `rule_sender` of a
 /// rule.
 pub(super) fn fill(event: &mut Event, noun: &str, record: &Body<'_>, parameters: &Parameters) {

@@ -2,7 +2,7 @@
 //!
 //! Shape (vendor's "Office 365 Management Activity API schema", seen 2026): one object with `Id`,
 //! `CreationTime` (UTC without a zone), `Operation`, `UserId`, `RecordType`, `Workload` and what the
-//! workload adds. Any of them may be missing or of another type. `members` reads what all records
+//! workload adds. Any of them may be missing or of another type. `shared` reads what all records
 //! share; a file per workload reads what is its own.
 
 mod compliance;
@@ -11,25 +11,37 @@ mod entra;
 mod exchange;
 mod grants;
 mod inbox_rules;
-mod members;
 mod parameters;
 mod raw;
+mod shared;
 mod sharepoint;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Domains, Event, LiveDomains, Product, RawRecord, RecordHead, field};
-use serde_json::{Map, Value};
+use exfilwatch_model::{
+    Claim, Domains, Event, FieldSet, LiveDomains, Product, RawRecord, RecordHead, field,
+};
+use serde_json::Value;
 
-use super::flatten::{Flattener, member_text};
+use super::flatten::Flattener;
+use super::members::Members;
 use super::{json, outside, time};
 use crate::contract::{NormaliseError, RecordReader};
 use crate::options::RecordIdentity;
 
 /// Most events made of one record; further destinations are in its raw form only.
 const EVENTS_MAX: usize = 1_000;
+
+/// The vendor's fields that are read from events here, besides what others look at.
+const READ_BY_US: &[&str] = &[
+    "Data.an",
+    "Data.f3u",
+    "Data.reid",
+    "ModifiedProperties.Role.DisplayName.NewValue",
+    "ObjectId",
+];
 
 /// Reader of office365 records.
 #[derive(Debug, Clone)]
@@ -54,6 +66,15 @@ impl Microsoft365Records {
         self.identity = identity;
         self
     }
+
+    /// [`RecordHead::id_text`], without a head where the record says its id.
+    fn id(&self, record: &RawRecord, body: &Members<'_>) -> Result<Arc<str>, NormaliseError> {
+        let own = body.raw("Id").and_then(json::scalar);
+        match own.filter(|id| !id.is_empty()) {
+            Some(id) if self.identity == RecordIdentity::Id => Ok((*id).into()),
+            _ => Ok(self.head(record)?.id_text().into()),
+        }
+    }
 }
 
 impl RecordReader for Microsoft365Records {
@@ -71,8 +92,16 @@ impl RecordReader for Microsoft365Records {
         Ok(Vec::new())
     }
 
-    fn may_have(&self, record: &RawRecord, operation: &str, field: &str) -> bool {
-        exchange::may_have(record.bytes(), operation, field)
+    fn may_meet(&self, record: &RawRecord, operation: &str, claim: Claim<'_>) -> bool {
+        let (text, name) = (record.bytes(), claim.field());
+        if raw::is_vendors(name) {
+            return raw::may_meet(text, claim);
+        }
+        if name == field::RECORD_TYPE {
+            return raw::may_be_of_type(text, claim);
+        }
+        exchange::may_have(text, operation, name)
+            && (self.domains.get().lists().may_say(name) || raw::names(text, name))
     }
 
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
@@ -110,29 +139,35 @@ impl RecordReader for Microsoft365Records {
         Ok(head)
     }
 
-    fn normalise(
+    fn normalise_for(
         &self,
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
+        asked: &FieldSet,
     ) -> Result<Vec<Event>, NormaliseError> {
-        let head = self.head(record)?;
-        let body = json::object(record.bytes()).map_err(no_object)?;
-        let id: Arc<str> = head.id_text().into();
-        let time = head.time.unwrap_or(fetched_at);
+        std::str::from_utf8(record.bytes())
+            .map_err(|error| NormaliseError::NotAnObject(error.to_string()))?;
+        let body = Members::of(record.bytes()).map_err(no_object)?;
+        let id = self.id(record, &body)?;
+        let time = body.raw("CreationTime").and_then(json::text);
+        let time = time
+            .and_then(|text| time::instant(&text))
+            .unwrap_or(fetched_at);
         let mut event = Event::new(Product::M365, id.clone(), 0, time, record.bytes().clone());
         event.set(field::ITEM, id.as_ref());
 
-        let organisations: Vec<String> = members::organisations(&body);
-        let actor = member_text(&body, "UserId");
+        let organisations: Vec<String> = shared::organisations(&body);
+        let actor = body.text("UserId");
         let known = self.domains.get();
         let domains = outside::own_domains(&known, actor.as_deref(), &organisations);
         let record = Body {
             members: &body,
             domains: &domains,
             family: Family::of(&body),
+            asked,
         };
         flatten(&mut event, &record);
-        members::fill(&mut event, &record);
+        shared::fill(&mut event, &record);
         let mut events = match record.family {
             Family::Exchange => exchange::events(event, &record),
             Family::SharePoint => sharepoint::events(event, &record),
@@ -156,14 +191,20 @@ fn no_object(error: json::Broken) -> NormaliseError {
 
 /// A record being read: its members, and who is inside.
 struct Body<'a> {
-    members: &'a Map<String, Value>,
+    members: &'a Members<'a>,
     domains: &'a Domains,
     family: Family,
+    asked: &'a FieldSet,
 }
 
 impl Body<'_> {
     fn text(&self, name: &str) -> Option<String> {
-        member_text(self.members, name)
+        self.members.text(name).map(Cow::into_owned)
+    }
+
+    /// Whether a field of the vendor's is wanted in the event.
+    fn wants(&self, name: &str) -> bool {
+        self.asked.has(name) || READ_BY_US.contains(&name)
     }
 
     fn operation(&self) -> String {
@@ -184,14 +225,14 @@ enum Family {
 
 impl Family {
     /// By RecordType; by Workload where the type is absent or new.
-    fn of(members: &Map<String, Value>) -> Self {
-        match members::record_type(members) {
+    fn of(members: &Members<'_>) -> Self {
+        match shared::record_type(members) {
             Some(1 | 2 | 3 | 19 | 50) => Self::Exchange,
             Some(4 | 6 | 7 | 14 | 36 | 37 | 54 | 55 | 56) => Self::SharePoint,
             Some(8 | 9 | 15) => Self::Entra,
             Some(18 | 24 | 31 | 40) => Self::Compliance,
             Some(11 | 13 | 33 | 63 | 107) => Self::Dlp,
-            _ => match member_text(members, "Workload").as_deref() {
+            _ => match members.text("Workload").as_deref() {
                 Some("Exchange") => Self::Exchange,
                 Some("SharePoint" | "OneDrive") => Self::SharePoint,
                 Some("AzureActiveDirectory") => Self::Entra,
@@ -202,12 +243,17 @@ impl Family {
     }
 }
 
-/// All members, flat. `Parameters` and `Data` come in several shapes and are read by their own files.
+/// All members that somebody looks at, flat. `Parameters` and `Data` come in several shapes and are
+/// read by their own files.
 fn flatten(event: &mut Event, record: &Body<'_>) {
-    let mut flattener = Flattener::new();
-    for (name, value) in record.members {
-        match (name.as_str(), value) {
-            ("Parameters", _) => parameters::fill(event, value),
+    let reaches = |name: &str| {
+        record.asked.reaches(name) || READ_BY_US.iter().any(|read| read.starts_with(name))
+    };
+    let is_wanted = |name: &str| record.wants(name);
+    let mut flattener = Flattener::of(&is_wanted);
+    for (name, value) in record.members.asked(reaches) {
+        match (name, value) {
+            ("Parameters", _) => parameters::fill(event, value, record),
             ("Data", Value::String(text)) => compliance::fill_data(event, &mut flattener, text),
             _ => flattener.member(event, name, value),
         }

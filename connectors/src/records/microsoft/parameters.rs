@@ -9,6 +9,7 @@ use exfilwatch_model::{Event, Value as Field};
 use serde_json::Value;
 
 use super::super::flatten::text;
+use super::Body;
 
 /// Most parameters taken of one record.
 const PARAMETERS_MAX: usize = 500;
@@ -63,15 +64,19 @@ const KNOWN: &[&str] = &[
     "User",
 ];
 
-/// Sets `Parameters.<name>` for each parameter, and `Parameters` where they came as text.
-pub(super) fn fill(event: &mut Event, value: &Value) {
+/// Sets `Parameters.<name>` for each parameter that is asked for, and `Parameters` where they came as
+/// text.
+pub(super) fn fill(event: &mut Event, value: &Value, record: &Body<'_>) {
     if let Value::String(text) = value
         && !text.trim().is_empty()
     {
         event.set("Parameters", text.as_str());
     }
     for (name, value) in pairs(value) {
-        event.add(format!("Parameters.{}", spelling(&name)), value);
+        let name = format!("Parameters.{}", spelling(&name));
+        if record.wants(&name) {
+            event.add(name, value);
+        }
     }
 }
 

@@ -2,12 +2,53 @@
 //!
 //! What is found may stand anywhere in the record; what is not found stands nowhere in it.
 
-use memchr::{memchr2_iter, memmem};
+use exfilwatch_model::Claim;
+use memchr::{memchr2_iter, memchr3_iter, memmem};
 
-/// Letters by how seldom they stand in records: a name is looked for by its rarest.
-const RARE_FIRST: &[u8] = b"jqzwkvxypgmubhflcdsnroiate";
+/// Characters by how seldom they stand in records: a name is looked for by its rarest.
+const RARE_FIRST: &[u8] = b"jqzwkvxypgmubhflcdsnroiate9876543210=@:_.- ";
 
-/// Whether the text holds the name (ASCII letters and `_`), in any case.
+/// Whether a field is the vendor's own, in its spelling. Ours are all small and hold no dot.
+pub(super) fn is_vendors(name: &str) -> bool {
+    name.bytes()
+        .any(|byte| byte == b'.' || byte.is_ascii_uppercase())
+}
+
+/// Whether an event of the record may meet a claim on one of the vendor's own fields: their names,
+/// between the dots, and their values stand in the record as they are.
+pub(super) fn may_meet(text: &[u8], claim: Claim<'_>) -> bool {
+    let longest = claim.field().split('.').max_by_key(|part| part.len());
+    let is_named = longest.is_none_or(|part| names(text, part));
+    let may_hold = match claim {
+        // A switch without a value is true, which stands nowhere.
+        Claim::Holds(name, _) if name.starts_with("Parameters.") => true,
+        Claim::Has(_) => true,
+        Claim::Holds(_, words) => words.iter().any(|word| names(text, word)),
+    };
+    (is_named && may_hold) || may_hide_letters(text)
+}
+
+/// Whether the record's type may be one of those claimed.
+pub(super) fn may_be_of_type(text: &[u8], claim: Claim<'_>) -> bool {
+    const MEMBER: &[u8] = b"RecordType\"";
+    let Claim::Holds(_, types) = claim else {
+        return true;
+    };
+    let is_claimed = |at: usize| {
+        let rest = text.get(at + MEMBER.len()..).unwrap_or_default();
+        let is_digit = |byte: &u8| byte.is_ascii_digit();
+        let from = rest.iter().position(is_digit).unwrap_or(rest.len());
+        let digits = rest.get(from..).unwrap_or_default();
+        let length = digits.iter().position(|byte| !is_digit(byte));
+        let number = digits
+            .get(..length.unwrap_or(digits.len()))
+            .unwrap_or_default();
+        types.iter().any(|claimed| claimed.as_bytes() == number)
+    };
+    memmem::find_iter(text, MEMBER).any(is_claimed) || may_hide_letters(text)
+}
+
+/// Whether the text holds the name (ASCII letters and digits and `=@:_.-`, blanks), in any case.
 pub(super) fn names(text: &[u8], name: &str) -> bool {
     let name = name.as_bytes();
     let rarest = RARE_FIRST
@@ -28,9 +69,18 @@ pub(super) fn names(text: &[u8], name: &str) -> bool {
     })
 }
 
-/// Whether a letter may be written as an escape, so that a name need not stand there as it is.
+/// Whether a letter may be written as an escape, or as one of the two characters that become an
+/// ASCII letter in lower case (U+0130 and the Kelvin sign), so that a name need not stand there as it
+/// is.
 pub(super) fn may_hide_letters(text: &[u8]) -> bool {
-    memmem::find(text, b"\\u").is_some()
+    let mut hiding = memchr3_iter(b'\\', 0xC4, 0xE2, text);
+    hiding.any(|at| {
+        text.get(at..).is_some_and(|rest| {
+            rest.starts_with(b"\\u")
+                || rest.starts_with(b"\xC4\xB0")
+                || rest.starts_with(b"\xE2\x84\xAA")
+        })
+    })
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub(crate) fn map(rule: &mut SigmaRule) -> Mapped {
     let Mapper {
         mut mapping, dead, ..
     } = mapper;
-    if Need::of(rule).may_be_met(&mut |name| !dead.contains_key(name)) {
+    if Need::of(rule).may_be_met(&mut |claim| !dead.contains_key(claim.field())) {
         mapping.notes.extend(dead.into_values());
     } else {
         let reasons: Vec<&str> = dead.values().map(String::as_str).collect();

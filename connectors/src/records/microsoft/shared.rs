@@ -1,12 +1,14 @@
 //! The members that every record of the Unified Audit Log may have: who acted, from where, with
 //! what result.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use exfilwatch_model::{Event, Product, field};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::flatten::{field as flat_field, member_text, text};
+use super::super::members::Members;
 use super::super::outside::set_actor;
 use super::Body;
 
@@ -50,7 +52,7 @@ pub(super) fn fill(event: &mut Event, record: &Body<'_>) {
 }
 
 /// RecordType as a number; it has come as text too.
-pub(super) fn record_type(members: &Map<String, Value>) -> Option<i64> {
+pub(super) fn record_type(members: &Members<'_>) -> Option<i64> {
     match members.get("RecordType")? {
         Value::Number(number) => number.as_i64(),
         Value::String(text) => text.trim().parse().ok(),
@@ -59,27 +61,29 @@ pub(super) fn record_type(members: &Map<String, Value>) -> Option<i64> {
 }
 
 /// Domains of the record's own organisation.
-pub(super) fn organisations(members: &Map<String, Value>) -> Vec<String> {
+pub(super) fn organisations(members: &Members<'_>) -> Vec<String> {
     ["OrganizationName", "EffectiveOrganization"]
         .iter()
-        .filter_map(|name| member_text(members, name))
+        .filter_map(|name| members.text(name).map(Cow::into_owned))
         .collect()
 }
 
 /// The six spellings of ResultStatus, and what a sign-in says beside it: `Succeeded` there does
 /// not mean that the sign-in worked.
-fn result(members: &Map<String, Value>) -> Option<&'static str> {
-    if member_text(members, "Operation").as_deref() == Some("UserLoginFailed") {
+fn result(members: &Members<'_>) -> Option<&'static str> {
+    if members.text("Operation").as_deref() == Some("UserLoginFailed") {
         return Some("failure");
     }
     let wrong = |name: &str| {
-        member_text(members, name).is_some_and(|value| !matches!(value.as_str(), "0" | "None"))
+        members
+            .text(name)
+            .is_some_and(|value| !matches!(&*value, "0" | "None"))
     };
     if wrong("LogonError") || wrong("ErrorNumber") {
         return Some("failure");
     }
-    let status = text(members.get("ResultStatus")?)?;
-    match status.trim().to_ascii_lowercase().as_str() {
+    let status = members.text("ResultStatus")?;
+    match status.to_ascii_lowercase().as_str() {
         "true" | "success" | "succeeded" => Some("success"),
         "false" | "fail" | "failed" | "failure" => Some("failure"),
         "partiallysucceeded" | "partialsuccess" | "partial" => Some("partial"),
@@ -88,27 +92,28 @@ fn result(members: &Map<String, Value>) -> Option<&'static str> {
 }
 
 /// UserType 3 (data centre admin), 4 (system), 7 and 8 (policies), or a name of the service.
-fn is_system(actor: &str, members: &Map<String, Value>) -> bool {
+fn is_system(actor: &str, members: &Members<'_>) -> bool {
     let actor = actor.to_lowercase();
     if actor.starts_with("serviceprincipal_") {
         return false;
     }
     let by_name = SYSTEM_ACTORS.iter().any(|name| actor.starts_with(name));
-    let by_type = member_text(members, "UserType")
-        .is_some_and(|kind| matches!(kind.as_str(), "3" | "4" | "7" | "8"));
+    let by_type = members
+        .text("UserType")
+        .is_some_and(|kind| matches!(&*kind, "3" | "4" | "7" | "8"));
     by_name || by_type
 }
 
-fn app_id(members: &Map<String, Value>) -> Option<String> {
+fn app_id(members: &Members<'_>) -> Option<String> {
     let context = members.get("AppAccessContext").and_then(Value::as_object);
     ["ClientAppId", "AppId", "ApplicationId"]
         .iter()
-        .find_map(|name| member_text(members, name))
+        .find_map(|name| members.text(name).map(Cow::into_owned))
         .or_else(|| member_text(context?, "ClientAppId"))
 }
 
 /// The first member that holds an address.
-fn source_ip(members: &Map<String, Value>) -> Option<String> {
+fn source_ip(members: &Members<'_>) -> Option<String> {
     ["ClientIP", "ClientIPAddress", "ActorIpAddress"]
         .iter()
         .filter_map(|name| flat_field(members.get(*name)?))
@@ -132,6 +137,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn read<T>(record: &Value, read: impl Fn(&Members<'_>) -> T) -> T {
+        read(&Members::of(record.to_string().as_bytes()).unwrap())
+    }
 
     #[test]
     fn ip_forms_lose_port_brackets_and_mapping() {
@@ -168,19 +177,20 @@ mod tests {
             (json!(null), None),
         ] {
             let record = json!({ "ResultStatus": status });
-            assert_eq!(result(record.as_object().unwrap()), expected, "{status}");
+            assert_eq!(read(&record, result), expected, "{status}");
         }
         let sign_in =
             json!({"ResultStatus": "Succeeded", "LogonError": "InvalidUserNameOrPassword"});
-        assert_eq!(result(sign_in.as_object().unwrap()), Some("failure"));
+        assert_eq!(read(&sign_in, result), Some("failure"));
         let sign_in = json!({"ResultStatus": "Success", "ErrorNumber": "0"});
-        assert_eq!(result(sign_in.as_object().unwrap()), Some("success"));
+        assert_eq!(read(&sign_in, result), Some("success"));
     }
 
     #[test]
     fn the_service_is_told_from_people_and_applications() {
         let system = |actor: &str, kind: i64| {
-            is_system(actor, json!({ "UserType": kind }).as_object().unwrap())
+            let of = |members: &Members<'_>| is_system(actor, members);
+            read(&json!({ "UserType": kind }), of)
         };
         assert!(system("NT AUTHORITY\\SYSTEM (w9wp)", 3));
         assert!(system("app@sharepoint", 0));
