@@ -15,7 +15,7 @@ use chrono::DateTime;
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
 use exfilwatch_detectors::{DetectorsOptions, Pack, RuleSet, cases, catalogue};
-use exfilwatch_model::{Domains, Event, Product, RawRecord};
+use exfilwatch_model::{Domains, Event, Product, RawRecord, field};
 
 /// Cases that find, and cases that do not, which a detection has at least.
 const CASES_MIN: usize = 3;
@@ -39,6 +39,59 @@ fn read(product: Product, bytes: &[u8], domains: &Domains) -> Result<Vec<Event>,
     reader
         .normalise(&record, DateTime::UNIX_EPOCH)
         .map_err(|error| error.to_string())
+}
+
+/// As the pipeline reads: what no rule can want is not read at all, and of the rest only the fields that
+/// rules look at. What it leaves out must be nothing that a rule could see.
+fn read_what_is_wanted(
+    rules: &RuleSet,
+    (product, bytes, domains): (Product, &[u8], &Domains),
+) -> Result<Vec<Event>, String> {
+    let whole = read(product, bytes, domains)?;
+    let reader: Box<dyn RecordReader> = match product {
+        Product::M365 => Box::new(Microsoft365Records::new(domains.clone())),
+        Product::GoogleWorkspace => Box::new(GoogleRecords::new(domains.clone())),
+    };
+    let record = RawRecord::new(Bytes::copy_from_slice(bytes));
+    let operations = reader.operations(&record).unwrap();
+    let is_wanted = rules.wants_fields(product, &operations, |operation, claim| {
+        reader.may_meet(&record, operation, claim)
+    });
+    if !is_wanted {
+        return Ok(Vec::new());
+    }
+    let read = reader.normalise_for(&record, DateTime::UNIX_EPOCH, rules.fields());
+    let read = read.map_err(|error| error.to_string())?;
+    assert_eq!(read.len(), whole.len());
+    for (read, whole) in read.iter().zip(&whole) {
+        assert_eq!((read.part, read.time), (whole.part, whole.time));
+        assert_eq!(read.record_id, whole.record_id);
+        for (name, value) in whole.fields() {
+            if rules.fields().has(name) || field::ALL.contains(&name) {
+                assert_eq!(read.get(name), Some(value), "{name}");
+            }
+        }
+    }
+    Ok(read)
+}
+
+#[test]
+fn every_case_comes_out_the_same_where_only_what_rules_look_at_is_read() {
+    let rules = rules();
+    let mut left_out = 0;
+    let outcomes = cases::run(&rules, &mut |product, bytes, domains| {
+        let events = read_what_is_wanted(&rules, (product, bytes, domains))?;
+        left_out += usize::from(events.is_empty());
+        Ok(events)
+    })
+    .unwrap();
+    let failed = outcomes.iter().filter_map(|outcome| {
+        let failure = outcome.failure.as_ref()?;
+        Some(format!("{}, \"{}\": {failure}", outcome.file, outcome.case))
+    });
+    let failed: Vec<String> = failed.collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(left_out > 20, "only {left_out} records were left out");
 }
 
 #[test]

@@ -40,6 +40,8 @@ enum Task {
 enum Part {
     /// One floor over one file.
     Floor { floor: bench::Floor, file: PathBuf },
+    /// SigmaHQ's rules over one file, by their library and a tree of each record.
+    Sigma { mapping: PathBuf, file: PathBuf },
 }
 
 fn main() -> Result<()> {
@@ -50,5 +52,6 @@ fn main() -> Result<()> {
             workspace::succeed(Command::new(workspace::root().join(".ci/run")).arg("checks"))
         }
         Task::Part(Part::Floor { floor, file }) => bench::run_floor(floor, &file),
+        Task::Part(Part::Sigma { mapping, file }) => bench::run_sigma(&mapping, &file),
     }
 }

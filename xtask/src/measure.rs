@@ -2,7 +2,7 @@
 //! it asks the disk to write. Linux only, from `/proc`.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,17 @@ pub(crate) struct Cost {
 
 /// Runs the command to its end; an error if it fails. No other child may run meanwhile.
 pub(crate) fn cost(command: &mut Command) -> Result<Cost> {
-    let cpu_before = children_cpu_seconds()?;
-    let begun = Instant::now();
-    let mut child = command
+    let child = command
         .spawn()
         .with_context(|| format!("starting {command:?}"))?;
+    to_end(child, &format!("{command:?}"))
+}
+
+/// The same of a command that was just started.
+pub(crate) fn to_end(mut child: Child, what: &str) -> Result<Cost> {
+    // Of children only those count that have ended.
+    let cpu_before = children_cpu_seconds()?;
+    let begun = Instant::now();
     let mut peak_bytes = 0;
     let status = loop {
         peak_bytes = peak_bytes.max(peak_of(child.id()).unwrap_or(0));
@@ -41,7 +47,7 @@ pub(crate) fn cost(command: &mut Command) -> Result<Cost> {
         sleep(POLL);
     };
     let wall_seconds = begun.elapsed().as_secs_f64();
-    ensure!(status.success(), "{command:?} ended with {status}");
+    ensure!(status.success(), "{what} ended with {status}");
     Ok(Cost {
         cpu_seconds: children_cpu_seconds()? - cpu_before,
         wall_seconds,

@@ -99,7 +99,7 @@ pub(crate) fn run(floor: Floor, file: &Path) -> Result<usize> {
     Ok(count)
 }
 
-fn each_line(file: &Path, mut read: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+pub(super) fn each_line(file: &Path, mut read: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut reader = File::open(file).with_context(|| format!("opening {}", file.display()))?;
     let mut block = Vec::with_capacity(2 * BLOCK_BYTES);
     loop {

@@ -8,7 +8,9 @@ mod catchup;
 mod floors;
 mod hec;
 mod records;
+mod sigma;
 mod table;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,11 +24,33 @@ pub(crate) use floors::Floor;
 
 use crate::measure::{self, Cost, median};
 use crate::workspace;
-use table::{Flat, Report, Row};
+use table::{Aim, Flat, Report, Row};
 
 /// How many times as fast as the tree of `serde_json::Value` each step is to be, in CPU seconds.
 const REPLAY_AIM: f64 = 4.0;
 const FORWARD_AIM: f64 = 1.0;
+/// How many times as fast as with the first detections each step is to be with all.
+const CONTENT_AIM: f64 = 0.5;
+/// How many times as fast as their library SigmaHQ's rules are to be.
+const SIGMA_AIM: f64 = 2.0;
+
+/// The detections that there were at first.
+const FIRST: [&str; 14] = [
+    "gws.drive.external_share",
+    "gws.drive.mass_share_external",
+    "gws.drive.suspicious_sharing",
+    "gws.drive.visibility_changed_external",
+    "gws.mail.forwarding_external",
+    "o365.ediscovery.export",
+    "o365.ediscovery.export_alert",
+    "o365.mail.forwarding_admin_multi",
+    "o365.mail.forwarding_external",
+    "o365.mail.forwarding_user_multi",
+    "o365.mail.inbox_rule_forwarding",
+    "o365.mail.mailbox_forwarding_enabled",
+    "o365.mail.transport_rule_forwarding",
+    "o365.sharepoint.mass_share_external",
+];
 
 /// Memory is compared with that of a file smaller by this factor.
 const FLAT_SHARE: usize = 5;
@@ -57,14 +81,25 @@ enum Other {
     /// Measures what the Splunk emitter sends, against a bare HTTP client with the same batches; and what
     /// compression costs, by level.
     Hec(hec::Arguments),
+    /// Measures the memory of windows over many actors and targets.
+    Windows(windows::Arguments),
 }
 
 /// A step of the benchmark.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Floor(Floor),
-    Replay,
-    Forward,
+    SigmaLibrary,
+    ReplaySigma,
+    Replay(Content),
+    Forward(Content),
+}
+
+/// Which rules are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    First,
+    All,
 }
 
 impl Step {
@@ -72,23 +107,52 @@ impl Step {
         Floor::ALL
             .into_iter()
             .map(Self::Floor)
-            .chain([Self::Replay, Self::Forward])
+            .chain([
+                Self::Replay(Content::First),
+                Self::Replay(Content::All),
+                Self::Forward(Content::First),
+                Self::Forward(Content::All),
+            ])
+            .chain(
+                sigma::folder()
+                    .into_iter()
+                    .flat_map(|_| [Self::SigmaLibrary, Self::ReplaySigma]),
+            )
             .collect()
     }
 
     fn title(self) -> &'static str {
         match self {
             Self::Floor(floor) => floor.title(),
-            Self::Replay => "`replay`",
-            Self::Forward => "`forward` into a null receiver, store on",
+            Self::SigmaLibrary => "floor: `Value` and rsigma-eval, SigmaHQ's rules",
+            Self::ReplaySigma => "`replay`, SigmaHQ's rules",
+            Self::Replay(Content::First) => "`replay`, the first 14 detections",
+            Self::Replay(Content::All) => "`replay`",
+            Self::Forward(Content::First) => "`forward`, the first 14 detections",
+            Self::Forward(Content::All) => "`forward` into a null receiver, store on",
         }
     }
 
-    fn aim(self) -> Option<f64> {
+    fn aims(self) -> Vec<Aim> {
+        let aim = |times, of, than: Self| Aim {
+            times,
+            of,
+            than: than.title(),
+        };
+        let value = Self::Floor(Floor::Value);
         match self {
-            Self::Floor(_) => None,
-            Self::Replay => Some(REPLAY_AIM),
-            Self::Forward => Some(FORWARD_AIM),
+            Self::Floor(_) | Self::SigmaLibrary => Vec::new(),
+            Self::ReplaySigma => vec![aim(SIGMA_AIM, "rsigma-eval", Self::SigmaLibrary)],
+            Self::Replay(Content::First) => vec![aim(REPLAY_AIM, "`Value`", value)],
+            Self::Forward(Content::First) => vec![aim(FORWARD_AIM, "`Value`", value)],
+            Self::Replay(Content::All) => vec![
+                aim(REPLAY_AIM, "`Value`", value),
+                aim(CONTENT_AIM, "the first", Self::Replay(Content::First)),
+            ],
+            Self::Forward(Content::All) => vec![
+                aim(FORWARD_AIM, "`Value`", value),
+                aim(CONTENT_AIM, "the first", Self::Forward(Content::First)),
+            ],
         }
     }
 }
@@ -107,6 +171,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match arguments.other {
         Some(Other::Catchup(arguments)) => return catchup::run(arguments),
         Some(Other::Hec(arguments)) => return hec::run(arguments),
+        Some(Other::Windows(arguments)) => return windows::run(arguments),
         None => {}
     }
     ensure!(arguments.rounds > 0, "at least one round is needed");
@@ -123,6 +188,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         folder,
     };
     let steps = Step::all();
+    match sigma::folder() {
+        Some(folder) => sigma::mapping(&bench.binary, &folder, &bench.mapping())?,
+        None => println!(
+            "SigmaHQ's rules are left out: ../shared/samples/sigma is not beside the workspace"
+        ),
+    }
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); steps.len()];
     for round in 1..=arguments.rounds {
         for (step, costs) in steps.iter().zip(&mut costs) {
@@ -145,19 +216,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let flat = Flat {
         records: fifth,
-        replay_bytes: smaller.measure(Step::Replay)?.peak_bytes,
-        forward_bytes: smaller.measure(Step::Forward)?.peak_bytes,
+        replay_bytes: smaller.measure(Step::Replay(Content::All))?.peak_bytes,
+        forward_bytes: smaller.measure(Step::Forward(Content::All))?.peak_bytes,
     };
     let syncs = bench.forward_syncs()?;
     let rows = steps.iter().zip(&costs).map(|(step, costs)| Row {
         title: step.title(),
         cost: median(costs),
-        syncs: if matches!(step, Step::Forward) {
+        syncs: if matches!(step, Step::Forward(Content::All)) {
             syncs
         } else {
             None
         },
-        aim: step.aim(),
+        aims: step.aims(),
     });
     let report = Report {
         records: arguments.records,
@@ -182,17 +253,27 @@ pub(crate) fn run_floor(floor: Floor, file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Runs SigmaHQ's rules by their library in this process.
+pub(crate) fn run_sigma(mapping: &Path, file: &Path) -> Result<()> {
+    println!("{}", sigma::run(mapping, file)?);
+    Ok(())
+}
+
 impl Bench {
     fn measure(&self, step: Step) -> Result<Cost> {
         let mut command = match step {
             Step::Floor(floor) => self.floor(floor)?,
-            Step::Replay => self.replay(),
-            Step::Forward => self.forward()?,
+            Step::SigmaLibrary => self.sigma_library(),
+            Step::ReplaySigma => self.replay_sigma()?,
+            Step::Replay(content) => self.replay(content),
+            Step::Forward(content) => self.forward(content)?,
         };
         let printed = match step {
             // The receiver that takes everything: what is delivered goes nowhere.
-            Step::Forward => Stdio::null(),
-            Step::Floor(_) | Step::Replay => File::create(self.printed())?.into(),
+            Step::Forward(_) => Stdio::null(),
+            Step::Floor(_) | Step::Replay(_) | Step::SigmaLibrary | Step::ReplaySigma => {
+                File::create(self.printed())?.into()
+            }
         };
         measure::cost(command.stdout(printed))
             .with_context(|| format!("measuring {}", step.title()))
@@ -213,7 +294,29 @@ impl Bench {
         Ok(command)
     }
 
-    fn replay(&self) -> Command {
+    /// What `rules sigma` says of SigmaHQ's rules.
+    fn mapping(&self) -> PathBuf {
+        self.folder.join("sigma.json")
+    }
+
+    fn sigma_library(&self) -> Command {
+        let mut command = Command::new(&self.itself);
+        command.args(["part", "sigma"]);
+        command.arg(self.mapping()).arg(&self.file);
+        command
+    }
+
+    fn replay_sigma(&self) -> Result<Command> {
+        let folder = sigma::folder().context("SigmaHQ's rules were there")?;
+        let mut command = self.replay(Content::All);
+        command
+            .arg("--rules")
+            .arg(folder)
+            .args(["--only", "sigma.*"]);
+        Ok(command)
+    }
+
+    fn replay(&self, content: Content) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("replay").arg(&self.file).args([
             "--output",
@@ -222,18 +325,36 @@ impl Bench {
             records::DOMAIN,
             "--quiet",
         ]);
+        if content == Content::First {
+            command.args(FIRST.iter().flat_map(|name| ["--only", name]));
+        }
         command
     }
 
+    /// Every detection but the first, as they are switched off in a configuration.
+    fn others(&self) -> Result<String> {
+        let mut list = Command::new(&self.binary);
+        let printed = workspace::printed(list.args(["rules", "list", "--output", "json"]))?;
+        let all: Vec<serde_json::Value> = serde_json::from_str(&printed)?;
+        let names = all.iter().filter_map(|rule| rule["name"].as_str());
+        let others: Vec<&str> = names.filter(|name| !FIRST.contains(name)).collect();
+        ensure!(!others.is_empty(), "rules list names no detections");
+        Ok(format!("[detectors]\ndisabled = {others:?}\n"))
+    }
+
     /// `forward` into a new store and to standard output.
-    fn forward(&self) -> Result<Command> {
+    fn forward(&self, content: Content) -> Result<Command> {
         let state = self.folder.join("state");
         if state.exists() {
             std::fs::remove_dir_all(&state)?;
         }
         let config = self.folder.join("exfilwatch.toml");
         let emitter = "[emitters.stdout.bench]\nsend = [\"findings\", \"events\"]\n";
-        std::fs::write(&config, emitter)?;
+        let detectors = match content {
+            Content::First => self.others()?,
+            Content::All => String::new(),
+        };
+        std::fs::write(&config, format!("{detectors}{emitter}"))?;
         let mut command = Command::new(&self.binary);
         command.arg("forward").arg(&self.file).arg("--config");
         command.arg(config).arg("--state").arg(state).args([
@@ -247,7 +368,7 @@ impl Bench {
     }
 
     fn forward_syncs(&self) -> Result<Option<u64>> {
-        let command = self.forward()?;
+        let command = self.forward(Content::All)?;
         let syncs = measure::syncs(&command, &self.folder)?;
         if syncs.is_none() {
             println!("fsyncs were not counted: strace is absent, or may not trace here");
@@ -257,7 +378,7 @@ impl Bench {
 
     /// Runs `replay` once more and counts what it found.
     fn check_findings(&self, records: usize) -> Result<()> {
-        let mut command = self.replay();
+        let mut command = self.replay(Content::All);
         workspace::succeed(
             command
                 .stdout(File::create(self.printed())?)
