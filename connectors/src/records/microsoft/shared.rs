@@ -116,7 +116,7 @@ fn app_id(members: &Members<'_>) -> Option<String> {
 fn source_ip(members: &Members<'_>) -> Option<String> {
     ["ClientIP", "ClientIPAddress", "ActorIpAddress"]
         .iter()
-        .filter_map(|name| flat_field(members.get(*name)?))
+        .filter_map(|name| flat_field(members.get(name)?))
         .find_map(|value| address(&value.text()))
 }
 
