@@ -784,7 +784,7 @@ async fn what_was_refused_is_sent_again_by_its_lane_or_dropped_with_a_reason() {
     let id = listed[1].id.clone();
     ask(&pipeline, Ask::Retry(Some(id.clone()))).await.unwrap();
     eventually("delivered", || matches!(fate(&id), Fate::Delivered { .. })).await;
-    assert!(!file(&listed[1]).exists());
+    eventually("its file is gone", || !file(&listed[1]).exists()).await;
     assert!(matches!(fate(&listed[0].id), Fate::Dropped { reason: said, .. } if said == reason));
     assert!(
         ask(&pipeline, Ask::Retry(Some(id.clone()))).await.is_err(),
