@@ -189,8 +189,17 @@ enum Answer {
     Disabled,
 }
 
-/// Asks once for what is outstanding; whether anything was confirmed.
+/// Asks for what is outstanding; whether anything was confirmed.
 async fn ask(session: &Session) -> bool {
+    for _ in 0..session.asks() {
+        if ask_once(session).await {
+            return true;
+        }
+    }
+    false
+}
+
+async fn ask_once(session: &Session) -> bool {
     let ids = session.acks.open_ids();
     if ids.is_empty() {
         return false;

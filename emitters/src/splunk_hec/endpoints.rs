@@ -1,7 +1,7 @@
 //! The addresses of one deployment: each with a pace and a channel of its own, since an
 //! acknowledgement is known only where the events went.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::error::BuildError;
 
 /// How long an address is left alone after a failure, where there are others.
 const REST: Duration = Duration::from_secs(30);
+/// Ids that come twice once may be an indexer's restart; once more so soon is a balancer that scatters.
+const CONFUSED_AGAIN: Duration = Duration::from_secs(60);
 
 /// One address.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(super) struct Endpoint {
     client: Arc<Client>,
     session: Mutex<Arc<Session>>,
     rests_until: Mutex<Option<Instant>>,
+    /// When ids were last found to be of several indexers.
+    confused_at: Mutex<Option<Instant>>,
+    /// One channel leads to several indexers: each request gets one of its own.
+    scattered: AtomicBool,
 }
 
 impl Endpoint {
@@ -34,12 +40,44 @@ impl Endpoint {
             session: Mutex::new(Arc::new(Session::new(Arc::clone(&client), false)?)),
             client,
             rests_until: Mutex::new(None),
+            confused_at: Mutex::new(None),
+            scattered: AtomicBool::new(false),
         })
     }
 
-    /// The session new sends go to.
+    /// The session for a new send.
     pub(super) fn session(&self) -> Arc<Session> {
-        Arc::clone(&lock(&self.session))
+        let current = Arc::clone(&lock(&self.session));
+        if !self.scattered.load(Ordering::Relaxed) {
+            return current;
+        }
+        match Session::of_one_request(Arc::clone(&self.client), current.is_in_url()) {
+            Ok(session) => Arc::new(session),
+            Err(error) => {
+                tracing::error!(%error, "no new connection could be set up");
+                current
+            }
+        }
+    }
+
+    /// Another indexer than before answers on the session. Where that is not a restart, ids on a channel
+    /// that is shared say nothing.
+    pub(super) fn is_confused(&self, session: &Arc<Session>) {
+        // What else was under way on that channel tells nothing new.
+        if !Arc::ptr_eq(&lock(&self.session), session) {
+            return;
+        }
+        let now = Instant::now();
+        let before = lock(&self.confused_at).replace(now);
+        if before.is_some_and(|at| now - at < CONFUSED_AGAIN)
+            && !self.scattered.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                emitter = self.client.deployment().facts.name(), address = %self.client.address(),
+                "the balancer leads one channel to several indexers: from now on each request has a channel \
+                 of its own. Make it stick by a cookie, or list the indexers in more_urls"
+            );
+        }
     }
 
     /// Sends go to a new session from now on, unless another task saw to that. What is outstanding on

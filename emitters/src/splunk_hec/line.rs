@@ -293,6 +293,9 @@ impl Line {
         why: Lost,
         pieces: &[usize],
     ) -> EmitError {
+        if why == Lost::Channel {
+            endpoint.is_confused(session);
+        }
         endpoint.renew(session, false);
         self.deployment.facts.maybe_twice(pieces.len());
         let what = match why {

@@ -15,6 +15,9 @@ use crate::contract::EmitError;
 use crate::cookies::Cookies;
 use crate::error::BuildError;
 
+/// Questions in a row where each may lead to another indexer.
+const SCATTERED_ASKS: usize = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -24,6 +27,7 @@ pub(super) struct Session {
     channel: Uuid,
     /// The channel stands in the URL as well: on the way the header is lost.
     in_url: bool,
+    asks: usize,
     pub(super) acks: Acks,
 }
 
@@ -42,7 +46,21 @@ impl Session {
             cookies,
             channel: Uuid::new_v4(),
             in_url,
+            asks: 1,
         })
+    }
+
+    /// Of a channel for one request only, whose questions may lead to another indexer each time.
+    pub(super) fn of_one_request(client: Arc<Client>, in_url: bool) -> Result<Self, BuildError> {
+        Ok(Self {
+            asks: SCATTERED_ASKS,
+            ..Self::new(client, in_url)?
+        })
+    }
+
+    /// How often one round of questions asks.
+    pub(super) fn asks(&self) -> usize {
+        self.asks
     }
 
     pub(super) fn is_in_url(&self) -> bool {
