@@ -318,7 +318,7 @@ async fn fetching_is_paused_while_a_receiver_does_not_keep_up_and_goes_on_afterw
     let mut ingest = ingest(&pipeline, "contoso");
     let mut paused = pipeline.shared().paused.clone();
     let mut taken = 0;
-    while !*paused.borrow() {
+    while !paused.borrow().any() {
         let (page, products) = page_of("contoso", "MailItemsAccessed", taken..taken + 500);
         ingest
             .page(&page, &products, Commit::default())
@@ -330,7 +330,7 @@ async fn fetching_is_paused_while_a_receiver_does_not_keep_up_and_goes_on_afterw
     assert!(pipeline.shared().watch.copy().paused);
     *receiver.blocked.lock().unwrap() = None;
     block.cancel();
-    let going_on = paused.wait_for(|paused| !paused);
+    let going_on = paused.wait_for(|paused| !paused.any());
     tokio::time::timeout(Duration::from_secs(60), going_on)
         .await
         .unwrap()

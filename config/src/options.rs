@@ -150,8 +150,8 @@ impl<'de> Deserialize<'de> for InternalDomains {
 pub struct StateOptions {
     /// The folder of the store, the outbox and the control socket.
     pub folder: PathBuf,
-    /// Bytes of undelivered items each lane may hold in the outbox. A full lane pauses the tenants
-    /// that are routed to it.
+    /// Bytes the outbox may hold. At three quarters of it fetching pauses for the tenants of lanes that
+    /// are far behind, at all of it for everybody.
     #[schemars(range(min = 16_777_216_i64))]
     pub outbox_bytes_max: u64,
 }

@@ -328,7 +328,7 @@ impl Line<'_> {
     async fn wait_while_paused(&self) {
         let shared = self.pipeline.shared();
         let mut paused = shared.paused.clone();
-        let open = paused.wait_for(|paused| !paused);
+        let open = paused.wait_for(|paused| !paused.holds(&self.tenant));
         tokio::select! {
             _ = open => {}
             () = shared.shutdown.cancelled() => {}

@@ -130,7 +130,7 @@ fn show(report: &Report, output: Output) -> Outcome {
         "exfilwatch {} · {running}{}\n\n{}\n{}\ngaps: {} open, {} lost, {} acknowledged, {} filled · quarantine: {}\n{}{tuning}{baselines}",
         report.version,
         if report.paused {
-            " · PAUSED: the receivers do not keep up"
+            " · PAUSED for the tenants whose receivers do not keep up"
         } else {
             ""
         },

@@ -3,27 +3,26 @@
 //!
 //! A group commit appends the frames, syncs once, applies one batch, syncs once: so many tenants
 //! share two syncs. Marks of lanes ride along and are not waited for. The thread also keeps the
-//! outbox within its budget: above it fetching pauses, since the vendor keeps what we do not take.
+//! outbox within its budget ([`super::pause`]).
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use exfilwatch_model::Clock;
-use exfilwatch_state::{Commit, Position, State, StateError};
+use exfilwatch_state::{Commit, LaneId, OutboxUsage, Position, State, StateError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::pause::{self, LaneTenants, Paused};
 use crate::pipeline::watch::Watch;
 
 /// Most commits in one group.
 const GROUP_COMMITS_MAX: usize = 64;
 /// Most commits waiting for the thread; senders wait above it.
 const QUEUE_MAX: usize = 256;
-/// How often the outbox is measured, trimmed and held against its budget.
+/// How often the outbox is measured, trimmed and held against its budget, if little comes.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(500);
-/// Below this share of the budget, in percent, a paused pipeline fetches again.
-const RESUME_PERCENT: u64 = 80;
 
 /// What a commit's sender is told.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -49,6 +48,15 @@ enum Request {
     },
 }
 
+/// What the outbox may hold, and whose items each lane takes.
+#[derive(Debug)]
+pub struct Budget {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Of each lane.
+    pub tenants: Vec<LaneTenants>,
+}
+
 /// The senders' side of the committer. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Committer {
@@ -59,27 +67,32 @@ pub struct Committer {
 impl Committer {
     /// Starts the thread, which ends at [`Committer::stop`] or when all senders are gone. A state
     /// that cannot go on (an earlier commit failed half way) cancels `shutdown`: the process must
-    /// open it anew. The second value tells whether fetching is paused.
+    /// open it anew. The second value tells for whom fetching is paused.
     pub fn start(
-        state: State,
+        mut state: State,
         clock: Arc<dyn Clock>,
-        budget_bytes: u64,
+        budget: Budget,
         watch_: Watch,
         shutdown: CancellationToken,
-    ) -> Result<(Self, watch::Receiver<bool>, JoinHandle<State>), StateError> {
+    ) -> Result<(Self, watch::Receiver<Paused>, JoinHandle<State>), StateError> {
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
         let (publish, end) = watch::channel(state.outbox_end());
-        let (pause, paused) = watch::channel(false);
+        let (pause, paused) = watch::channel(Paused::default());
+        for of in &budget.tenants {
+            state.lane_wants(of.lane.clone(), of.filter());
+        }
+        state.limit_segments(pause::segment_bytes_max(budget.bytes));
         let folder = state.folder().to_owned();
         let thread = Thread {
             state,
             clock,
             publish,
             pause,
-            budget_bytes,
+            budget,
             watch: watch_,
             shutdown,
             kept_house: Instant::now(),
+            appended: 0,
         };
         let handle = std::thread::Builder::new()
             .name("committer".into())
@@ -136,11 +149,13 @@ struct Thread {
     state: State,
     clock: Arc<dyn Clock>,
     publish: watch::Sender<Position>,
-    pause: watch::Sender<bool>,
-    budget_bytes: u64,
+    pause: watch::Sender<Paused>,
+    budget: Budget,
     watch: Watch,
     shutdown: CancellationToken,
     kept_house: Instant,
+    /// Bytes appended since then.
+    appended: u64,
 }
 
 impl Thread {
@@ -199,6 +214,7 @@ impl Thread {
     fn commit(&mut self, commits: Vec<Commit>) -> Result<Position, CommitError> {
         match self.state.commit_group(commits) {
             Ok(committed) => {
+                self.appended += committed.outbox_bytes;
                 self.publish.send_replace(committed.end);
                 Ok(committed.end)
             }
@@ -227,23 +243,21 @@ impl Thread {
         if let Err(error) = mirrored {
             tracing::warn!(error = %chain(&error), "the mirror was not written; the older one stays");
         }
-        if !at_end && self.kept_house.elapsed() < HOUSEKEEPING_EVERY && !*self.pause.borrow() {
+        let much = self.appended >= pause::segment_bytes_max(self.budget.bytes);
+        let due = much || self.kept_house.elapsed() >= HOUSEKEEPING_EVERY;
+        if !at_end && !due && !self.pause.borrow().any() {
             return;
         }
         self.kept_house = Instant::now();
+        self.appended = 0;
         if let Err(error) = self.state.trim_outbox() {
             tracing::warn!(error = %chain(&error), "old segments could not be removed");
         }
         match self.state.outbox_usage() {
             Ok(usage) => {
                 self.watch.lanes_behind(&usage.lanes);
-                let held = usage
-                    .lanes
-                    .iter()
-                    .map(|(_, bytes)| *bytes)
-                    .max()
-                    .unwrap_or(0);
-                self.hold_to_budget(held);
+                self.know_parted(&usage);
+                self.hold_to_budget(&usage);
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the outbox could not be measured");
@@ -251,29 +265,40 @@ impl Thread {
         }
     }
 
-    fn hold_to_budget(&self, held_bytes: u64) {
-        let paused = *self.pause.borrow();
-        let limit = if paused {
-            self.budget_bytes / 100 * RESUME_PERCENT
-        } else {
-            self.budget_bytes
-        };
-        let pause = held_bytes > limit;
-        if pause == paused {
+    /// Lanes that were parted for one tenant are made while it runs.
+    fn know_parted(&mut self, usage: &OutboxUsage) {
+        for (lane, _) in &usage.lanes {
+            if let Some(of) = LaneTenants::of_parted(lane) {
+                self.state.lane_wants(of.lane.clone(), of.filter());
+            }
+        }
+    }
+
+    fn hold_to_budget(&self, usage: &OutboxUsage) {
+        let before = self.pause.borrow().clone();
+        let pause = before.decide(usage, self.budget.bytes, &self.budget.tenants);
+        if pause.is(&before) {
             return;
         }
-        if pause {
+        let lanes: Vec<String> = pause.lanes().map(name).collect();
+        if pause.any() {
             tracing::error!(
-                held_bytes,
-                budget_bytes = self.budget_bytes,
-                "fetching paused: a receiver does not keep up"
+                bytes = usage.bytes,
+                budget_bytes = self.budget.bytes,
+                ?lanes,
+                everybody = pause.holds_everybody(),
+                "fetching is paused for the tenants of lanes whose receiver does not keep up"
             );
         } else {
-            tracing::info!(held_bytes, "fetching goes on");
+            tracing::info!(bytes = usage.bytes, "fetching goes on");
         }
-        self.watch.set_paused(pause);
+        self.watch.set_paused(pause.any());
         self.pause.send_replace(pause);
     }
+}
+
+fn name(lane: &LaneId) -> String {
+    format!("{}/{}/{}", lane.emitter, lane.route, lane.kind.as_str())
 }
 
 fn answer(reply: Option<Reply>, outcome: Result<Position, CommitError>) {

@@ -22,6 +22,7 @@ use crate::pipeline::again::SendAgain;
 use crate::pipeline::deliver::{Lane, LaneEnd};
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::parting::{Parted, Role, parted_lane, route_and_tenant};
+use crate::pipeline::pause::LaneTenants;
 use crate::pipeline::worker::Shared;
 
 /// Why a tenant that was parted before the process began is taken to be held until it has been asked.
@@ -178,14 +179,9 @@ pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError
     let (mut parted, whole): (Vec<_>, Vec<_>) = stored
         .into_iter()
         .partition(|mark| route_and_tenant(&mark.lane).1.is_some());
-    let lane_of = |route: &Route, kind| LaneId {
-        emitter: route.emitter.name().to_owned(),
-        route: route.name.clone(),
-        kind,
-    };
     let configured: Vec<LaneId> = routes
         .iter()
-        .flat_map(|route| route.kinds.iter().map(|kind| lane_of(route, *kind)))
+        .flat_map(|route| route.kinds.iter().map(|kind| route.lane(*kind)))
         .collect();
     let gone: Vec<LaneMark> = whole
         .iter()
@@ -198,7 +194,7 @@ pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError
     };
     for route in routes {
         for kind in &route.kinds {
-            let lane = lane_of(route, *kind);
+            let lane = route.lane(*kind);
             let known = whole.iter().find(|mark| mark.lane == lane).cloned();
             let is_new = known.is_none();
             let mark = match known {
@@ -280,6 +276,17 @@ fn parted_from<'a>(
             && mark.lane.kind == lane.kind
             && (is_new || route_and_tenant(&mark.lane).0 == lane.route)
     })
+}
+
+/// Whose items each lane takes.
+pub(crate) fn tenants(routes: &[Route]) -> Vec<LaneTenants> {
+    let lanes = routes.iter().flat_map(|route| {
+        route.kinds.iter().map(|kind| LaneTenants {
+            lane: route.lane(*kind),
+            lists: route.filter.tenants(),
+        })
+    });
+    lanes.collect()
 }
 
 /// A new lane, or one that comes back after it was retired. It goes on where the lanes of its emitter and

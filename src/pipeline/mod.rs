@@ -28,6 +28,7 @@ pub mod notice;
 pub mod opening;
 pub mod own_domains;
 pub mod parting;
+pub mod pause;
 pub mod reconcile;
 pub mod rehearsal;
 pub mod report;
@@ -52,7 +53,7 @@ use exfilwatch_state::{LaneId, SEEN_ENTRIES_MAX, SeenBudget, State, StateError, 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use committer::Committer;
+use committer::{Budget, Committer};
 use filter::ItemFilter;
 use job::JobsShared;
 use lanes::Runner;
@@ -76,6 +77,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// Its lane of a kind.
+    fn lane(&self, kind: Kind) -> LaneId {
+        LaneId {
+            emitter: self.emitter.name().to_owned(),
+            route: self.name.clone(),
+            kind,
+        }
+    }
+
     /// The one route of an emitter that takes all of these kinds.
     pub fn all(emitter: Arc<dyn Emitter>, kinds: Vec<Kind>) -> Self {
         Self {
@@ -96,7 +106,7 @@ pub struct Parts {
     pub routes: Vec<Route>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Undelivered bytes above which fetching pauses.
+    /// Bytes the outbox may hold; near it fetching pauses.
     pub budget_bytes: u64,
     /// Ends the sources; lanes end in [`Pipeline::stop`].
     pub shutdown: CancellationToken,
@@ -128,13 +138,17 @@ impl Pipeline {
         let outbox = parts.state.outbox_folder();
         let state_folder = parts.state.folder().to_owned();
         let opened = lanes::open(&parts.state, &parts.routes)?;
+        let budget = Budget {
+            bytes: parts.budget_bytes,
+            tenants: lanes::tenants(&parts.routes),
+        };
         // Durable before the first frame: a lane without a mark would not hold its segments.
         parts.state.commit_group(vec![opened.marks])?;
         let watch = Watch::default();
         let (committer, paused, committer_thread) = Committer::start(
             parts.state,
             parts.clock.clone(),
-            parts.budget_bytes,
+            budget,
             watch.clone(),
             parts.shutdown.clone(),
         )?;

@@ -95,7 +95,7 @@ pub struct Report {
     pub version: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// Fetching is paused by the outbox budget.
+    /// Fetching is paused by the outbox budget for the tenants of lanes that are far behind, or for all.
     pub paused: bool,
     /// Streams.
     pub streams: Vec<StreamLine>,

@@ -94,7 +94,7 @@ pub struct Shown {
     pub exceptions: Vec<Standing>,
     /// Readings of the configuration while the process ran.
     pub reloads: Reloads,
-    /// Fetching is paused because the outbox has used up its budget.
+    /// Fetching is paused for some tenants or all, because the outbox nears its budget.
     pub paused: bool,
     /// What each tenant's detectors remember, and which bounds were hit.
     pub detectors: BTreeMap<TenantId, Counters>,
@@ -204,7 +204,7 @@ impl Watch {
         self.shown().lanes.remove(lane);
     }
 
-    /// Fetching is, or is no longer, paused by the outbox budget.
+    /// Fetching is, or is no longer, paused for somebody by the outbox budget.
     pub fn set_paused(&self, paused: bool) {
         self.shown().paused = paused;
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::alarm::Alarms;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::job::JobsShared;
+use crate::pipeline::pause::Paused;
 use crate::pipeline::session::{End, Session};
 use crate::pipeline::step::StepConfig;
 use crate::pipeline::watch::Watch;
@@ -49,8 +50,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// What can be seen of us.
     pub watch: Watch,
-    /// Whether fetching is paused by the outbox budget.
-    pub paused: watch::Receiver<bool>,
+    /// For whom fetching is paused by the outbox budget.
+    pub paused: watch::Receiver<Paused>,
     /// Tells lanes that something in quarantine is to be sent again.
     pub again: watch::Sender<()>,
     /// What jobs share with each other and with the live line.

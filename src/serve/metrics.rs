@@ -126,12 +126,15 @@ pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
     let help = "Tasks of the process that panicked and were started again";
     page.counters("task_restarts", help, restarts);
     tuning(&mut page, shown, now);
-    page.registry
-        .register("paused", "Fetching is paused by the outbox budget", {
+    page.registry.register(
+        "paused",
+        "Fetching is paused by the outbox budget, for the tenants of lanes far behind or for all",
+        {
             let gauge = Gauge::<i64>::default();
             gauge.set(i64::from(shown.paused));
             gauge
-        });
+        },
+    );
     page.registry
         .register("build", "Always 1", ConstCounter::new(1_u64));
     let mut text = String::new();

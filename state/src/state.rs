@@ -7,7 +7,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use crate::sled_store::{SledStore, SledTable};
 use crate::steps::{Step, Steps};
 use crate::store::Store;
 use crate::table::Batch;
-use crate::usage::{self, OutboxUsage, Trimmed};
+use crate::usage::{self, Needs, OutboxUsage, Trimmed};
 
 pub(crate) const STORE_FOLDER: &str = "store";
 pub(crate) const OUTBOX_FOLDER: &str = "outbox";
@@ -70,6 +70,7 @@ pub struct State {
     folder: PathBuf,
     store: Arc<SledStore>,
     outbox: OutboxWriter,
+    needs: Mutex<Needs>,
     quarantine: Quarantine,
     options: Options,
     mirrored_at: Option<DateTime<Utc>>,
@@ -126,6 +127,7 @@ impl State {
             folder: folder.to_owned(),
             store: Arc::new(store),
             outbox,
+            needs: Mutex::default(),
             quarantine,
             options,
             mirrored_at: None,
@@ -240,15 +242,41 @@ impl State {
         Ok(from.unwrap_or(self.outbox.published()))
     }
 
+    /// What a lane wants. Segments without anything for it are not kept for its sake; for a lane that is
+    /// not told of everything is.
+    pub fn lane_wants(&mut self, lane: LaneId, filter: Filter) {
+        self.needs().want(lane, filter);
+    }
+
+    fn needs(&mut self) -> &mut Needs {
+        self.needs.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Segments are not to grow larger than this: what is kept is kept by whole segments.
+    pub fn limit_segments(&mut self, bytes_max: u64) {
+        self.outbox.limit_segments(bytes_max);
+    }
+
     /// What the outbox holds, and for which lane.
     pub fn outbox_usage(&self) -> Result<OutboxUsage, StateError> {
         let end = self.outbox.published();
-        usage::usage(&self.outbox_folder(), &self.store.lanes()?, end)
+        let mut needs = self.needs.lock().unwrap_or_else(PoisonError::into_inner);
+        usage::usage(&self.outbox_folder(), &mut needs, &self.store.lanes()?, end)
     }
 
     /// Removes the segments that no lane needs any more. To be called when all lanes have a mark.
     pub fn trim_outbox(&mut self) -> Result<Trimmed, StateError> {
-        usage::trim(&self.outbox_folder(), self.needed_from()?)
+        let folder = self.outbox_folder();
+        let removed = usage::trim(&folder, self.needed_from()?)?;
+        if self.store.lanes_from()?.is_some() {
+            return Ok(removed);
+        }
+        let (marks, end) = (self.store.lanes()?, self.outbox.published());
+        let emptied = usage::empty(&folder, self.needs(), &marks, end)?;
+        Ok(Trimmed {
+            segments: removed.segments + emptied.segments,
+            bytes: removed.bytes + emptied.bytes,
+        })
     }
 
     /// The first position that some lane may still need.

@@ -1,12 +1,65 @@
 //! What the outbox holds, and for whom: figures for budgets, and the trimming of what nobody needs.
 
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
 use std::path::Path;
+
+use exfilwatch_model::{Kind, TenantId};
 
 use crate::commit::{LaneId, LaneMark, Position};
 use crate::contract::StateError;
 use crate::disk;
-use crate::outbox;
+use crate::outbox::{self, Filter};
+
+/// Whose items of which kind a segment holds.
+type Content = BTreeSet<(Kind, TenantId)>;
+
+/// Which lane needs which segment: lanes want some tenants only, and a segment may hold nothing for them.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    /// What the lanes want; one that is not here wants everything.
+    filters: BTreeMap<LaneId, Filter>,
+    /// Of segments that are written no more; `None` where a header does not read, which all lanes are to
+    /// come upon. Looked up once each, and only where a lane is behind.
+    contents: BTreeMap<u64, Option<Content>>,
+}
+
+impl Needs {
+    pub(crate) fn want(&mut self, lane: LaneId, filter: Filter) {
+        self.filters.insert(lane, filter);
+    }
+
+    /// Whether the lane needs something of a segment that ends below `end`.
+    fn of(
+        &mut self,
+        folder: &Path,
+        mark: &LaneMark,
+        (number, end): (u64, Position),
+    ) -> Result<bool, StateError> {
+        if mark.retired || number < mark.position.segment {
+            return Ok(false);
+        }
+        let Some(filter) = self
+            .filters
+            .get(&mark.lane)
+            .filter(|_| number < end.segment)
+        else {
+            return Ok(true);
+        };
+        let content = match self.contents.get(&number) {
+            Some(content) => content,
+            None => {
+                let content = outbox::content(folder, number)?;
+                self.contents.entry(number).or_insert(content)
+            }
+        };
+        let Some(content) = content else {
+            return Ok(true);
+        };
+        let mut all = content.iter();
+        Ok(all.any(|(kind, tenant)| filter.may_want(*kind, tenant)))
+    }
+}
 
 /// Bytes of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +68,8 @@ pub struct OutboxUsage {
     pub bytes: u64,
     /// Number of segment files.
     pub segments: usize,
-    /// Of each lane that is not retired: bytes between its mark and the end, frames of others
-    /// included.
+    /// Of each lane that is not retired: bytes between its mark and the end in segments that hold
+    /// something for it, frames of others included.
     pub lanes: Vec<(LaneId, u64)>,
 }
 
@@ -32,37 +85,29 @@ pub struct Trimmed {
 /// Reads the figures from the folder and the marks.
 pub(crate) fn usage(
     folder: &Path,
+    needs: &mut Needs,
     marks: &[LaneMark],
     end: Position,
 ) -> Result<OutboxUsage, StateError> {
     let segments = outbox::list(folder)?;
-    let behind = |mark: Position| {
-        segments
-            .iter()
-            .filter(|(number, _)| (mark.segment..=end.segment).contains(number))
-            .map(|(number, bytes)| {
-                let from = if *number == mark.segment {
-                    mark.offset
-                } else {
-                    0
-                };
-                let until = if *number == end.segment {
-                    end.offset
-                } else {
-                    *bytes
-                };
-                until.saturating_sub(from)
-            })
-            .sum()
-    };
+    let mut lanes = Vec::new();
+    for mark in marks.iter().filter(|mark| !mark.retired) {
+        let mut behind = 0;
+        for (number, bytes) in &segments {
+            if *number <= end.segment && needs.of(folder, mark, (*number, end))? {
+                let is_first = *number == mark.position.segment;
+                let from = if is_first { mark.position.offset } else { 0 };
+                let is_last = *number == end.segment;
+                let until = if is_last { end.offset } else { *bytes };
+                behind += until.saturating_sub(from);
+            }
+        }
+        lanes.push((mark.lane.clone(), behind));
+    }
     Ok(OutboxUsage {
         bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
         segments: segments.len(),
-        lanes: marks
-            .iter()
-            .filter(|mark| !mark.retired)
-            .map(|mark| (mark.lane.clone(), behind(mark.position)))
-            .collect(),
+        lanes,
     })
 }
 
@@ -77,6 +122,38 @@ pub(crate) fn trim(folder: &Path, needed_from: Position) -> Result<Trimmed, Stat
         fs::remove_file(&path).map_err(disk::failed("removing", path))?;
         trimmed.segments += 1;
         trimmed.bytes += bytes;
+    }
+    Ok(trimmed)
+}
+
+/// Empties the segments between the marks that no lane needs: one lane that stands still keeps its own
+/// tenants' items, not everybody's. They stay as files, so that one that is missing is still a loss.
+pub(crate) fn empty(
+    folder: &Path,
+    needs: &mut Needs,
+    marks: &[LaneMark],
+    end: Position,
+) -> Result<Trimmed, StateError> {
+    let mut trimmed = Trimmed::default();
+    let segments = outbox::list(folder)?;
+    let first = segments.first().map_or(0, |(number, _)| *number);
+    needs.contents = needs.contents.split_off(&first);
+    for (number, bytes) in segments {
+        if number >= end.segment || bytes <= outbox::START {
+            continue;
+        }
+        let mut needed = false;
+        for mark in marks {
+            needed = needed || needs.of(folder, mark, (number, end))?;
+        }
+        if !needed {
+            let path = outbox::segment_path(folder, number);
+            let file = OpenOptions::new().write(true).open(&path);
+            file.and_then(|file| file.set_len(outbox::START))
+                .map_err(disk::failed("emptying", path))?;
+            trimmed.segments += 1;
+            trimmed.bytes += bytes - outbox::START;
+        }
     }
     Ok(trimmed)
 }

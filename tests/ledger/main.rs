@@ -4,6 +4,7 @@
 
 mod alarms;
 mod completeness;
+mod dead_receiver;
 mod line;
 mod notices;
 mod process;

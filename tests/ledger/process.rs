@@ -96,6 +96,12 @@ impl Receiver {
         self.records().contains_key(id)
     }
 
+    /// How many items of the kind it took.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        let taken = self.taken.lock().unwrap();
+        taken.iter().filter(|item| item.kind == kind).count()
+    }
+
     fn of(&self, kind: Kind) -> Vec<Value> {
         let taken = self.taken.lock().unwrap();
         let own = taken.iter().filter(|item| item.kind == kind);

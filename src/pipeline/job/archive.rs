@@ -301,7 +301,7 @@ impl Reader<'_> {
         }
         let look = self.shared.clock.real(LOOK).max(LOOK_MIN);
         loop {
-            wait_while_paused(self.shared).await?;
+            wait_while_paused(self.shared, whole.stream.tenant()).await?;
             self.submit(archive, &mut searching, whole).await?;
             if searching.search.is_over() {
                 return Ok(());

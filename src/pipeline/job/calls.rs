@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use exfilwatch_connectors::{Connector, FetchError, Listing, Standing};
-use exfilwatch_model::{Cursor, StreamId, Window, WorkItem};
+use exfilwatch_model::{Cursor, StreamId, TenantId, Window, WorkItem};
 use tokio_util::sync::CancellationToken;
 
 use super::JobError;
@@ -104,13 +104,13 @@ pub(super) async fn interruptible<T>(
         .ok_or(JobError::Interrupted)
 }
 
-/// Waits while the outbox is over its budget.
-pub(super) async fn wait_while_paused(shared: &Shared) -> Result<(), JobError> {
+/// Waits while the tenant is paused by the outbox budget.
+pub(super) async fn wait_while_paused(shared: &Shared, tenant: &TenantId) -> Result<(), JobError> {
     let mut paused = shared.paused.clone();
     let goes_on = async {
         // An error means that the committer is gone; the commit that follows says so.
         paused
-            .wait_for(|paused| !paused)
+            .wait_for(|paused| !paused.holds(tenant))
             .await
             .map(|_| ())
             .unwrap_or_default();

@@ -71,7 +71,7 @@ impl Reader<'_> {
         let look = self.shared.clock.real(LOOK).max(LOOK_MIN);
         let shutdown = self.shared.shutdown.clone();
         while fetches.work.open_of(&fetches.stream) > 0 {
-            wait_while_paused(self.shared).await?;
+            wait_while_paused(self.shared, slice.stream.tenant()).await?;
             self.start(connector, &mut fetches);
             let next = tokio::time::timeout(look, fetches.messages.1.recv());
             if let Ok(Some(message)) = interruptible(&shutdown, next).await? {

@@ -82,7 +82,7 @@ impl Session<'_> {
         let now = self.shared.clock.now();
         // Between two holds it is listed: one item that is refused must not keep the others away.
         let refused = |hold: &Hold| hold.by_fetch && hold.until > now;
-        *self.shared.paused.borrow()
+        self.shared.paused.borrow().holds(stream.tenant())
             || self.held.get(stream).is_some_and(refused)
             || self.work.open_of(stream) >= open_max
     }

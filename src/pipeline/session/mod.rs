@@ -238,7 +238,12 @@ impl<'a> Session<'a> {
 
     fn start_fetches(&mut self) {
         let now = self.shared.clock.now();
-        if *self.shared.paused.borrow() {
+        if self
+            .shared
+            .paused
+            .borrow()
+            .holds(self.config.step.memory.tenant())
+        {
             return;
         }
         for (connector, slots) in self.config.connectors.iter().zip(&self.slots) {

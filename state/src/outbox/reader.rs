@@ -66,6 +66,17 @@ impl Tenants {
 }
 
 impl Filter {
+    /// Whether some frame of this kind and tenant may be wanted, wherever it is.
+    pub(crate) fn may_want(&self, kind: Kind, tenant: &TenantId) -> bool {
+        self.kind == kind
+            && match &self.tenants {
+                Tenants::One(one) => one == tenant,
+                Tenants::Matching { lists, .. } => {
+                    lists.iter().all(|list| list.take(tenant.as_str()))
+                }
+            }
+    }
+
     fn wants(&self, at: Position, head: &Head) -> bool {
         self.kind == head.kind && self.tenants.take(&head.tenant, at)
     }
@@ -150,6 +161,11 @@ impl OutboxReader {
         if let Tenants::Matching { except, .. } = &mut self.filter.tenants {
             except.remove(tenant);
         }
+    }
+
+    /// What it reads.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// Where the next item begins.

@@ -1,11 +1,13 @@
 //! Segment files: their names, their first bytes, and a walk over their frames.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use exfilwatch_model::{Kind, TenantId};
 
 use super::frame::{HEAD_BYTES_MAX, Head};
 use crate::contract::StateError;
@@ -94,10 +96,19 @@ impl Segment {
         if read == 0 {
             return Ok(Found::End);
         }
-        Ok(bytes
-            .get(..read)
-            .and_then(Head::decode)
-            .map_or(Found::Damaged, Found::Frame))
+        let head = bytes.get(..read).and_then(Head::decode);
+        Ok(match head {
+            Some(head) => Found::Frame(head),
+            // It may have been emptied while it was read: by then no lane needs it.
+            None if self.is_empty()? => Found::End,
+            None => Found::Damaged,
+        })
+    }
+
+    fn is_empty(&self) -> Result<bool, StateError> {
+        let about = self.file.metadata();
+        let about = about.map_err(disk::failed("reading", &self.path))?;
+        Ok(about.len() <= START)
     }
 
     /// The body of the frame at an offset; `None` when it is not what the header was written for.
@@ -118,6 +129,28 @@ impl Segment {
             }
         }
         Ok(done)
+    }
+}
+
+/// Whose frames of which kinds a segment holds; `None` where that does not read.
+pub(crate) fn content(
+    folder: &Path,
+    number: u64,
+) -> Result<Option<BTreeSet<(Kind, TenantId)>>, StateError> {
+    let Some(segment) = Segment::open(folder, number)? else {
+        return Ok(None);
+    };
+    let mut content = BTreeSet::new();
+    let mut offset = START;
+    loop {
+        match segment.head(offset)? {
+            Found::Frame(head) => {
+                offset += head.frame_bytes();
+                content.insert((head.kind, head.tenant));
+            }
+            Found::End => return Ok(Some(content)),
+            Found::Damaged => return Ok(None),
+        }
     }
 }
 

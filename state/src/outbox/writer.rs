@@ -58,6 +58,10 @@ impl OutboxWriter {
         Ok((writer, damage))
     }
 
+    pub(crate) fn limit_segments(&mut self, bytes_max: u64) {
+        self.segment_bytes_max = self.segment_bytes_max.min(bytes_max);
+    }
+
     /// End of what is appended, published or not.
     pub(crate) fn end(&self) -> Position {
         Position {

@@ -3,7 +3,9 @@
 use std::fs;
 
 use exfilwatch_model::{Kind, Patterns};
-use exfilwatch_state::{Commit, Filter, Options, Position, State, Tenants};
+use exfilwatch_state::{
+    Commit, Filter, LaneId, LaneMark, Options, OutboxUsage, Position, State, Tenants,
+};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -137,6 +139,71 @@ fn segments_roll_and_are_removed_when_every_lane_is_past_them() {
     drop(state);
     let state = open(folder.path());
     assert_eq!(ids_from(&state, Kind::Events, half).len(), 12);
+}
+
+#[test]
+fn segments_behind_a_lane_that_stands_still_are_emptied_where_they_hold_nothing_for_it() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open_with(folder.path(), small_segments()).state;
+    let lane = |route: &str, position| LaneMark {
+        lane: LaneId {
+            emitter: "test.receiver".into(),
+            route: route.into(),
+            kind: Kind::Events,
+        },
+        ..mark(Kind::Events, position)
+    };
+    let only = |name: &str| Filter {
+        kind: Kind::Events,
+        tenants: Tenants::Matching {
+            lists: vec![Patterns::new(&[name.to_owned()])],
+            except: [].into(),
+        },
+    };
+    let start = Position::default();
+    for route in ["contoso", "fabrikam"] {
+        state.lane_wants(lane(route, start).lane, only(route));
+    }
+    let mut commit = with_frames(vec![frame(Kind::Events, "contoso", &["a", "b"])]);
+    commit.lanes = vec![lane("contoso", start), lane("fabrikam", start)];
+    state.commit_group(vec![commit]).unwrap();
+    for number in 0..40 {
+        let id = format!("f{number}");
+        let frames = vec![frame(Kind::Events, "fabrikam", &[&id])];
+        state.commit_group(vec![with_frames(frames)]).unwrap();
+    }
+    let frames = vec![frame(Kind::Events, "contoso", &["c"])];
+    state.commit_group(vec![with_frames(frames)]).unwrap();
+    assert_eq!(state.trim_outbox().unwrap().segments, 0, "both need theirs");
+    let before = state.outbox_usage().unwrap();
+    let moved = Commit {
+        lanes: vec![lane("fabrikam", state.outbox_end())],
+        ..Commit::default()
+    };
+    state.commit_group(vec![moved]).unwrap();
+    let trimmed = state.trim_outbox().unwrap();
+    let after = state.outbox_usage().unwrap();
+    assert_eq!(after.segments, before.segments);
+    assert_eq!(after.bytes + trimmed.bytes, before.bytes);
+    assert!(after.bytes * 3 < before.bytes, "{before:?} {after:?}");
+    let held = |usage: &OutboxUsage| usage.lanes[0].1;
+    assert!(held(&after) * 3 < before.bytes, "{before:?} {after:?}");
+    assert_eq!(held(&after), held(&before), "what it needs is all there");
+    assert_eq!(state.trim_outbox().unwrap().segments, 0, "once");
+    // Also for a process that is started anew, and knows what is there from the segments.
+    drop(state);
+    let mut state = open(folder.path());
+    state.lane_wants(lane("contoso", start).lane, only("contoso"));
+    assert_eq!(state.outbox_usage().unwrap().bytes, after.bytes);
+    let end = state.outbox_end();
+    let mut reader = state.reader(start, only("contoso"));
+    let delivery = reader.read(end, 100, 1 << 20).unwrap();
+    let ids: Vec<&str> = delivery
+        .items
+        .iter()
+        .map(|item| &item.envelope.id[..])
+        .collect();
+    assert_eq!((ids, delivery.damage), (vec!["a", "b", "c"], vec![]));
 }
 
 #[test]
