@@ -301,6 +301,9 @@ fn pressure() -> Vec<Row> {
             ..Condition::refusing(26)
         }),
         row("503 with number 99", &[], Retries).fault(numbered(503, 99)),
+        row("9 at one behind the last", &[9], Retries)
+            .fault(numbering(503, 9, 1))
+            .emitter(serde_json::json!({ "batch_events_max": 1 })),
     ];
     for (code, name) in [
         (8, "8"),
@@ -368,9 +371,22 @@ fn one(code: u16) -> &'static [u64] {
 }
 
 fn numbered(status: u16, code: u64) -> Fault {
+    answering(
+        status,
+        format!(r#"{{"text":"something new","code":{code}}}"#),
+    )
+}
+
+/// It also names an event.
+fn numbering(status: u16, code: u64, event: usize) -> Fault {
+    let body = format!(r#"{{"text":"something","code":{code},"invalid-event-number":{event}}}"#);
+    answering(status, body)
+}
+
+fn answering(status: u16, body: String) -> Fault {
     Fault::Status {
         status,
-        body: format!(r#"{{"text":"something new","code":{code}}}"#),
+        body,
         headers: vec![],
     }
 }

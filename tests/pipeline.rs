@@ -678,6 +678,51 @@ async fn a_parted_tenant_follows_its_route_to_a_new_name() {
     assert_eq!(taken_of(&receiver, "contoso").len(), 10);
 }
 
+/// Names of the lanes of records.
+fn record_lanes(pipeline: &Pipeline) -> Vec<String> {
+    let shown = pipeline.shared().watch.copy();
+    let lanes = shown.lanes.keys().filter(|lane| lane.kind == Kind::Events);
+    lanes.map(|lane| lane.route.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_parted_from_two_routes_is_parted_once_from_the_one_that_follows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, all) = holding(&["fabrikam"]);
+    let everything = || serde_json::json!({});
+    let two = routes(&receiver, &[("a", everything()), ("b", everything())]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), two);
+    records(&pipeline, "fabrikam", 0..10).await;
+    eventually("parted from both", || {
+        let lanes = record_lanes(&pipeline);
+        ["a@fabrikam", "b@fabrikam"].map(|lane| lanes.contains(&lane.to_owned())) == [true; 2]
+    })
+    .await;
+    pipeline.stop().await;
+    let pipeline = start_routes(open(folder.path(), Steps::default()), all);
+    assert_eq!(record_lanes(&pipeline), ["all", "all@fabrikam"]);
+    receiver.holds.lock().unwrap().clear();
+    finish(pipeline).await;
+    assert_eq!(taken_of(&receiver, "fabrikam").len(), 10, "each once");
+}
+
+#[tokio::test]
+async fn a_new_route_beside_another_has_none_of_what_that_one_waits_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, all) = holding(&["fabrikam"]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), all);
+    records(&pipeline, "fabrikam", 0..10).await;
+    eventually("parted", || record_lanes(&pipeline).len() == 2).await;
+    pipeline.stop().await;
+    let everything = || serde_json::json!({});
+    let two = routes(&receiver, &[("all", everything()), ("new", everything())]);
+    let pipeline = start_routes(open(folder.path(), Steps::default()), two);
+    assert_eq!(record_lanes(&pipeline), ["all", "all@fabrikam", "new"]);
+    receiver.holds.lock().unwrap().clear();
+    finish(pipeline).await;
+    assert_eq!(taken_of(&receiver, "fabrikam").len(), 10, "each once");
+}
+
 #[tokio::test]
 async fn more_held_tenants_than_may_be_parted_hold_the_lane_and_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -824,6 +869,24 @@ async fn what_is_to_be_sent_again_is_so_after_a_restart() {
     drop(store);
     pipeline.stop().await;
     *receiver.refuses.lock().unwrap() = None;
+    // Under another name there is no lane that would send it.
+    let named = vec![Route {
+        name: "named".to_owned(),
+        ..Route::all(receiver.clone(), vec![Kind::Events])
+    }];
+    let pipeline = start_routes(open(folder.path(), Steps::default()), named);
+    assert!(ask(&pipeline, Ask::Retry(None)).await.unwrap().is_empty());
+    let store = pipeline.shared().store.clone();
+    let id = store.quarantined().unwrap()[0].id.clone();
+    drop(store);
+    let why = ask(&pipeline, Ask::Retry(Some(id))).await.unwrap_err();
+    assert!(why.contains("no longer configured"), "{why}");
+    pipeline.stop().await;
+    drop(
+        start_routes(open(folder.path(), Steps::default()), route())
+            .stop()
+            .await,
+    );
     let mut state = open(folder.path(), Steps::default());
     let (_, commit) = again::answer(&*state.store(), &Ask::Retry(None), at())
         .unwrap()

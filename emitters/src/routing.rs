@@ -108,12 +108,12 @@ impl EmitterOptions {
         routes.clone()
     }
 
-    /// Whether findings need an emitter of their own to have connections of their own. Splunk HEC keeps
-    /// them apart by itself; files have none.
+    /// Whether findings need an emitter of their own, so as not to wait behind records for a connection, an
+    /// acknowledgement or a place among what is sent. Files have none of these.
     pub fn mixes_kinds(&self) -> bool {
         match self {
-            Self::Syslog(_) | Self::Webhook(_) => true,
-            Self::SplunkHec(_) | Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => false,
+            Self::SplunkHec(_) | Self::Syslog(_) | Self::Webhook(_) => true,
+            Self::Ndjson(_) | Self::Stdout(_) | Self::Archive(_) => false,
         }
     }
 

@@ -186,6 +186,44 @@ fn one_person_has_one_pseudonym_in_all_places_of_all_findings() {
 }
 
 #[test]
+fn what_is_left_of_a_value_holds_no_other_that_is_withheld() {
+    let policy = made(json!({
+        "key": { "env": "KEY" }, "actor": "hash", "object": { "truncate": 80 },
+        "external_domain": "drop", "target": { "truncate": 1 },
+    }));
+    let mut finding = alice();
+    finding.external_domain = Some("rival.example".to_owned());
+    let site = "https://d.example/personal/alice_contoso_example/Documents/Redundancies Q3.xlsx";
+    finding
+        .values
+        .insert("url".to_owned(), vec![site.to_owned()]);
+    let masked = policy.apply(finding);
+    let known = masked.user.clone().unwrap();
+    assert_eq!(masked.target.as_deref(), Some("b…@(withheld)"));
+    let url = &masked.values["url"][0];
+    assert!(url.contains(&known) && url.ends_with('…'), "{url}");
+    for (form, text) in forms(&masked) {
+        assert!(
+            !text.contains("alice") && !text.contains("rival"),
+            "{form}: {text}"
+        );
+    }
+}
+
+#[test]
+fn of_two_lengths_the_shorter_prevails() {
+    for [actor, target] in [[1, 20], [20, 1]] {
+        let policy = made(json!({
+            "actor": { "truncate": actor }, "target": { "truncate": target },
+        }));
+        let [one, file] = ["alice@contoso.example", "x.txt"];
+        let masked = policy.apply(about(one, one, "198.51.100.7", file));
+        assert_eq!(masked.user.as_deref(), Some("a…@contoso.example"));
+        assert_eq!(masked.target.as_deref(), Some("a…@contoso.example"));
+    }
+}
+
+#[test]
 fn truncation_keeps_a_network_a_domain_or_a_beginning() {
     let policy = made(json!({
         "actor": { "truncate": 1 }, "source_ip": { "truncate": 24 }, "object": { "truncate": 5 },

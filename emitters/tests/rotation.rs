@@ -258,3 +258,31 @@ async fn two_writers_rotate_one_file_without_loss() {
     each_once(folder.path(), 400);
     assert!(files(folder.path()).len() > 10);
 }
+
+#[tokio::test]
+async fn what_came_between_two_tries_of_a_batch_does_not_double_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Hand::new();
+    let path = folder.path().join("{kind}/out.ndjson");
+    let both = json!({ "send": ["events", "findings"] });
+    let emitter = emitter(&path, &both, &clock);
+    let [events, findings] = ["events", "findings"].map(|kind| folder.path().join(kind));
+    fs::create_dir(&events).unwrap();
+    let mut first = batch(0..3);
+    first.push(finding_envelope(&finding()));
+    emitter.emit(&first).await.unwrap_err();
+    assert_eq!(
+        counted(&events).len(),
+        3,
+        "they were written before it failed"
+    );
+    emitter.emit(&batch(3..5)).await.unwrap();
+    fs::create_dir(&findings).unwrap();
+    emitter.emit(&first).await.unwrap();
+    let counts = counted(&events);
+    assert!(
+        counts.len() == 5 && counts.values().all(|n| *n == 1),
+        "{counts:?}"
+    );
+    assert_eq!(text(&findings.join("out.ndjson")).lines().count(), 1);
+}

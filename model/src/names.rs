@@ -99,6 +99,11 @@ name! {
     TenantId
 }
 
+impl TenantId {
+    /// Stands for the tenant of what is about none: this process, its outbox.
+    pub const NONE: &str = "exfilwatch";
+}
+
 name! {
     /// What a run of the pipeline belongs to: `live`, or the id of a job (backfill, gap filling).
     /// Windows and watermarks are scoped by it.

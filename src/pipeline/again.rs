@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use exfilwatch_emitters::Emitter;
 use exfilwatch_model::{Clock, Envelope, StreamId};
 use exfilwatch_state::{
-    Commit, Fate, LaneId, Quarantined, StateError, StateStore, quarantined_bytes,
+    Commit, Fate, LaneId, LaneMark, Quarantined, StateError, StateStore, quarantined_bytes,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -85,14 +85,18 @@ pub fn answer(
     now: DateTime<Utc>,
 ) -> Result<Result<(Vec<Entry>, Commit), String>, StateError> {
     let all = store.quarantined()?;
+    let lanes = store.lanes()?;
     let decided = match ask {
         Ask::List => {
             let entries = all.iter().map(Entry::from).collect();
             return Ok(Ok((entries, Commit::default())));
         }
-        Ask::Retry(None) => Ok(all.iter().filter(|one| can_go_again(one).is_ok()).collect()),
+        Ask::Retry(None) => Ok(all
+            .iter()
+            .filter(|one| can_go_again(one, &lanes).is_ok())
+            .collect()),
         Ask::Retry(Some(id)) => {
-            one_of(&all, id).and_then(|one| can_go_again(one).map(|()| vec![one]))
+            one_of(&all, id).and_then(|one| can_go_again(one, &lanes).map(|()| vec![one]))
         }
         Ask::Drop { reason, .. } if reason.trim().is_empty() => {
             Err("a reason is needed, for whoever asks later".to_owned())
@@ -150,13 +154,21 @@ fn one_of<'a>(all: &'a [Quarantined], id: &str) -> Result<&'a Quarantined, Strin
     }
 }
 
-fn can_go_again(entry: &Quarantined) -> Result<(), String> {
+fn can_go_again(entry: &Quarantined, lanes: &[LaneMark]) -> Result<(), String> {
     if entry.fate.is_over() {
         return Err("it is no longer kept".to_owned());
     }
-    if entry.item.is_none() {
+    let Some(item) = &entry.item else {
         return Err(format!(
             "{} was not refused by a receiver: it could not be read, and is no item to be sent",
+            entry.id
+        ));
+    };
+    let mut lanes = lanes.iter().filter(|mark| !mark.retired);
+    if !lanes.any(|mark| mark.lane == item.lane) {
+        let LaneId { emitter, route, .. } = &item.lane;
+        return Err(format!(
+            "{}: its route {route} of {emitter} is no longer configured: configure it again, or drop the entry",
             entry.id
         ));
     }
@@ -210,6 +222,11 @@ impl SendAgain {
         Ok(entries)
     }
 
+    fn still_waits(&self, entry: &Quarantined) -> Result<bool, StateError> {
+        let mut waiting = self.waiting()?.into_iter();
+        Ok(waiting.any(|one| one.id == entry.id))
+    }
+
     /// Whether some are left to be sent.
     async fn send_all(&self, entries: Vec<Quarantined>) -> bool {
         let mut left = false;
@@ -247,6 +264,15 @@ impl SendAgain {
     }
 
     async fn note(&self, entry: Quarantined, fate: Fate, reason: Option<String>) -> bool {
+        match self.still_waits(&entry) {
+            Ok(true) => {}
+            // Somebody has dropped it meanwhile: that stands.
+            Ok(false) => return true,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the quarantine cannot be read");
+                return false;
+            }
+        }
         tracing::info!(lane = %self.lane.emitter, id = %entry.id, ?fate, "sent again out of quarantine");
         let commit = Commit {
             quarantined: vec![Quarantined {

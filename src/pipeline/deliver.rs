@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_emitters::{Delivered, EmitError, Emitter, Kept};
-use exfilwatch_model::{Clock, Envelope};
+use exfilwatch_model::{Clock, Envelope, StreamId, TenantId};
 use exfilwatch_state::{
     Commit, Damage, LaneId, LaneMark, OutboxReader, Position, Quarantined, StateError,
 };
@@ -334,7 +334,7 @@ impl Lane {
             lane = %self.id.emitter, from = ?damage.from, until = ?damage.until,
             reason = %damage.reason, "a stretch of the outbox is lost"
         );
-        let stream = "exfilwatch/outbox/damage".parse().ok()?;
+        let stream = StreamId::new(TenantId::new(TenantId::NONE).ok()?, "outbox", "damage").ok()?;
         let origin = format!("{}:{}", self.id.emitter, self.id.kind.as_str());
         let reason = format!(
             "outbox {:?} to {:?}: {}",
@@ -560,7 +560,7 @@ impl Lane {
 
     /// Sends items alone until they are taken. Their places in the receipt are those in the batch.
     async fn insist(
-        &self,
+        &mut self,
         batch: &Batch,
         places: &[usize],
         shutdown: &CancellationToken,
@@ -573,7 +573,17 @@ impl Lane {
             left_out: 0,
         };
         let place = Place::taken(&Arc::default());
-        let (_, mut taken) = self.send(alone, (place, true), shutdown.clone()).await?;
+        let sending = self.send(alone, (place, true), shutdown.clone());
+        let turning_down = async {
+            if let Role::Whole(parted) = &mut self.role {
+                parted.turn_down().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let (_, mut taken) = tokio::select! {
+            sent = sending => sent?,
+            () = turning_down => return None,
+        };
         for refusal in &mut taken.refused {
             refusal.index = places.get(refusal.index).copied().unwrap_or(usize::MAX);
         }

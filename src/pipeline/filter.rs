@@ -106,7 +106,9 @@ impl ItemFilter {
         };
         let record = RawRecord::new(item.payload.clone());
         let operations = readers.of(product_of(&item.stream)).operations(&record);
-        let operations = operations.unwrap_or_default();
+        let Ok(operations) = operations else {
+            return true;
+        };
         self.parts
             .iter()
             .all(|part| part.takes_operations(&operations))
@@ -224,6 +226,8 @@ mod tests {
         assert!(!few.takes(&activity(&["view"])));
         assert!(!few.takes(&activity(&[])), "no operation is none of these");
         assert!(quiet.takes(&activity(&[])), "nor of those left out");
+        let unreadable = item(Kind::Events, "contoso/office365/x", &json!(1));
+        assert!(few.takes(&unreadable), "nobody knows what it is");
         let google = filter(json!({ "streams": ["google_workspace/*"] }));
         assert!(google.takes(&activity(&["view"])) && !google.takes(&record("FileAccessed")));
         assert!(

@@ -2,7 +2,7 @@
 //! end of the outbox; stored ones that are no longer configured are retired aloud. A tenant that was parted
 //! from a lane is so still.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,7 @@ use crate::pipeline::deliver::{Lane, LaneEnd};
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::parting::{Parted, Role, parted_lane, route_and_tenant};
 use crate::pipeline::pause::LaneTenants;
+use crate::pipeline::supervise::Supervisor;
 use crate::pipeline::worker::Shared;
 
 /// Why a tenant that was parted before the process began is taken to be held until it has been asked.
@@ -95,8 +96,15 @@ impl Runner {
             state_folder: self.state_folder.clone(),
             asked: self.shared.again.subscribe(),
         };
-        let stop = self.stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(again.serve()).await });
+        let (stop, supervisor) = (self.stop.clone(), Supervisor::of(&self.shared));
+        let sending = async move {
+            stop.run_until_cancelled(again.serve()).await;
+        };
+        tokio::spawn(async move {
+            supervisor
+                .or_stop("sending out of quarantine", sending)
+                .await;
+        });
         let parted = Parted::new(self.clone(), tenants, (ask, asked));
         self.run(family.whole, Role::Whole(Box::new(parted)));
     }
@@ -201,7 +209,12 @@ pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError
                 Some(mark) => mark,
                 None => new_mark(state, lane.clone(), &gone)?,
             };
-            let was = parted_from(&parted, &lane, is_new);
+            let was = if is_new {
+                inherited(&parted, &mark, &configured)
+            } else {
+                let own = |was: &&LaneMark| is_of(&was.lane, &lane) && route_of(was) == lane.route;
+                parted.iter().filter(own).cloned().collect()
+            };
             let family = family(route, mark, was);
             let starts = std::iter::once(&family.whole).chain(&family.parted);
             let marks = starts.map(|start| start.mark.clone());
@@ -220,7 +233,7 @@ pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError
 }
 
 /// A lane and those that were parted from it.
-fn family<'a>(route: &Route, mark: LaneMark, was: impl Iterator<Item = &'a LaneMark>) -> Family {
+fn family(route: &Route, mark: LaneMark, was: Vec<LaneMark>) -> Family {
     let lane = mark.lane.clone();
     let start = |mark, parted| Start {
         mark,
@@ -239,7 +252,7 @@ fn family<'a>(route: &Route, mark: LaneMark, was: impl Iterator<Item = &'a LaneM
         if let Some(tenant) = tenant.filter(taken) {
             let mark = LaneMark {
                 lane: parted_lane(&lane, &tenant),
-                ..was.clone()
+                ..was
             };
             let parted = Some((tenant, PARTED_BEFORE.to_owned()));
             family.parted.push(start(mark, parted));
@@ -249,7 +262,7 @@ fn family<'a>(route: &Route, mark: LaneMark, was: impl Iterator<Item = &'a LaneM
 }
 
 fn retired(mark: LaneMark, configured: &[LaneId]) -> LaneMark {
-    let goes_on = |lane: &LaneId| lane.emitter == mark.lane.emitter && lane.kind == mark.lane.kind;
+    let goes_on = |lane: &LaneId| is_of(lane, &mark.lane);
     tracing::warn!(
         emitter = %mark.lane.emitter, route = %mark.lane.route, kind = mark.lane.kind.as_str(),
         "the lane is no longer configured and is retired; {}",
@@ -265,17 +278,33 @@ fn retired(mark: LaneMark, configured: &[LaneId]) -> LaneMark {
     }
 }
 
-/// The tenants that were parted from a lane; of a new one, those of the emitter's lanes before it.
-fn parted_from<'a>(
-    parted: &'a [LaneMark],
-    lane: &'a LaneId,
-    is_new: bool,
-) -> impl Iterator<Item = &'a LaneMark> {
-    parted.iter().filter(move |mark| {
-        mark.lane.emitter == lane.emitter
-            && mark.lane.kind == lane.kind
-            && (is_new || route_and_tenant(&mark.lane).0 == lane.route)
-    })
+/// The tenants that were parted from routes that are gone, for a new lane that goes on where those were. Each
+/// once, from where the first of them had it.
+fn inherited(parted: &[LaneMark], new: &LaneMark, configured: &[LaneId]) -> Vec<LaneMark> {
+    let is_gone = |was: &&LaneMark| {
+        let mut kept = configured.iter().filter(|lane| **lane != new.lane);
+        !kept.any(|lane| is_of(lane, &was.lane) && lane.route == route_of(was))
+    };
+    let mut first: BTreeMap<Option<TenantId>, LaneMark> = BTreeMap::new();
+    for was in parted.iter().filter(|was| is_of(&was.lane, &new.lane)) {
+        if !is_gone(&was) {
+            continue;
+        }
+        let tenant = route_and_tenant(&was.lane).1;
+        let known = first.entry(tenant).or_insert_with(|| was.clone());
+        // Another route may have had the tenant without parting it, and have come less far.
+        known.position = known.position.min(was.position).min(new.position);
+    }
+    first.into_values().collect()
+}
+
+/// Whether both are of one emitter and kind.
+fn is_of(lane: &LaneId, other: &LaneId) -> bool {
+    lane.emitter == other.emitter && lane.kind == other.kind
+}
+
+fn route_of(mark: &LaneMark) -> &str {
+    route_and_tenant(&mark.lane).0
 }
 
 /// Whose items each lane takes.
@@ -293,9 +322,7 @@ pub(crate) fn tenants(routes: &[Route]) -> Vec<LaneTenants> {
 /// kind were that are retired now: routes that are named anew leave nothing behind.
 fn new_mark(state: &State, lane: LaneId, gone: &[LaneMark]) -> Result<LaneMark, StateError> {
     let comes_back = state.store().lane(&lane)?.is_some();
-    let predecessors = gone
-        .iter()
-        .filter(|mark| mark.lane.emitter == lane.emitter && mark.lane.kind == lane.kind);
+    let predecessors = gone.iter().filter(|mark| is_of(&mark.lane, &lane));
     let position = match predecessors.map(|mark| mark.position).min() {
         Some(position) => position,
         None if comes_back => state.outbox_end(),

@@ -104,6 +104,14 @@ impl Parted {
         self.tenants.insert(tenant, None);
     }
 
+    /// While the lane itself is held, tenants with a lane of their own are better off there.
+    pub(crate) async fn turn_down(&mut self) {
+        while let Some(asks) = self.asked.recv().await {
+            // A parted lane that no longer waits for the answer goes on as it was.
+            let _gone = asks.reply.send(false);
+        }
+    }
+
     /// A tenant wants to go back.
     pub(crate) async fn asked(&mut self) -> Option<Return> {
         self.asked.recv().await

@@ -129,9 +129,49 @@ struct Withheld {
     /// By [`normal_entity`]; `None` for what is dropped.
     values: BTreeMap<String, Option<String>>,
     /// Looks for them within texts.
-    sought: Option<AhoCorasick>,
-    /// What stands for each pattern of `sought`.
+    sought: Sought,
+}
+
+/// Looks for values within texts.
+struct Sought {
+    patterns: Option<AhoCorasick>,
+    /// What stands for each pattern.
     instead: Vec<String>,
+}
+
+impl Sought {
+    /// Of values and what stands for them, by [`normal_entity`].
+    fn new(values: &BTreeMap<String, (String, Option<String>)>) -> Self {
+        let (mut patterns, mut instead) = (Vec::new(), Vec::new());
+        for (normal, (value, written)) in values {
+            if written.as_ref() == Some(value) {
+                continue;
+            }
+            for spelling in spellings(value, normal) {
+                if spelling.chars().count() >= SOUGHT_CHARS_MIN {
+                    patterns.push(spelling);
+                    instead.push(written.clone().unwrap_or_else(|| WITHHELD.to_owned()));
+                }
+            }
+        }
+        let patterns = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&patterns);
+        Self {
+            patterns: patterns.ok(),
+            instead,
+        }
+    }
+
+    /// The text without the values.
+    fn replaced(&self, text: &str) -> String {
+        match &self.patterns {
+            Some(patterns) => patterns.replace_all(text, &self.instead),
+            // The search could not be built: then nothing can be told apart.
+            None => WITHHELD.to_owned(),
+        }
+    }
 }
 
 impl Withheld {
@@ -151,28 +191,26 @@ impl Withheld {
         for (action, value) in named(policy, finding) {
             add(action, value);
         }
+        let (cut, whole): (Vec<_>, Vec<_>) = listed
+            .into_iter()
+            .partition(|(_, (action, _))| matches!(action, FieldAction::Truncate(_)));
         let mut values = BTreeMap::new();
-        let (mut patterns, mut instead) = (Vec::new(), Vec::new());
-        for (normal, (action, value)) in listed {
+        for (normal, (action, value)) in whole {
             let written = stand_in(action, &value, key.as_ref());
-            if written.as_ref() != Some(&value) {
-                for spelling in spellings(&value, &normal) {
-                    if spelling.chars().count() >= SOUGHT_CHARS_MIN {
-                        patterns.push(spelling);
-                        instead.push(written.clone().unwrap_or_else(|| WITHHELD.to_owned()));
-                    }
-                }
-            }
-            values.insert(normal, written);
+            values.insert(normal, (value, written));
         }
-        let sought = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&patterns);
+        // What is left of a value holds none that goes out as nothing or as a pseudonym.
+        let before = Sought::new(&values);
+        for (normal, (action, value)) in cut {
+            let written = stand_in(action, &before.replaced(&value), key.as_ref());
+            values.insert(normal, (value, written));
+        }
         Self {
-            values,
-            sought: sought.ok(),
-            instead,
+            sought: Sought::new(&values),
+            values: values
+                .into_iter()
+                .map(|(normal, (_, written))| (normal, written))
+                .collect(),
         }
     }
 
@@ -213,11 +251,7 @@ impl Withheld {
 
     /// A text that is kept, without the values that are not.
     fn replaced(&self, text: &str) -> String {
-        match &self.sought {
-            Some(sought) => sought.replace_all(text, &self.instead),
-            // The search could not be built: then nothing can be told apart.
-            None => WITHHELD.to_owned(),
-        }
+        self.sought.replaced(text)
     }
 }
 

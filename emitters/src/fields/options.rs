@@ -1,5 +1,7 @@
 //! `[emitters.KIND.NAME.fields]`.
 
+use std::cmp::Ordering;
+
 use exfilwatch_model::SecretSource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,11 +26,8 @@ pub struct FieldsOptions {
     pub other: FieldAction,
 }
 
-/// What happens to a value. In the order in which one word about a value prevails over another: a hash
-/// says as little as nothing, and can be compared.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+/// What happens to a value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldAction {
     /// It goes out as it is.
@@ -41,6 +40,26 @@ pub enum FieldAction {
     Drop,
     /// A keyed hash in its place: the same value gives the same, in all findings of a tenant.
     Hash,
+}
+
+/// The order in which one word about a value prevails over another: what leaves less of it, but a hash says
+/// as little as nothing, and can be compared.
+impl Ord for FieldAction {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rank = |action: &Self| match action {
+            Self::Keep => (0, 0),
+            Self::Truncate(length) => (1, u8::MAX - length),
+            Self::Drop => (2, 0),
+            Self::Hash => (3, 0),
+        };
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl PartialOrd for FieldAction {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl FieldsOptions {

@@ -4,7 +4,7 @@
 //! something like logrotate. A line that a crash cut short was never confirmed; it is taken off before
 //! anything is appended, and the lane sends it again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -61,7 +61,7 @@ impl Ndjson {
             clock,
             writer: Arc::new(Mutex::new(Writer {
                 rotation: Rotation::new(options),
-                written: HashMap::new(),
+                written: HashSet::new(),
             })),
         })
     }
@@ -118,9 +118,9 @@ impl Emitter for Ndjson {
 #[derive(Debug)]
 struct Writer {
     rotation: Rotation,
-    /// What of a batch that failed was written before it failed, by digest: the batch comes again, and that
-    /// is not written again.
-    written: HashMap<PathBuf, u64>,
+    /// What of batches that failed was written before they failed, by file and digest: they come again, and
+    /// that is not written again. No more than batches are in flight.
+    written: HashSet<(PathBuf, u64)>,
 }
 
 impl Writer {
@@ -129,17 +129,20 @@ impl Writer {
         files: &BTreeMap<PathBuf, Vec<u8>>,
         now: DateTime<Utc>,
     ) -> Result<(), EmitError> {
-        for (path, lines) in files {
+        let mut of_this = Vec::new();
+        for (path, lines) in files.iter().filter(|(_, lines)| !lines.is_empty()) {
             let mut hasher = DefaultHasher::new();
             lines.hash(&mut hasher);
-            let digest = hasher.finish();
-            if lines.is_empty() || self.written.get(path) == Some(&digest) {
-                continue;
+            let part = (path.clone(), hasher.finish());
+            if !self.written.contains(&part) {
+                append(path, lines, self.rotation, now).map_err(|error| failed(path, &error))?;
+                self.written.insert(part.clone());
             }
-            append(path, lines, self.rotation, now).map_err(|error| failed(path, &error))?;
-            self.written.insert(path.clone(), digest);
+            of_this.push(part);
         }
-        self.written.clear();
+        for part in of_this {
+            self.written.remove(&part);
+        }
         Ok(())
     }
 }
@@ -172,11 +175,15 @@ fn append(path: &Path, lines: &[u8], rotation: Rotation, now: DateTime<Utc>) -> 
         drop(old);
         rotation.tidy(path);
     }
-    appending::append(&mut file, path, end, lines)?;
     if end == 0 {
         sync_folder(above(path))?;
     }
-    rotation.note(&file, now)
+    appending::append(&mut file, path, end, lines)?;
+    // The lines are there for good: what fails from here on is no reason to write them again.
+    if let Err(error) = rotation.note(&file, now) {
+        tracing::warn!(file = %path.display(), %error, "the time of the last change stays the system's");
+    }
+    Ok(())
 }
 
 /// The file, and where it ends.

@@ -138,7 +138,7 @@ impl Line {
                         deal_with_first(batch, endpoint, rest, &reply)?;
                     }
                     // It names an event that was not sent: its numbers mean nothing.
-                    Some((_, [])) | None => batch.halve(sent.run, &reply),
+                    Some((_, [])) | None => Self::without_number(batch, sent, rest, &reply)?,
                 },
                 Action::Halve => batch.halve(sent.run, &reply),
                 Action::RefuseAll => batch.refuse_all(&sent.run, &reply),
@@ -234,6 +234,28 @@ impl Line {
                 return Err(Stop::Here(retry(reply)));
             }
             Action::Taken { .. } | Action::Prefix { .. } | Action::Halve | Action::RefuseAll => {}
+        }
+        Ok(())
+    }
+
+    /// Some event of the run is bad, or the receiver was busy; which one is not known.
+    fn without_number(
+        batch: &mut Batch<'_>,
+        sent: Sent<'_>,
+        rest: Rest,
+        reply: &Reply,
+    ) -> Result<(), Stop> {
+        match rest {
+            Rest::Refuse | Rest::WithoutFields => batch.halve(sent.run, reply),
+            Rest::HoldIndex => {
+                batch.queue.push_front(sent.run);
+                return Err(Stop::Everywhere(hold(reply, INDEX)));
+            }
+            Rest::Later => {
+                batch.queue.push_front(sent.run);
+                sent.endpoint.pace.in_trouble();
+                return Err(Stop::Here(retry(reply)));
+            }
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ pub(crate) use trust::{Trust, client_config};
 
 /// What to do about a receiver's certificate that is not trusted.
 pub(crate) const TRUST_HELP: &str = "set ca_file to the authority that signed the receiver's \
-                                     certificate, and server_name to the name that stands in it";
+                                     certificate, and server_name to the name that stands in it; \
+                                     a pin_sha256 must be that of its key (exfilwatch doctor shows it)";
 
 /// Largest file of certificate authorities read, in bytes.
 const CA_BYTES_MAX: u64 = 4 << 20;

@@ -72,13 +72,23 @@ impl Filter {
             && match &self.tenants {
                 Tenants::One(one) => one == tenant,
                 Tenants::Matching { lists, .. } => {
-                    lists.iter().all(|list| list.take(tenant.as_str()))
+                    let mut lists = lists.iter();
+                    self.is_of_all(tenant) || lists.all(|list| list.take(tenant.as_str()))
                 }
             }
     }
 
     fn wants(&self, at: Position, head: &Head) -> bool {
-        self.kind == head.kind && self.tenants.take(&head.tenant, at)
+        let tenant = &head.tenant;
+        self.kind == head.kind && (self.is_of_all(tenant) || self.tenants.take(tenant, at))
+    }
+
+    /// What is told of ourselves and is about no tenant goes to whoever is told of ourselves, whatever the
+    /// lists.
+    fn is_of_all(&self, tenant: &TenantId) -> bool {
+        self.kind == Kind::Internal
+            && tenant.as_str() == TenantId::NONE
+            && matches!(self.tenants, Tenants::Matching { .. })
     }
 }
 

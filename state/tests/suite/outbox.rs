@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use exfilwatch_model::{Kind, Patterns};
+use exfilwatch_model::{Kind, Patterns, TenantId};
 use exfilwatch_state::{
     Commit, Filter, LaneId, LaneMark, Options, OutboxUsage, Position, State, Tenants,
 };
@@ -416,4 +416,34 @@ fn what_is_left_of_a_frame_in_hand_is_left_out_with_its_tenant() {
     let rest = reader.read(end, 10, 1 << 20).unwrap();
     assert_eq!(rest.items.len(), 1, "{rest:?}");
     assert_eq!(rest.items[0].envelope.id, "d");
+}
+
+#[test]
+fn what_is_about_no_tenant_goes_to_whoever_is_told_of_us() {
+    let folder = TempDir::new().unwrap();
+    let mut state = open(folder.path());
+    let ours = TenantId::NONE;
+    let kinds = [Kind::Internal, Kind::Events];
+    let frames = kinds.map(|kind| frame(kind, ours, &["ours"]));
+    state
+        .commit_group(vec![with_frames(frames.into())])
+        .unwrap();
+    let read = |kind, tenants| {
+        let filter = Filter { kind, tenants };
+        let mut reader = state.reader(Position::default(), filter);
+        let read = reader.read(state.outbox_end(), 10, 1 << 20).unwrap();
+        read.items.len()
+    };
+    let contoso = || Tenants::Matching {
+        lists: vec![Patterns::new(&["contoso".to_owned()])],
+        except: [].into(),
+    };
+    assert_eq!(read(Kind::Internal, contoso()), 1);
+    assert_eq!(read(Kind::Events, contoso()), 0, "records are a tenant's");
+    let parted = Tenants::One(tenant("contoso"));
+    assert_eq!(
+        read(Kind::Internal, parted),
+        0,
+        "the lane it was parted from has it"
+    );
 }
