@@ -882,11 +882,9 @@ async fn what_is_to_be_sent_again_is_so_after_a_restart() {
     let why = ask(&pipeline, Ask::Retry(Some(id))).await.unwrap_err();
     assert!(why.contains("no longer configured"), "{why}");
     pipeline.stop().await;
-    drop(
-        start_routes(open(folder.path(), Steps::default()), route())
-            .stop()
-            .await,
-    );
+    start_routes(open(folder.path(), Steps::default()), route())
+        .stop()
+        .await;
     let mut state = open(folder.path(), Steps::default());
     let (_, commit) = again::answer(&*state.store(), &Ask::Retry(None), at())
         .unwrap()

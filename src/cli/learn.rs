@@ -198,6 +198,15 @@ async fn read(
     ingest.end(shared.clock.now()).await.map_err(unwritten)?;
     let forgotten = shared.store.forget_job_windows(&job);
     forgotten.map_err(|error| app::state_failure(&error))?;
+    let counters = ingest.counters();
+    if counters.shed_entries + counters.capped_entries > 0 {
+        tracing::warn!(
+            shed = counters.shed_entries,
+            capped = counters.capped_entries,
+            "the files hold more than a detector remembers at a time: counts of days are too low; learn from \
+             the vendors (exfilwatch learn --since), or from files of fewer days"
+        );
+    }
     let learned = ingest.baselines().into_iter();
     read.learned = learned.map(|one| Known::new(tenant, one)).collect();
     Ok(read)

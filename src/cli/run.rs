@@ -116,7 +116,11 @@ async fn prepare_and_poll(
         () = shared.shutdown.cancelled() => return Ok(()),
     }
     let reload = Reload::new(common, config, tenants.clone(), shared.clone());
-    let reloading = tokio::spawn(reload.serve(hangup));
+    let supervisor = Supervisor::of(shared);
+    let reloading = tokio::spawn(async move {
+        let task = "the reload of the configuration";
+        supervisor.or_stop(task, reload.serve(hangup)).await;
+    });
     let outcome = poll(config, &tenants, pipeline, listen).await;
     reloading.abort();
     outcome
@@ -144,10 +148,11 @@ async fn poll(
             clock: shared.clock.clone(),
             finding_wait_max: app::seconds(config.serve.finding_wait_seconds_max),
         };
-        let shutdown = shared.shutdown.clone();
+        let (watch, shutdown) = (shared.watch.clone(), shared.shutdown.clone());
         let serving = async move {
-            if let Err(error) = http::serve(listener, status, shutdown).await {
-                tracing::error!(%error, "health and metrics are no longer served");
+            if let Err(error) = http::serve(listener, status, shutdown.clone()).await {
+                watch.set_fatal(format!("health and metrics are no longer served: {error}"));
+                shutdown.cancel();
             }
         };
         essential("health and metrics", Box::pin(serving));

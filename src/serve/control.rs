@@ -37,6 +37,8 @@ const REQUEST_BYTES_MAX: u64 = 64 << 10;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// Callers served at the same time.
 const CALLERS_MAX: usize = 16;
+/// Wait before calls are taken again where one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 const SHUTTING_DOWN: &str = "the process is shutting down";
 /// How long a caller waits for an answer to a question.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -142,7 +144,14 @@ pub async fn serve(socket: Socket, answers: Answers, shutdown: CancellationToken
             accepted = socket.listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the control socket could not take a call");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };

@@ -120,6 +120,12 @@ pub(crate) fn add_fields_asked(detection: &Detection, fields: &mut BTreeSet<Stri
     match detection {
         Detection::AllOf(items) => items.iter().try_for_each(|item| {
             fields.insert(item.field.name.clone()?);
+            if item.field.modifiers.contains(&Modifier::FieldRef) {
+                fields.extend(item.values.iter().filter_map(|value| match value {
+                    SigmaValue::String(name) => name.as_plain(),
+                    _ => None,
+                }));
+            }
             Some(())
         }),
         Detection::AnyOf(parts) | Detection::And(parts) => parts
@@ -227,6 +233,16 @@ mod tests {
         let parsed = rsigma_parser::parse_sigma_yaml(&text).unwrap();
         assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
         operations(&parsed.rules[0])
+    }
+
+    #[test]
+    fn a_field_that_another_is_compared_with_is_asked_for() {
+        let text = "title: t\nlogsource: {product: m365}\ndetection:\n  own: {UserId|fieldref: MailboxOwnerUPN}\n  condition: not own\n";
+        let parsed = rsigma_parser::parse_sigma_yaml(text).unwrap();
+        let mut fields = BTreeSet::new();
+        add_fields_asked(&parsed.rules[0].detection.named["own"], &mut fields).unwrap();
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        assert_eq!(fields, ["MailboxOwnerUPN", "UserId"]);
     }
 
     #[test]

@@ -173,8 +173,23 @@ fn of_item(item: &DetectionItem) -> Need {
     if !asks_for_text(item) {
         return Need::Nothing;
     }
+    // A record's type is looked for as the number it is, not as a part of one.
+    let word = match name.as_str() {
+        field::RECORD_TYPE if modifiers.is_empty() => number,
+        field::RECORD_TYPE => |_: &SigmaValue| None,
+        _ => word,
+    };
     let words: Option<Vec<String>> = item.values.iter().map(word).collect();
     Need::Field(name.clone(), words.unwrap_or_default())
+}
+
+/// A value that is met by one number only.
+fn number(value: &SigmaValue) -> Option<String> {
+    match value {
+        SigmaValue::Integer(number) => Some(number.to_string()),
+        SigmaValue::String(text) => text.as_plain().filter(|text| text.parse::<u64>().is_ok()),
+        SigmaValue::Float(_) | SigmaValue::Bool(_) | SigmaValue::Null => None,
+    }
 }
 
 /// Whether only a text that is there can meet an item.
@@ -336,6 +351,24 @@ mod tests {
             let words = words.into_iter().map(str::to_owned).collect();
             let need = Need::of(&parsed.rules[0]);
             assert_eq!(need, Need::Field("f".to_owned(), words), "{item}");
+        }
+    }
+
+    #[test]
+    fn a_records_type_is_asked_for_only_where_it_is_one_number() {
+        for (item, words) in [
+            ("record_type: [18, '50']", vec!["18", "50"]),
+            ("record_type|startswith: '181'", vec![]),
+            ("record_type: '181*'", vec![]),
+            ("record_type|contains: 181", vec![]),
+        ] {
+            let text = format!(
+                "title: t\nlogsource: {{product: m365}}\ndetection:\n  a: {{{item}}}\n  condition: a\n"
+            );
+            let need = Need::of(&rsigma_parser::parse_sigma_yaml(&text).unwrap().rules[0]);
+            let words = words.into_iter().map(str::to_owned).collect();
+            let expected = Need::Field(field::RECORD_TYPE.to_owned(), words);
+            assert_eq!(need, expected, "{item}");
         }
     }
 

@@ -43,7 +43,13 @@ pub(super) fn may_be_of_type(text: &[u8], claim: Claim<'_>) -> bool {
         let number = digits
             .get(..length.unwrap_or(digits.len()))
             .unwrap_or_default();
-        types.iter().any(|claimed| claimed.as_bytes() == number)
+        let number = std::str::from_utf8(number).unwrap_or_default();
+        let is_same = |claimed: &String| match (claimed.parse::<u64>(), number.parse::<u64>()) {
+            (Ok(claimed), Ok(number)) => claimed == number,
+            // What is no number is not ruled out.
+            (_, _) => true,
+        };
+        types.iter().any(is_same)
     };
     memmem::find_iter(text, MEMBER).any(is_claimed) || may_hide_letters(text)
 }
@@ -69,18 +75,20 @@ pub(super) fn names(text: &[u8], name: &str) -> bool {
     })
 }
 
-/// Whether a letter may be written as an escape, or as one of the two characters that become an
-/// ASCII letter in lower case (U+0130 and the Kelvin sign), so that a name need not stand there as it
-/// is.
+/// Whether a letter may be written as an escape, or as one of the three characters that are an ASCII
+/// letter in another case (U+0130, U+017F and the Kelvin sign), so that a name need not stand there as
+/// it is.
 pub(super) fn may_hide_letters(text: &[u8]) -> bool {
+    const LONG_S: &[u8] = "\u{17F}".as_bytes();
     let mut hiding = memchr3_iter(b'\\', 0xC4, 0xE2, text);
-    hiding.any(|at| {
+    let is_hiding = hiding.any(|at| {
         text.get(at..).is_some_and(|rest| {
             rest.starts_with(b"\\u")
                 || rest.starts_with(b"\xC4\xB0")
                 || rest.starts_with(b"\xE2\x84\xAA")
         })
-    })
+    });
+    is_hiding || memmem::find(text, LONG_S).is_some()
 }
 
 #[cfg(test)]
@@ -104,8 +112,25 @@ mod tests {
     }
 
     #[test]
+    fn a_type_is_told_by_its_number() {
+        let types = ["8".to_owned(), "50".to_owned()];
+        let claim = Claim::Holds("record_type", &types);
+        for (text, may_be) in [
+            (r#"{"RecordType":8}"#, true),
+            (r#"{"RecordType" : "08","x":1}"#, true),
+            (r#"{"RecordType":81}"#, false),
+            (r#"{"RecordType":18,"y":{"RecordType":50}}"#, true),
+            (r#"{"Record":8}"#, false),
+            (r#"{"RecordType":null}"#, true),
+        ] {
+            assert_eq!(may_be_of_type(text.as_bytes(), claim), may_be, "{text}");
+        }
+    }
+
+    #[test]
     fn an_escape_may_hide_a_letter() {
         assert!(may_hide_letters(br"Forward\u0054o"));
+        assert!(may_hide_letters("\u{17F}et-mailbox".as_bytes()));
         assert!(!may_hide_letters(br"a\/b\n"));
     }
 }
