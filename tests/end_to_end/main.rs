@@ -11,6 +11,7 @@ mod domains;
 mod equality;
 mod inventory;
 mod jobs;
+mod lanes;
 mod learn;
 mod ledger;
 mod login;
