@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_simulator::hec::Poison;
+use exfilwatch_simulator::hec::{Poison, Recorded};
 use exfilwatch_simulator::{AttackPlan, Delivery, SimulatorOptions, WorldOptions};
 use serde_json::Value;
 
@@ -114,7 +114,7 @@ async fn an_index_that_is_not_there_holds_its_tenant_only_over_a_restart_until_i
     )
     .await;
     assert_eq!(process.terminate().await, Some(0));
-    let repeats = hec.look(|recorded| recorded.duplicates());
+    let repeats = hec.look(Recorded::duplicates);
     assert_eq!(repeats, 0, "each once");
 }
 
