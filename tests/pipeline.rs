@@ -15,6 +15,7 @@ use exfilwatch::app;
 use exfilwatch::pipeline::again::{self, Ask};
 use exfilwatch::pipeline::filter::ItemFilter;
 use exfilwatch::pipeline::ingest::Ingest;
+use exfilwatch::pipeline::inventory::{self, Asked, Room};
 use exfilwatch::pipeline::memory::TenantMemory;
 use exfilwatch::pipeline::parting::PARTED_MAX;
 use exfilwatch::pipeline::step::{Purpose, StepConfig};
@@ -63,13 +64,21 @@ fn start_with(
     .unwrap()
 }
 
-fn ingest(pipeline: &Pipeline, tenant: &str) -> Ingest {
+fn memory(pipeline: &Pipeline, tenant: &str) -> TenantMemory {
     let shared = pipeline.shared();
     let tenant = TenantId::new(tenant).unwrap();
     let today = at().date_naive();
-    let budget = shared.seen_budget.clone();
+    TenantMemory::load(&*shared.store, tenant, today, shared.seen_budget.clone()).unwrap()
+}
+
+fn ingest(pipeline: &Pipeline, tenant: &str) -> Ingest {
+    ingest_with(pipeline, memory(pipeline, tenant))
+}
+
+fn ingest_with(pipeline: &Pipeline, memory: TenantMemory) -> Ingest {
+    let shared = pipeline.shared();
     let config = StepConfig {
-        memory: TenantMemory::load(&*shared.store, tenant, today, budget).unwrap(),
+        memory,
         job: JobId::live(),
         readers: app::readers(&["corp.example"], &[]),
         rules: app::rules(&DetectorsOptions::default()).unwrap().into(),
@@ -193,12 +202,15 @@ async fn a_failed_commit_leaves_memory_as_before_and_the_page_is_taken_again() {
     });
     let receiver = Arc::new(Receiver::default());
     let pipeline = start(open(folder.path(), steps), receiver.clone(), u64::MAX);
-    let mut ingest = ingest(&pipeline, "contoso");
+    let memory = memory(&pipeline, "contoso");
+    let mut ingest = ingest_with(&pipeline, memory.clone());
     let (page, products) = page("contoso", 0..5);
     broken.store(1, Ordering::SeqCst);
     let failed = ingest.page(&page, &products, Commit::default()).await;
     assert!(failed.is_err());
     assert_eq!(broken.load(Ordering::SeqCst), 2, "the commit was reached");
+    // The session ends with it; the tenant's memory is the next one's too.
+    let mut ingest = ingest_with(&pipeline, memory);
     let again = ingest
         .page(&page, &products, Commit::default())
         .await
@@ -208,6 +220,14 @@ async fn a_failed_commit_leaves_memory_as_before_and_the_page_is_taken_again() {
         (5, 0),
         "nothing of the failed commit counts"
     );
+    let asked = Asked {
+        room: Room::Forwarding,
+        tenant: None,
+        actor: None,
+        limit: 100,
+    };
+    let stands = inventory::list(&*pipeline.shared().store, &asked).unwrap();
+    assert_eq!(stands.lines.len(), 5, "the store has the inventory");
     let third = ingest
         .page(&page, &products, Commit::default())
         .await

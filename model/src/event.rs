@@ -107,6 +107,11 @@ pub mod field {
     pub const FORWARD_TO: &str = "forward_to";
     /// How: `smtp_address`, `recipient_object`, `inbox_rule`, `transport_rule`, `journal_rule`, …
     pub const FORWARD_VIA: &str = "forward_via";
+    /// Which setting of `forward_via` a cmdlet of Exchange is about: `inbox_rule.RedirectTo`; without a
+    /// parameter where it is about the rule or connector as one.
+    pub const FORWARD_PATH: &str = "forward_path";
+    /// The settings, as in `forward_path`, that a cmdlet of Exchange empties.
+    pub const FORWARD_EMPTIED: &str = "forward_emptied";
     /// `external`, `internal` or `unknown`.
     pub const FORWARD_DIRECTION: &str = "forward_direction";
     /// Forwarding that leaves no copy in the mailbox.
@@ -190,6 +195,8 @@ pub mod field {
         ALLOWED_BY,
         FORWARD_TO,
         FORWARD_VIA,
+        FORWARD_PATH,
+        FORWARD_EMPTIED,
         FORWARD_DIRECTION,
         FORWARD_WITHOUT_COPY,
         HIDES_MAIL,

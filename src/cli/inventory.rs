@@ -104,7 +104,7 @@ fn of_files(args: &InventoryArgs, request: &Asked) -> Result<Listing, Failure> {
                     }
                 });
                 match kept {
-                    Ok(events) => drop(inventory.fold(&events)),
+                    Ok(events) => inventory.fold(&events),
                     Err(error) => tracing::warn!(file = %input, %error, "left out"),
                 }
             }

@@ -9,7 +9,6 @@ use exfilwatch_model::{Finding, Page, Product, StreamId};
 use exfilwatch_state::{Commit, SeenPlan, StateError, StateStore, WindowChange};
 
 use crate::pipeline::committer::{CommitError, Committer};
-use crate::pipeline::inventory::Changed;
 use crate::pipeline::notice::Notice;
 use crate::pipeline::step::{Counts, Input, LESSONS_EACH, Step, StepConfig};
 use crate::pipeline::watch::Watch;
@@ -45,8 +44,6 @@ pub struct Ingest {
     committer: Committer,
     watch: Watch,
     staged: Staged,
-    /// What of the inventory is to be written; after a commit that failed, with the next.
-    inventory: Changed,
 }
 
 impl Ingest {
@@ -66,7 +63,6 @@ impl Ingest {
             committer,
             watch,
             staged: Staged::default(),
-            inventory: Changed::default(),
         })
     }
 
@@ -117,7 +113,6 @@ impl Ingest {
         self.staged.commit.join(effects.commit);
         self.staged.seen.extend(effects.seen);
         self.staged.findings.extend(effects.findings);
-        self.inventory.extend(effects.inventory);
         effects.counts
     }
 
@@ -126,10 +121,9 @@ impl Ingest {
         let mut staged = std::mem::take(&mut self.staged);
         let memory = &self.config.memory;
         let mut writing = None;
-        if !self.inventory.is_empty() {
+        if !memory.inventory().is_written() {
             writing = Some(memory.inventory_writer().await);
-            let inventory = memory.inventory();
-            let slots = inventory.to_write(memory.tenant(), &self.inventory);
+            let slots = memory.inventory().to_write(memory.tenant());
             staged.commit.windows.extend(slots);
         }
         if staged.commit != Commit::default()
@@ -140,8 +134,10 @@ impl Ingest {
             self.step = step.detecting(self.only_new);
             return Err(error.into());
         }
+        if writing.is_some() {
+            memory.inventory().written();
+        }
         drop(writing);
-        self.inventory = Changed::default();
         for plan in staged.seen {
             self.config.memory.seen().remember(plan);
         }

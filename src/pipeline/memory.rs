@@ -87,8 +87,8 @@ impl TenantMemory {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How things stand. Unlike the rest it is not read anew after a commit that failed: what it knows
-    /// beyond the store is written with the commit that comes instead, and is true in any case.
+    /// How things stand. Unlike the rest it is not read anew after a commit that failed: it keeps what it
+    /// knows beyond the store, which is true in any case and written with the commit that comes instead.
     pub fn inventory(&self) -> MutexGuard<'_, Inventory> {
         self.inventory
             .lock()

@@ -24,7 +24,7 @@ use exfilwatch_state::{
 };
 use uuid::Uuid;
 
-use crate::pipeline::inventory::{self, Changed};
+use crate::pipeline::inventory;
 use crate::pipeline::live_rules::LiveRules;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::notice::Notice;
@@ -107,8 +107,6 @@ pub struct Effects {
     pub seen: Option<SeenPlan>,
     /// Findings as they were put into the outbox.
     pub findings: Vec<Finding>,
-    /// What of the inventory is to be written with it.
-    pub inventory: Changed,
     /// What the page held.
     pub counts: Counts,
 }
@@ -301,8 +299,7 @@ impl Step {
                 events.push(envelope(page, &head, record));
             }
             if !(known && self.only_new) {
-                let changed = self.detect(&*reader, &head, record, page.fetched_at);
-                out.inventory.extend(changed);
+                self.detect(&*reader, &head, record, page.fetched_at);
             }
         }
         for malformed in &page.malformed {
@@ -333,14 +330,14 @@ impl Step {
         out.seen = Some(plan);
     }
 
-    /// Shows a record to the detectors and to the inventory; says what of that is to be written.
+    /// Shows a record to the detectors and to the inventory.
     fn detect(
         &mut self,
         reader: &dyn RecordReader,
         head: &RecordHead<'_>,
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
-    ) -> Changed {
+    ) {
         let may_meet =
             |operation: &str, claim: Claim<'_>| reader.may_meet(record, operation, claim);
         let wanted = self
@@ -349,7 +346,7 @@ impl Step {
         let kept = inventory::wants(reader, record, head);
         // A head could be read, so the record is an object and normalise cannot refuse it.
         let events = match (wanted, kept) {
-            (false, false) => return Changed::default(),
+            (false, false) => return,
             (true, false) => reader.normalise_for(record, fetched_at, self.rules.fields()),
             (_, true) => reader.normalise(record, fetched_at),
         };
@@ -360,9 +357,8 @@ impl Step {
             }
         }
         if kept {
-            return self.memory.inventory().fold(&events);
+            self.memory.inventory().fold(&events);
         }
-        Changed::default()
     }
 
     fn collect(&mut self, stream: &StreamId, fetched_at: DateTime<Utc>, out: &mut Effects) {

@@ -40,6 +40,8 @@ const FACTS: &[&str] = &[
     field::FORWARD_VIA,
     field::FORWARD_DIRECTION,
     field::FORWARD_WITHOUT_COPY,
+    field::FORWARD_PATH,
+    field::FORWARD_EMPTIED,
     field::HIDES_MAIL,
     field::IS_REMOVAL,
     field::VISIBILITY,

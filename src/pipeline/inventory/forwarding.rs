@@ -1,18 +1,23 @@
 //! Who forwards mail where: mailbox settings, inbox rules, transport and journal rules, connectors, and the
 //! settings of Gmail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_model::{Claim, Event, RawRecord, field};
 
 use super::Room;
-use super::slot::{Destination, Said, Slot, SlotId, Version, WHOLE, facts, failed, text};
+use super::slot::{Destination, Said, Slot, SlotId, Version, WHOLE, facts, failed, text, texts};
 use super::things::Thing;
 
 /// Whose a rule is that is nobody's own: a transport rule.
 pub(super) const ORGANISATION: &str = "(organisation)";
 pub(super) const INBOX_RULE: &str = "inbox_rule";
+/// By what Outlook on the desktop writes a rule, all of it each time: without an action that forwards it no
+/// longer does.
+const WHOLE_RULE: &str = "updateinboxrules";
+/// The one parameter of a rule that was written so.
+const OF_OUTLOOK: &str = "RuleActions";
 /// Members of a group are no setting of somebody's mail.
 const NOT_SETTINGS: &[&str] = &["group_member"];
 /// What ends a mailbox, and with it all that it forwards.
@@ -33,9 +38,9 @@ pub(super) fn is_of_exchange(reader: &dyn RecordReader, record: &RawRecord, name
     let lower = name.to_ascii_lowercase();
     match lower.split_once('-') {
         Some((_, noun)) => {
-            NOUNS.contains(&noun) && reader.may_meet(record, name, Claim::Has(field::FORWARD_VIA))
+            NOUNS.contains(&noun) && reader.may_meet(record, name, Claim::Has(field::FORWARD_PATH))
         }
-        None => lower == "updateinboxrules",
+        None => lower == WHOLE_RULE,
     }
 }
 
@@ -45,7 +50,7 @@ pub(super) fn is_of_google(name: &str) -> bool {
         || name.ends_with("_EMAIL_MONITOR")
 }
 
-/// What an event says of a forwarding.
+/// What an event says: of a rule as one, of the settings that are emptied, of where mail is sent.
 pub(super) fn said(event: &Event) -> Vec<Said> {
     let operation = text(event, field::OPERATION).unwrap_or_default();
     let operation = operation.to_ascii_lowercase();
@@ -55,27 +60,75 @@ pub(super) fn said(event: &Event) -> Vec<Said> {
     if ENDS.contains(&&*operation) {
         return ended(event).into_iter().collect();
     }
-    // Outlook writes the whole rule: without an action that forwards it no longer does.
-    let is_whole_rule = operation == "updateinboxrules";
-    let via = text(event, field::FORWARD_VIA).filter(|via| !NOT_SETTINGS.contains(&&**via));
-    let forwards = via.is_some();
-    let Some(via) = via.or_else(|| is_whole_rule.then(|| INBOX_RULE.to_owned())) else {
+    let is_whole_rule = operation == WHOLE_RULE;
+    let told = text(event, field::FORWARD_PATH).or_else(|| text(event, field::FORWARD_VIA));
+    let forwards = told.is_some();
+    let path = told.or_else(|| is_whole_rule.then(|| INBOX_RULE.to_owned()));
+    let Some(path) = path.filter(|path| !NOT_SETTINGS.contains(&via_of(path))) else {
         return Vec::new();
     };
-    let off = event.is(field::IS_REMOVAL)
-        || !forwards
-        || is_switched_off(event)
-        || via == "email_monitor" && operation.starts_with("delete");
-    let slot = slot_of(event, &via);
-    vec![Said {
+    let emptied = texts(event, field::FORWARD_EMPTIED);
+    let rule = is_rule(via_of(&path)).then(|| rule(event, via_of(&path), &operation));
+    let removes = event.is(field::IS_REMOVAL);
+    let sends = match &rule {
+        _ if event.get(field::FORWARD_TO).is_some() => true,
+        Some(_) => is_whole_rule && forwards && !removes,
+        None => emptied.is_empty(),
+    };
+    let setting = sends.then(|| {
+        let slot = slot_of(event, &path);
+        let slot = if is_whole_rule {
+            slot.with(OF_OUTLOOK)
+        } else {
+            slot
+        };
+        let off = removes || path == "email_monitor" && operation.starts_with("delete");
+        of(event, slot, !off, destinations(event, off))
+    });
+    let emptied = emptied
+        .iter()
+        .map(|path| of(event, slot_of(event, path), false, None));
+    let rule = rule.flatten().into_iter();
+    rule.chain(emptied).chain(setting).collect()
+}
+
+/// What all destinations of a record say is one setting.
+fn of(event: &Event, slot: SlotId, on: bool, to: Option<BTreeSet<Destination>>) -> Said {
+    Said {
         room: Room::Forwarding,
         slot,
-        // All destinations of a record are one setting.
         version: Version::of(event, 0),
-        on: !off,
-        to: destinations(event, &operation, off),
+        on,
+        to,
         facts: facts(event, &[field::ACTOR, field::OPERATION]),
-    }]
+    }
+}
+
+/// Of a rule or connector as one: whether it is in force. It sends nothing itself, each parameter does; but
+/// where it has destinations, though none, nothing that was set before holds any more.
+fn rule(event: &Event, via: &str, operation: &str) -> Option<Said> {
+    let enabled = is_enabled(event);
+    let (on, is_anew) = match operation
+        .split_once('-')
+        .map_or(operation, |(verb, _)| verb)
+    {
+        "remove" => (false, true),
+        "disable" => (false, false),
+        "enable" => (true, false),
+        "new" => (enabled.unwrap_or(true), true),
+        // Outlook writes the whole rule each time.
+        WHOLE_RULE => (
+            enabled.unwrap_or(true) && !event.is(field::IS_REMOVAL),
+            true,
+        ),
+        _ => (enabled?, false),
+    };
+    Some(of(
+        event,
+        slot_of(event, via),
+        on,
+        is_anew.then(BTreeSet::new),
+    ))
 }
 
 fn ended(event: &Event) -> Option<Said> {
@@ -90,16 +143,27 @@ fn ended(event: &Event) -> Option<Said> {
     })
 }
 
-/// Made, and not in force.
-fn is_switched_off(event: &Event) -> bool {
+/// Whether it is said to be in force.
+fn is_enabled(event: &Event) -> Option<bool> {
     let says = |name: &str, what: &str| {
-        let value = event.text(name);
-        value.is_some_and(|value| value.to_ascii_lowercase().starts_with(what))
+        let value = event.text(name)?.to_ascii_lowercase();
+        Some(value.trim_start_matches('$').starts_with(what))
     };
-    says("Parameters.Enabled", "false") || says("OperationProperties.RuleState", "disabled")
+    let enabled = says("Parameters.Enabled", "true");
+    enabled.or_else(|| says("OperationProperties.RuleState", "disabled").map(|off| !off))
 }
 
-fn slot_of(event: &Event, via: &str) -> SlotId {
+/// Whether it is made of several settings under one name, and switched as one.
+fn is_rule(via: &str) -> bool {
+    via.ends_with("_rule") || via == "outbound_connector"
+}
+
+fn via_of(path: &str) -> &str {
+    path.split_once('.').map_or(path, |(via, _)| via)
+}
+
+fn slot_of(event: &Event, path: &str) -> SlotId {
+    let (via, parameter) = path.split_once('.').unwrap_or((path, ""));
     let mut mailbox = text(event, field::MAILBOX);
     if mailbox.is_none() && via == INBOX_RULE {
         mailbox = text(event, field::ACTOR);
@@ -107,7 +171,7 @@ fn slot_of(event: &Event, via: &str) -> SlotId {
     let name = if via == "email_monitor" {
         // Several may be, and each is known by where it sends.
         text(event, field::FORWARD_TO)
-    } else if via.ends_with("_rule") || mailbox.is_none() {
+    } else if is_rule(via) || mailbox.is_none() {
         let names = [
             field::RULE_NAME,
             "Parameters.Identity",
@@ -119,11 +183,16 @@ fn slot_of(event: &Event, via: &str) -> SlotId {
         None
     };
     let mailbox = mailbox.unwrap_or_else(|| ORGANISATION.to_owned());
-    SlotId::new(&mailbox, via, name.unwrap_or_default().to_lowercase())
+    let slot = SlotId::new(&mailbox, via, name.unwrap_or_default().to_lowercase());
+    // What is no rule has one parameter.
+    if is_rule(via) {
+        slot.with(parameter)
+    } else {
+        slot
+    }
 }
 
-fn destinations(event: &Event, operation: &str, off: bool) -> Option<BTreeSet<Destination>> {
-    let keeps = operation.starts_with("enable-") || operation.starts_with("disable-");
+fn destinations(event: &Event, off: bool) -> Option<BTreeSet<Destination>> {
     match text(event, field::FORWARD_TO) {
         Some(address) => {
             let direction = text(event, field::FORWARD_DIRECTION);
@@ -133,33 +202,76 @@ fn destinations(event: &Event, operation: &str, off: bool) -> Option<BTreeSet<De
             }]))
         }
         // Without a word on where to: what was set is still known.
-        None if off || keeps => None,
-        None => Some(BTreeSet::new()),
+        None => (!off).then(BTreeSet::new),
     }
 }
 
-/// What forwards now. A rule that was switched on, and never seen to forward, is none.
+/// Whether a slot is a rule as one, which sends nothing by itself.
+pub(super) fn is_of_rule(slot: &Slot) -> bool {
+    is_rule(&slot.id.via) && slot.id.parameter.is_empty()
+}
+
+/// What forwards now.
 pub(super) fn open(thing: &Thing) -> impl Iterator<Item = &Slot> {
+    let is_open = opens(thing);
+    thing.slots.values().filter(move |slot| is_open(slot))
+}
+
+/// Tells which slots forward. A rule that was switched on, and never seen to forward, does not.
+pub(super) fn opens(thing: &Thing) -> impl Fn(&Slot) -> bool {
     let ended = thing.slot(WHOLE, "");
-    thing.slots.values().filter(move |slot| {
-        let over = ended.is_some_and(|end| end.switched.is_behind(&slot.switched));
-        slot.id.via != WHOLE && slot.on && slot.set.is_some() && !over
-    })
+    let rules = thing.slots.values().filter(|slot| is_of_rule(slot));
+    let rules: HashMap<_, _> = rules.map(|rule| (name_of(rule), rule)).collect();
+    move |slot| {
+        let sends = slot.id.via != WHOLE && !is_of_rule(slot);
+        let rule = rules.get(&name_of(slot));
+        sends
+            && slot.on
+            && slot.set.is_some()
+            && !ended.is_some_and(|end| end.switched.is_behind(&slot.switched))
+            && !rule.is_some_and(|rule| is_over(rule, slot))
+    }
+}
+
+fn name_of(slot: &Slot) -> (&str, &str) {
+    (&slot.id.via, &slot.id.name)
+}
+
+/// Whether a rule no longer does what a parameter of it says. What is set of a rule that was removed is of
+/// another of this name, of which the beginning was not seen; what is set of one that is off is off.
+fn is_over(rule: &Slot, setting: &Slot) -> bool {
+    let is_new = rule.set.as_ref();
+    let operation = rule.facts.get(field::OPERATION);
+    let removed = operation.is_some_and(|name| name.to_ascii_lowercase().starts_with("remove"));
+    is_new.is_some_and(|new| new.is_behind(&setting.switched))
+        || !rule.on && !(removed && setting.switched.is_behind(&rule.switched))
+}
+
+/// By which record a setting came into force: by its own, or by that which switched its rule on.
+pub(super) fn last<'a>(thing: &'a Thing, slot: &'a Slot) -> &'a Slot {
+    let rule = thing.slot(&slot.id.via, &slot.id.name);
+    let later = rule.filter(|rule| rule.on && rule.switched.is_behind(&slot.switched));
+    later.unwrap_or(slot)
 }
 
 /// Why it may be over all the same: of an inbox rule that Outlook on the web removes the record gives a
 /// number and not the name.
 pub(super) fn doubt(thing: &Thing, slot: &Slot) -> Option<String> {
+    if slot.id.via != INBOX_RULE {
+        return None;
+    }
     let is_number = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
+    let since = &last(thing, slot).switched;
     let removed = thing.slots.values().filter(|other| {
         other.id.via == INBOX_RULE
+            && is_of_rule(other)
             && !other.on
             && is_number(&other.id.name)
-            && other.switched.is_behind(&slot.switched)
+            && other.switched.is_behind(since)
     });
     let last = removed.map(|other| other.switched.time).max()?;
-    (slot.id.via == INBOX_RULE).then(|| {
-        let at = last.format("%Y-%m-%dT%H:%MZ");
-        format!("a rule of this mailbox was removed {at}, the record gives only its number")
-    })
+    let at = last.format("%Y-%m-%dT%H:%MZ");
+    Some(format!(
+        "a rule of this mailbox was removed {at}, the record gives only its number"
+    ))
 }

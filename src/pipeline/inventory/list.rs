@@ -147,8 +147,9 @@ impl Listing {
     }
 }
 
-fn line(tenant: &TenantId, slot: &Slot) -> Line {
-    let fact = |name: &str| slot.facts.get(name).cloned();
+/// `by` is what the record said by which it came into force.
+fn line(tenant: &TenantId, slot: &Slot, by: &Slot) -> Line {
+    let fact = |name: &str| by.facts.get(name).cloned();
     Line {
         tenant: tenant.clone(),
         of: slot.id.of.clone(),
@@ -159,10 +160,10 @@ fn line(tenant: &TenantId, slot: &Slot) -> Line {
         class: fact(field::EXTERNAL_CLASS),
         role: fact(field::ROLE),
         owner: fact(field::OWNER),
-        since: slot.switched.time,
+        since: by.switched.time,
         by: fact(field::ACTOR),
         operation: fact(field::OPERATION),
-        record_id: slot.switched.record.clone(),
+        record_id: by.switched.record.clone(),
         last_access: None,
         last_access_by: None,
         doubt: None,
@@ -174,7 +175,7 @@ fn forwarding_line(tenant: &TenantId, thing: &Thing, slot: &Slot) -> Line {
     Line {
         name,
         doubt: forwarding::doubt(thing, slot),
-        ..line(tenant, slot)
+        ..line(tenant, slot, forwarding::last(thing, slot))
     }
 }
 
@@ -187,7 +188,7 @@ fn sharing_line(tenant: &TenantId, thing: &Thing, slot: &Slot) -> Line {
         fact(field::TARGET)
     };
     let access = thing.slot(sharing::ACCESS, "");
-    let line = line(tenant, slot);
+    let line = line(tenant, slot, slot);
     Line {
         via: if is_whole {
             field::VISIBILITY

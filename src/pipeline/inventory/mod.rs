@@ -7,7 +7,7 @@
 //! off is kept too, or an older record that comes late would switch it on again. Beyond its bound a room
 //! lets go what nothing is known to be open of, then what was silent longest; that is counted.
 //!
-//! The step folds, and says which slots changed; they are written in the commit that holds the page
+//! The step folds; the slots that changed are written in the commit that holds the page
 //! ([`crate::pipeline::ingest`]). The poller and its jobs share one inventory.
 
 mod forwarding;
@@ -58,26 +58,17 @@ impl Room {
     }
 }
 
-/// Which slots a step has changed, and which bounds let something go: what is to be written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changed(BTreeSet<(Room, SlotKey)>);
+/// Slots that were changed, or had to go.
+type Changed = BTreeSet<(Room, SlotKey)>;
 
-impl Changed {
-    /// Nothing is to be written.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Takes in what else has changed.
-    pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-}
-
-/// The inventory of one tenant.
+/// The inventory of one tenant. It knows what of it the store does not have, so that a commit that fails
+/// loses nothing: it is written with the next one of whatever session.
 #[derive(Debug)]
 pub struct Inventory {
     rooms: BTreeMap<Room, Things>,
+    changed: Changed,
+    /// What a commit is under way with, or failed with.
+    writing: Changed,
 }
 
 impl Default for Inventory {
@@ -85,6 +76,8 @@ impl Default for Inventory {
         let rooms = Room::ALL.map(|room| (room, Things::new(room)));
         Self {
             rooms: rooms.into(),
+            changed: Changed::new(),
+            writing: Changed::new(),
         }
     }
 }
@@ -103,24 +96,32 @@ impl Inventory {
                 tracing::warn!(%error, %tenant, room = entry.detector, "an entry of the inventory was left out");
             }
         }
+        for things in inventory.rooms.values_mut() {
+            things.restored();
+        }
         Ok(inventory)
     }
 
     /// Takes in what the events of a record say that [`wants`] let through.
-    pub fn fold(&mut self, events: &[Event]) -> Changed {
-        let mut changed = Changed::default();
+    pub fn fold(&mut self, events: &[Event]) {
         for said in events.iter().flat_map(said) {
             let room = said.room;
             if let Some(things) = self.rooms.get_mut(&room) {
                 let keys = things.fold(said).into_iter();
-                changed.0.extend(keys.map(|key| (room, key)));
+                self.changed.extend(keys.map(|key| (room, key)));
             }
         }
-        changed
     }
 
-    /// What is to be written of changed slots: how they stand now.
-    pub fn to_write(&self, tenant: &TenantId, changed: &Changed) -> Vec<WindowChange> {
+    /// Whether the store has all of it.
+    pub fn is_written(&self) -> bool {
+        self.changed.is_empty() && self.writing.is_empty()
+    }
+
+    /// What the store does not have of it: how the slots stand now. It is asked again for the same until
+    /// [`Inventory::written`].
+    pub fn to_write(&mut self, tenant: &TenantId) -> Vec<WindowChange> {
+        self.writing.append(&mut self.changed);
         let one = |(room, key): &(Room, SlotKey)| WindowChange {
             job: JobId::inventory(),
             tenant: tenant.clone(),
@@ -128,7 +129,12 @@ impl Inventory {
             key: key.bytes(),
             value: self.rooms.get(room).and_then(|things| things.value(key)),
         };
-        changed.0.iter().map(one).collect()
+        self.writing.iter().map(one).collect()
+    }
+
+    /// The store has what [`Inventory::to_write`] gave last.
+    pub fn written(&mut self) {
+        self.writing.clear();
     }
 }
 

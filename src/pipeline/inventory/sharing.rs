@@ -4,6 +4,8 @@
 //! In Drive each record has the visibility after it, which closes what it no longer allows; SharePoint has
 //! records for each grant, and for links by their ids.
 
+use std::collections::HashMap;
+
 use chrono::DurationRound;
 use chrono::TimeDelta;
 use exfilwatch_model::{Event, Product, field};
@@ -127,10 +129,10 @@ fn grant(event: &Event, document: &str, operation: &str) -> Option<Said> {
         let secure = operation.contains("SecureLink");
         secure.then(|| SECURE_LINK.to_owned())
     });
-    // A document may have several links for anyone.
+    // Somebody may have several links to a document, and access without one.
     let name = match &link {
-        Some(link) if target == ANYONE => format!("{target} {link}"),
-        _ => target.clone(),
+        Some(link) => format!("{target} {link}"),
+        None => target.clone(),
     };
     let mut facts = facts(
         event,
@@ -231,23 +233,33 @@ pub(super) fn was_granted(thing: &Thing) -> bool {
 
 /// What is open now: grants; where Drive says that a document is open and no grant was seen, that.
 pub(super) fn open(thing: &Thing) -> impl Iterator<Item = &Slot> {
-    let grants = thing
-        .slots
-        .values()
-        .filter(|slot| slot.id.via == GRANT && slot.on && !is_closed(thing, slot));
-    let grants: Vec<&Slot> = grants.collect();
-    let whole = thing.slot(WHOLE, "");
-    let says = |whole: &&Slot| whole.on && whole.facts.contains_key(field::VISIBILITY);
-    let alone = whole.filter(says).filter(|_| grants.is_empty());
+    let is_open = opens(thing);
+    let grants: Vec<&Slot> = thing.slots.values().filter(|slot| is_open(slot)).collect();
+    let alone = says_open(thing).filter(|_| grants.is_empty());
     grants.into_iter().chain(alone)
 }
 
+/// Tells which slots are grants that hold.
+pub(super) fn opens(thing: &Thing) -> impl Fn(&Slot) -> bool {
+    let said = thing.slots.values().filter(|slot| slot.id.via == WHOLE);
+    let said: Wholes<'_> = said.map(|slot| (slot.id.name.as_str(), slot)).collect();
+    move |slot| slot.id.via == GRANT && slot.on && !is_closed(&said, slot)
+}
+
+/// What Drive said last of the document, where that is that it is open.
+pub(super) fn says_open(thing: &Thing) -> Option<&Slot> {
+    let whole = thing.slot(WHOLE, "");
+    whole.filter(|whole| whole.on && whole.facts.contains_key(field::VISIBILITY))
+}
+
+/// What was said of a document as a whole, under the empty name, and of its links.
+type Wholes<'a> = HashMap<&'a str, &'a Slot>;
+
 /// Whether what was said later of the document or the link leaves no room for a grant.
-fn is_closed(thing: &Thing, grant: &Slot) -> bool {
+fn is_closed(said: &Wholes<'_>, grant: &Slot) -> bool {
     let later = |scope: &str| {
-        thing
-            .slot(WHOLE, scope)
-            .filter(|whole| whole.switched.is_behind(&grant.switched))
+        let whole = said.get(scope);
+        whole.filter(|whole| whole.switched.is_behind(&grant.switched))
     };
     let link = grant.facts.get(LINK).and_then(|link| later(link));
     let whole = later("");

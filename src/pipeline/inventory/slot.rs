@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Event, field};
+use exfilwatch_model::{Event, Value, field};
 use serde::{Deserialize, Serialize};
 
 use super::Room;
@@ -69,6 +69,9 @@ pub(super) struct SlotId {
     pub(super) via: String,
     /// The rule's name, or the grantee.
     pub(super) name: String,
+    /// Which of a rule's parameters; empty of the rule as one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) parameter: String,
 }
 
 impl SlotId {
@@ -77,6 +80,14 @@ impl SlotId {
             of: cut(of, THING_BYTES_MAX),
             via: via.into(),
             name: name.into(),
+            parameter: String::new(),
+        }
+    }
+
+    pub(super) fn with(self, parameter: &str) -> Self {
+        Self {
+            parameter: cut(parameter, TEXT_BYTES_MAX),
+            ..self
         }
     }
 }
@@ -184,6 +195,18 @@ fn cut(text: &str, bytes_max: usize) -> String {
 pub(super) fn text(event: &Event, name: &str) -> Option<String> {
     let text = event.text(name)?;
     (!text.is_empty()).then(|| cut(&text, TEXT_BYTES_MAX))
+}
+
+/// All values of a field that are not empty.
+pub(super) fn texts(event: &Event, name: &str) -> Vec<String> {
+    let values = match event.get(name) {
+        Some(Value::List(values)) => values.as_slice(),
+        one => one.map_or(&[][..], std::slice::from_ref),
+    };
+    let texts = values
+        .iter()
+        .map(|value| cut(&value.text(), TEXT_BYTES_MAX));
+    texts.filter(|text| !text.is_empty()).collect()
 }
 
 /// The facts that an event has.

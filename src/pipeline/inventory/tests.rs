@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::things::UNGRANTED_MAX;
+use super::things::{SLOTS_EACH, UNGRANTED_MAX};
 use super::*;
 use crate::app::readers;
 
@@ -117,8 +117,8 @@ fn link(seconds: i64, from: &str, to: &str) -> Value {
     drive(seconds, "change_document_visibility", to, &more)
 }
 
-/// Folds a record as the step does.
-fn fold(inventory: &mut Inventory, record: &Value) -> Changed {
+/// Folds a record as the step does; gives what is to be written.
+fn fold(inventory: &mut Inventory, record: &Value) -> Vec<WindowChange> {
     let readers = readers(&["corp.example"], &[]);
     let product = if record.get("id").is_some() {
         Product::GoogleWorkspace
@@ -129,9 +129,12 @@ fn fold(inventory: &mut Inventory, record: &Value) -> Changed {
     let record = RawRecord::new(record.to_string().into());
     let head = reader.head(&record).unwrap();
     if !wants(reader, &record, &head) {
-        return Changed::default();
+        return Vec::new();
     }
-    inventory.fold(&reader.normalise(&record, at(0)).unwrap())
+    inventory.fold(&reader.normalise(&record, at(0)).unwrap());
+    let windows = inventory.to_write(&tenant());
+    inventory.written();
+    windows
 }
 
 fn folded(records: &[Value]) -> Inventory {
@@ -243,6 +246,145 @@ fn a_rule_that_is_switched_off_and_on_keeps_its_destinations() {
     assert_eq!(forwarding(&[on.clone(), new.clone(), off.clone()]), [line]);
     assert_eq!(forwarding(&[gone, new, off, on.clone()]), [""; 0]);
     assert_eq!(forwarding(&[on]), [""; 0], "it was never seen to forward");
+}
+
+#[test]
+fn of_two_settings_that_are_emptied_at_once_none_is_left() {
+    let object = ("ForwardingAddress", "x@evil.example");
+    let none = |name| (name, "$null");
+    let set = cmdlet(0, "Set-Mailbox", "alice", &[ALICE, SET, object]);
+    let smtp = "alice@corp.example smtp_address  > external x@gmail.com";
+    let recipient = "alice@corp.example recipient_object  > external x@evil.example";
+    assert_eq!(
+        forwarding(std::slice::from_ref(&set)),
+        [recipient, smtp],
+        "both are told"
+    );
+    let both = [
+        ALICE,
+        none("ForwardingSmtpAddress"),
+        none("ForwardingAddress"),
+    ];
+    let both = cmdlet(1, "Set-Mailbox", "alice", &both);
+    assert_eq!(forwarding(&[set.clone(), both]), [""; 0]);
+    let one = [ALICE, none("ForwardingSmtpAddress"), object];
+    let one = cmdlet(1, "Set-Mailbox", "alice", &one);
+    assert_eq!(
+        forwarding(&[set, one]),
+        [recipient],
+        "the other was emptied"
+    );
+}
+
+#[test]
+fn each_parameter_of_a_rule_has_destinations_of_its_own() {
+    let name = ("Name", "Buy");
+    let identity = ("Identity", "alice\\Buy");
+    let cmdlet = |seconds, verb: &str, parameters: &[(&str, &str)]| {
+        cmdlet(
+            seconds,
+            &format!("{verb}-InboxRule"),
+            "alice\\Buy",
+            parameters,
+        )
+    };
+    let two = [
+        name,
+        ("ForwardTo", "a@evil.example"),
+        ("RedirectTo", "b@evil.example"),
+    ];
+    let new = cmdlet(0, "New", &two);
+    let line = |to: &str| format!("alice@corp.example inbox_rule buy > external {to}@evil.example");
+    assert_eq!(
+        forwarding(std::slice::from_ref(&new)),
+        [line("a"), line("b")]
+    );
+    let one = cmdlet(1, "Set", &[identity, ("RedirectTo", "$null")]);
+    assert_eq!(forwarding(&[new.clone(), one.clone()]), [line("a")]);
+    assert_eq!(forwarding(&[one, new.clone()]), [line("a")]);
+    let other = cmdlet(1, "Set", &[identity, ("RedirectTo", "c@evil.example")]);
+    assert_eq!(
+        forwarding(&[new.clone(), other.clone()]),
+        [line("c"), line("a")]
+    );
+
+    let off = cmdlet(2, "Disable", &[identity]);
+    let while_off = cmdlet(3, "Set", &[identity, ("RedirectTo", "d@evil.example")]);
+    let on = cmdlet(4, "Enable", &[identity]);
+    assert_eq!(forwarding(&[new.clone(), off.clone()]), [""; 0]);
+    assert_eq!(
+        forwarding(&[new.clone(), off.clone(), while_off.clone()]),
+        [""; 0],
+        "what is set of a rule that is off is off"
+    );
+    let all = [on, while_off, off, other, new.clone()];
+    assert_eq!(forwarding(&all), [line("a"), line("d")]);
+    assert_eq!(lines(&folded(&all), Room::Forwarding)[0].since, at(4));
+
+    let gone = cmdlet(5, "Remove", &[identity]);
+    let late = cmdlet(6, "Enable", &[identity]);
+    assert_eq!(forwarding(&[new.clone(), gone.clone(), late]), [""; 0]);
+    let anew = cmdlet(7, "New", &[name, ("RedirectTo", "e@evil.example")]);
+    assert_eq!(
+        forwarding(&[anew, gone.clone(), new.clone()]),
+        [line("e")],
+        "the old rule does not come back with its name"
+    );
+    let unseen = cmdlet(7, "Set", &[identity, ("RedirectTo", "f@evil.example")]);
+    assert_eq!(forwarding(&[new, gone, unseen]), [line("f")]);
+}
+
+#[test]
+fn outlook_replaces_what_cmdlets_have_set_of_a_rule() {
+    let cmdlet = cmdlet(
+        0,
+        "New-InboxRule",
+        "alice@corp.example\\x",
+        &[("Name", "x"), ("ForwardTo", "a@evil.example")],
+    );
+    let sends = json!([{"ActionType": "Forward", "Recipients": ["b@evil.example"]}]);
+    let moves = json!([{"ActionType": "Move", "FolderName": "Old"}]);
+    let line = "alice@corp.example inbox_rule x > external b@evil.example";
+    let whole = of_outlook(1, "ModifyMailboxRule", "Enabled", &sends);
+    assert_eq!(forwarding(&[cmdlet.clone(), whole]), [line]);
+    let whole = of_outlook(1, "ModifyMailboxRule", "Enabled", &moves);
+    assert_eq!(forwarding(&[cmdlet, whole]), [""; 0]);
+}
+
+#[test]
+fn a_connector_and_a_transport_rule_are_switched_off_and_on() {
+    let hosts = [("Name", "Out"), ("SmartHosts", "mx.evil.example")];
+    let new = cmdlet(0, "New-OutboundConnector", "Out", &hosts);
+    let switch = |seconds, to| {
+        let parameters = [("Identity", "Out"), ("Enabled", to)];
+        cmdlet(seconds, "Set-OutboundConnector", "Out", &parameters)
+    };
+    let line = "(organisation) outbound_connector out > external mx.evil.example";
+    assert_eq!(forwarding(&[new.clone(), switch(1, "False")]), [""; 0]);
+    assert_eq!(forwarding(&[new.clone(), switch(1, "$false")]), [""; 0]);
+    assert_eq!(
+        forwarding(&[switch(2, "True"), new.clone(), switch(1, "False")]),
+        [line]
+    );
+    assert_eq!(
+        forwarding(&[switch(1, "True")]),
+        [""; 0],
+        "where to was not seen"
+    );
+
+    let made_off = [hosts[0], hosts[1], ("Enabled", "False")];
+    let made_off = cmdlet(0, "New-OutboundConnector", "Out", &made_off);
+    assert_eq!(forwarding(&[made_off.clone()]), [""; 0]);
+    assert_eq!(forwarding(&[made_off, switch(1, "True")]), [line]);
+
+    let rule = [("Name", "Copy"), ("BlindCopyTo", "x@evil.example")];
+    let rule = cmdlet(0, "New-TransportRule", "Copy", &rule);
+    let named = [("Identity", "Copy")];
+    let off = cmdlet(1, "Disable-TransportRule", "Copy", &named);
+    let on = cmdlet(2, "Enable-TransportRule", "Copy", &named);
+    let line = "(organisation) transport_rule copy > external x@evil.example";
+    assert_eq!(forwarding(&[rule.clone(), off.clone()]), [""; 0]);
+    assert_eq!(forwarding(&[rule, off, on]), [line]);
 }
 
 #[test]
@@ -542,8 +684,7 @@ fn what_is_asked_for_is_a_part_and_the_most_exposed_comes_first() {
 }
 
 /// Everything that a step is to write, written.
-fn write(store: &MemoryStore, inventory: &Inventory, changed: &Changed) {
-    let windows = inventory.to_write(&tenant(), changed);
+fn write(store: &MemoryStore, windows: Vec<WindowChange>) {
     for change in &windows {
         let bytes = change.value.as_ref().map_or(0, Vec::len);
         assert!(bytes <= 4_096, "{bytes}");
@@ -578,7 +719,7 @@ fn it_is_read_again_as_it_was_written_and_the_longest_texts_fit() {
     ] {
         let changed = fold(&mut inventory, &record);
         assert!(!changed.is_empty());
-        write(&store, &inventory, &changed);
+        write(&store, changed);
     }
     let again = Inventory::load(&store, &tenant()).unwrap();
     for room in Room::ALL {
@@ -607,7 +748,7 @@ fn beyond_its_bound_what_stands_open_stays_longest_and_what_goes_is_counted() {
         file(6, "AddedToSecureLink", "d"),
     ] {
         let changed = fold(&mut inventory, &record);
-        write(&store, &inventory, &changed);
+        write(&store, changed);
     }
     let names = |inventory: &Inventory| -> Vec<String> {
         let lines = lines(inventory, Room::Sharing).into_iter();
@@ -617,12 +758,156 @@ fn beyond_its_bound_what_stands_open_stays_longest_and_what_goes_is_counted() {
     };
     assert_eq!(names(&inventory), ["d", "c", "b", "a"]);
     let changed = fold(&mut inventory, &file(7, "AddedToSecureLink", "e"));
-    write(&store, &inventory, &changed);
+    write(&store, changed);
     let again = Inventory::load(&store, &tenant()).unwrap();
     for inventory in [&inventory, &again] {
         assert_eq!(names(inventory), ["e", "d", "c", "b"]);
         assert_eq!(inventory.rooms[&Room::Sharing].evicted, 1);
     }
+}
+
+#[test]
+fn of_several_links_to_a_document_each_is_open_until_it_ends() {
+    let bob = "bob@gmail.com";
+    let both = [
+        guest(0, "AddedToSecureLink", "l1"),
+        guest(1, "AddedToSecureLink", "l2"),
+    ];
+    let with = |end: Value| open_to(&[both[0].clone(), end, both[1].clone()]);
+    assert_eq!(open_to(&both), [bob, bob]);
+    assert_eq!(with(guest(2, "RemovedFromSecureLink", "l1")), [bob]);
+    let deleted = sharepoint(2, "SecureLinkDeleted", &json!({"UniqueSharingId": "l2"}));
+    assert_eq!(with(deleted), [bob]);
+
+    let plain = json!({"TargetUserOrGroupName": bob, "TargetUserOrGroupType": "Guest"});
+    let shared = sharepoint(1, "SharingSet", &plain);
+    let ends = guest(2, "RemovedFromSecureLink", "l1");
+    let of_link = [both[0].clone(), shared.clone(), ends];
+    assert_eq!(open_to(&of_link), [bob], "he has it without the link too");
+    let revoked = sharepoint(3, "SharingRevoked", &plain);
+    assert_eq!(open_to(&[shared, revoked]), [""; 0]);
+}
+
+#[test]
+fn a_thing_has_its_own_bound_and_what_is_over_goes_first() {
+    let store = MemoryStore::new([1; 16]).unwrap();
+    let mut inventory = Inventory::default();
+    inventory
+        .rooms
+        .get_mut(&Room::Forwarding)
+        .unwrap()
+        .slots_each = 6;
+    let mut step = |record: &Value| {
+        let changed = fold(&mut inventory, record);
+        write(&store, changed);
+        let again = Inventory::load(&store, &tenant()).unwrap();
+        for room in Room::ALL {
+            assert_eq!(lines(&again, room), lines(&inventory, room));
+        }
+        let names = lines(&inventory, Room::Forwarding).into_iter();
+        let names: Vec<_> = names.filter_map(|line| line.name).collect();
+        let things = &inventory.rooms[&Room::Forwarding];
+        let slots: usize = things.iter().map(|thing| thing.slots.len()).sum();
+        (names.join(""), slots, things.evicted)
+    };
+    let new = |seconds, name: &str| {
+        let rule = [("Name", name), ("BlindCopyTo", "x@evil.example")];
+        cmdlet(seconds, "New-TransportRule", name, &rule)
+    };
+    let gone =
+        |seconds, name: &str| cmdlet(seconds, "Remove-TransportRule", name, &[("Identity", name)]);
+    step(&new(0, "a"));
+    for round in 0..9 {
+        let name = format!("churn{round}");
+        step(&new(10 * round + 1, &name));
+        let (names, slots, evicted) = step(&gone(10 * round + 2, &name));
+        assert_eq!((names.as_str(), evicted), ("a", 0), "what is open stays");
+        assert!(slots <= 6, "{slots}");
+    }
+    for (seconds, name) in [(100, "b"), (101, "c"), (102, "d"), (103, "e"), (104, "f")] {
+        step(&new(seconds, name));
+    }
+    assert_eq!(step(&new(105, "g")), ("gfedcb".to_owned(), 6, 1));
+}
+
+#[test]
+fn a_document_has_so_many_grantees_and_those_that_go_are_counted() {
+    let store = MemoryStore::new([1; 16]).unwrap();
+    let mut inventory = Inventory::default();
+    assert_eq!(inventory.rooms[&Room::Sharing].slots_each, SLOTS_EACH);
+    inventory.rooms.get_mut(&Room::Sharing).unwrap().slots_each = 100;
+    for number in 0..300 {
+        let mut record = guest(number, "AddedToSecureLink", &format!("l{}", number % 7));
+        record["TargetUserOrGroupName"] = json!(format!("bob{number}@gmail.com"));
+        let changed = fold(&mut inventory, &record);
+        write(&store, changed);
+    }
+    let again = Inventory::load(&store, &tenant()).unwrap();
+    for inventory in [&inventory, &again] {
+        let lines = lines(inventory, Room::Sharing);
+        let latest = lines.iter().all(|line| line.since >= at(200));
+        assert_eq!((lines.len(), latest), (100, true));
+        assert_eq!(inventory.rooms[&Room::Sharing].evicted, 200);
+    }
+}
+
+#[test]
+fn what_is_over_of_one_mailbox_drives_out_no_other_that_is_open() {
+    let mut inventory = Inventory::default();
+    let things = inventory.rooms.get_mut(&Room::Forwarding).unwrap();
+    things.slots_max = 8;
+    fold(
+        &mut inventory,
+        &cmdlet(0, "Set-Mailbox", "alice", &[ALICE, SET]),
+    );
+    let new = |seconds, name: &str| {
+        let rule = [("Name", name), ("BlindCopyTo", "x@evil.example")];
+        cmdlet(seconds, "New-TransportRule", name, &rule)
+    };
+    fold(&mut inventory, &new(1, "stays"));
+    for round in 1..20 {
+        let name = format!("churn{round}");
+        fold(&mut inventory, &new(10 * round, &name));
+        let gone = [("Identity", name.as_str())];
+        fold(
+            &mut inventory,
+            &cmdlet(10 * round + 1, "Remove-TransportRule", &name, &gone),
+        );
+    }
+    assert_eq!(
+        shown(&inventory, Room::Forwarding),
+        [
+            "(organisation) transport_rule stays > external x@evil.example",
+            "alice@corp.example smtp_address  > external x@gmail.com",
+        ]
+    );
+    let things = &inventory.rooms[&Room::Forwarding];
+    let slots: usize = things.iter().map(|thing| thing.slots.len()).sum();
+    assert_eq!((slots, things.evicted), (8, 0));
+}
+
+#[test]
+fn what_a_failed_commit_held_is_to_be_written_again() {
+    let mut inventory = Inventory::default();
+    let readers = readers(&["corp.example"], &[]);
+    let take = |inventory: &mut Inventory, record: &Value| {
+        let record = RawRecord::new(record.to_string().into());
+        let events = readers.m365.normalise(&record, at(0)).unwrap();
+        inventory.fold(&events);
+    };
+    let first = guest(0, "AddedToSecureLink", "l1");
+    take(&mut inventory, &first);
+    assert_eq!(inventory.to_write(&tenant()).len(), 1);
+    // It failed, and the page comes again.
+    take(&mut inventory, &first);
+    assert!(!inventory.is_written());
+    assert_eq!(inventory.to_write(&tenant()).len(), 1);
+    // While that is written something else changes.
+    take(&mut inventory, &guest(1, "AddedToSecureLink", "l2"));
+    inventory.written();
+    assert_eq!(inventory.to_write(&tenant()).len(), 1, "the other one");
+    inventory.written();
+    assert!(inventory.is_written());
 }
 
 #[test]
@@ -641,7 +926,7 @@ fn ends_of_what_was_never_granted_are_few() {
 
 /// Records about few things, so that they meet.
 fn any_record() -> impl Strategy<Value = Value> {
-    (0..17_u8, 0..20_i64, 0..2_u8).prop_map(|(kind, seconds, which)| {
+    (0..20_u8, 0..20_i64, 0..2_u8).prop_map(|(kind, seconds, which)| {
         let name = ["Buy", "Sell"][usize::from(which)];
         let path = format!("alice\\{name}");
         let rule = [
@@ -690,6 +975,23 @@ fn any_record() -> impl Strategy<Value = Value> {
             ),
             14 => link(seconds, "private", "people_with_link"),
             15 => link(seconds, "people_with_link", "private"),
+            16 => cmdlet(
+                seconds,
+                "Set-InboxRule",
+                &path,
+                &[
+                    named[0],
+                    ("ForwardTo", ""),
+                    ("RedirectTo", "z@evil.example"),
+                ],
+            ),
+            17 => cmdlet(seconds, "Remove-InboxRule", &path, &named),
+            18 => cmdlet(
+                seconds,
+                "Set-Mailbox",
+                "alice",
+                &[ALICE, SET, ("ForwardingAddress", "")],
+            ),
             _ => drive(seconds, "trash", "people_with_link", &[]),
         };
         // Several at the same second, each a record of its own.
@@ -718,7 +1020,7 @@ proptest! {
         let mut second = Inventory::default();
         for (record, restart) in shuffled.iter().chain(&records).zip(restarts.iter().cycle()) {
             let changed = fold(&mut second, record);
-            write(&store, &second, &changed);
+            write(&store, changed);
             if *restart {
                 second = Inventory::load(&store, &tenant()).unwrap();
             }

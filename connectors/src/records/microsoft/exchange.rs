@@ -40,10 +40,12 @@ const SETTING_VERBS: &[&str] = &["Set", "New", "Add"];
 
 /// Fields that a cmdlet has by a parameter for forwarding only (or, of the last two, by one that names
 /// who gets a role).
-const FORWARDING_FIELDS: [&str; 7] = [
+const FORWARDING_FIELDS: [&str; 9] = [
     field::IS_REMOVAL,
     field::FORWARD_TO,
     field::FORWARD_VIA,
+    field::FORWARD_PATH,
+    field::FORWARD_EMPTIED,
     field::FORWARD_DIRECTION,
     field::FORWARD_WITHOUT_COPY,
     field::EXTERNAL_DOMAIN,
@@ -63,10 +65,16 @@ const HIDING_FOLDERS: &[&str] = &[
     "rss subscriptions",
 ];
 
+/// The one that is switched by a parameter of its `Set-` cmdlet, and by no cmdlet of its own.
+const CONNECTOR: &str = "OutboundConnector";
+const SWITCH: &str = "Enabled";
+
 /// Where mail goes, and how.
 pub(super) struct Destination {
     pub(super) entry: Entry,
     pub(super) via: &'static str,
+    /// The parameter that says so; of Outlook's rules there is none.
+    pub(super) parameter: Option<&'static str>,
     pub(super) without_copy: Option<bool>,
 }
 
@@ -95,6 +103,9 @@ pub(super) fn may_have(text: &[u8], operation: &str, name: &str) -> bool {
     paths.peek().is_none()
         || paths.any(|(_, parameter, _)| raw::names(text, parameter))
         || grant.is_some_and(|parameter| raw::names(text, parameter))
+        || name == field::FORWARD_PATH
+            && noun.eq_ignore_ascii_case(CONNECTOR)
+            && raw::names(text, SWITCH)
         || raw::names(text, name)
         || raw::may_hide_letters(text)
 }
@@ -115,6 +126,7 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
         None => (Vec::new(), None),
     };
     event.set_some(field::FORWARD_VIA, via);
+    event.set_some(field::FORWARD_PATH, via);
     if destinations.is_empty() {
         if via.is_some() && !event.is(field::IS_REMOVAL) {
             event.set(field::FORWARD_DIRECTION, "unknown");
@@ -162,10 +174,12 @@ fn cmdlet(
             let entries = address::entries(value);
             if entries.is_empty() {
                 emptied = Some(*via);
+                event.add(field::FORWARD_EMPTIED, path(via, Some(parameter)));
             }
             destinations.extend(entries.into_iter().map(|entry| Destination {
                 entry,
                 via,
+                parameter: Some(parameter),
                 without_copy: match *via {
                     "smtp_address" | "recipient_object" => without_copy,
                     _ if *parameter == "RedirectMessageTo" => Some(true),
@@ -182,9 +196,19 @@ fn cmdlet(
         event.set(field::IS_REMOVAL, true);
         return (destinations, emptied);
     }
+    if noun.eq_ignore_ascii_case(CONNECTOR) && parameters.get(SWITCH).is_some() {
+        event.set(field::FORWARD_PATH, *first_via);
+    }
     // Switching a rule on names the rule and not where it sends.
     let enabled = verb == "enable" && is_rule;
     (destinations, enabled.then_some(*first_via))
+}
+
+fn path(via: &str, parameter: Option<&str>) -> String {
+    match parameter {
+        Some(parameter) => format!("{via}.{parameter}"),
+        None => via.to_owned(),
+    }
 }
 
 /// The event of one destination.
@@ -198,6 +222,8 @@ fn forwarding(mut event: Event, record: &Body<'_>, destination: &Destination) ->
     event.set(field::FORWARD_TO, party.address.as_str());
     event.set(field::TARGET, party.address.as_str());
     event.set(field::FORWARD_VIA, destination.via);
+    let path = path(destination.via, destination.parameter);
+    event.set(field::FORWARD_PATH, path);
     event.set(field::FORWARD_DIRECTION, direction);
     event.set_some(field::FORWARD_WITHOUT_COPY, destination.without_copy);
     set_party(&mut event, &party);

@@ -48,6 +48,7 @@ pub(super) fn destinations(
         .map(|entry| Destination {
             entry,
             via: VIA,
+            parameter: None,
             without_copy: None,
         })
         .collect();

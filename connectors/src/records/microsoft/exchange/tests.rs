@@ -30,18 +30,18 @@ fn a_cmdlet_that_names_no_path_is_known_without_reading_it() {
         FORWARDING_FIELDS.map(|name| may_have(record.to_string().as_bytes(), operation, name))
     };
     let quiet = [("Identity", "bob"), ("MaxSendSize", "1 GB")];
-    assert_eq!(may_forward("Set-Mailbox", &quiet), [false; 7]);
-    assert_eq!(may_forward("set-mailbox", &quiet), [false; 7]);
+    assert_eq!(may_forward("Set-Mailbox", &quiet), [false; 9]);
+    assert_eq!(may_forward("set-mailbox", &quiet), [false; 9]);
     let told = [("ForwardingSMTPAddress", EVIL)];
-    assert_eq!(may_forward("Set-Mailbox", &told), [true; 7]);
-    assert_eq!(may_forward("Set-InboxRule", &told), [false; 7]);
+    assert_eq!(may_forward("Set-Mailbox", &told), [true; 9]);
+    assert_eq!(may_forward("Set-InboxRule", &told), [false; 9]);
     for operation in [
         "Enable-InboxRule",
         "Remove-TransportRule",
         "Set-Other",
         "UpdateInboxRules",
     ] {
-        assert_eq!(may_forward(operation, &quiet), [true; 7], "{operation}");
+        assert_eq!(may_forward(operation, &quiet), [true; 9], "{operation}");
     }
     let record = cmdlet_record("Set-Mailbox", "bob", &quiet);
     for name in [field::OPERATION, field::RESULT] {
@@ -256,6 +256,45 @@ fn an_empty_value_or_a_removing_cmdlet_takes_forwarding_away() {
         assert!(events[0].get(field::FORWARD_VIA).is_some(), "{operation}");
         assert!(events[0].get(field::FORWARD_TO).is_none(), "{operation}");
     }
+}
+
+#[test]
+fn each_event_names_its_parameter_and_all_that_the_cmdlet_empties() {
+    let told = |operation: &str, parameters: &[(&str, &str)]| {
+        let events = read(&cmdlet_record(operation, "alice", parameters)).into_iter();
+        let text = |event: &Event, name| match event.get(name) {
+            Some(exfilwatch_model::Value::List(values)) => {
+                let texts: Vec<_> = values.iter().map(exfilwatch_model::Value::text).collect();
+                texts.join("+")
+            }
+            Some(one) => one.text().into_owned(),
+            None => "-".to_owned(),
+        };
+        let both = events.map(|event| {
+            let names = [field::FORWARD_PATH, field::FORWARD_EMPTIED];
+            names.map(|name| text(&event, name)).join(" ")
+        });
+        both.collect::<Vec<_>>()
+    };
+    let [smtp, object] = ["ForwardingSmtpAddress", "ForwardingAddress"];
+    let both = [(smtp, "$null"), (object, "")];
+    let emptied =
+        "smtp_address.ForwardingSmtpAddress+recipient_object.ForwardingAddress".to_owned();
+    assert_eq!(
+        told("Set-Mailbox", &both),
+        [format!("recipient_object {emptied}")]
+    );
+    assert_eq!(
+        told("Set-InboxRule", &[("ForwardTo", EVIL), ("RedirectTo", "")]),
+        ["inbox_rule.ForwardTo inbox_rule.RedirectTo"]
+    );
+    let enabled = [("Identity", "Out"), ("Enabled", "False")];
+    assert_eq!(
+        told("Set-OutboundConnector", &enabled),
+        ["outbound_connector -"]
+    );
+    let record = cmdlet_record("Set-OutboundConnector", "Out", &enabled);
+    assert!(read(&record)[0].get(field::FORWARD_VIA).is_none());
 }
 
 #[test]
