@@ -65,6 +65,9 @@ pub(crate) struct Runner {
     /// How long what is in flight at the end may take to be confirmed.
     pub(crate) drain: Duration,
     pub(crate) tasks: TaskTracker,
+    /// What sends out of quarantine beside them. It is waited for, too: emitters say good-bye to their
+    /// receivers when the last who has one lets go of it.
+    pub(crate) beside: TaskTracker,
     /// Lanes end once they have caught up.
     pub(crate) finish: CancellationToken,
     /// Lanes end; after the sources, so that what they committed may still go out.
@@ -100,7 +103,7 @@ impl Runner {
         let sending = async move {
             stop.run_until_cancelled(again.serve()).await;
         };
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             supervisor
                 .or_stop("sending out of quarantine", sending)
                 .await;

@@ -175,6 +175,7 @@ impl Pipeline {
                 state_folder,
                 drain: parts.drain,
                 tasks: TaskTracker::new(),
+                beside: TaskTracker::new(),
                 finish: CancellationToken::new(),
                 stop: CancellationToken::new(),
                 behind: Arc::default(),
@@ -264,8 +265,10 @@ impl Pipeline {
     /// Ends lanes and committer, in this order.
     pub async fn stop(self) {
         self.runner.stop.cancel();
-        self.runner.tasks.close();
-        self.runner.tasks.wait().await;
+        for tasks in [&self.runner.tasks, &self.runner.beside] {
+            tasks.close();
+            tasks.wait().await;
+        }
         self.shared().committer.stop().await;
         let joined = tokio::task::spawn_blocking(|| self.committer_thread.join()).await;
         if !matches!(joined, Ok(Ok(_))) {
