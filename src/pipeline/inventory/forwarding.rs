@@ -240,11 +240,14 @@ fn name_of(slot: &Slot) -> (&str, &str) {
 /// Whether a rule no longer does what a parameter of it says. What is set of a rule that was removed is of
 /// another of this name, of which the beginning was not seen; what is set of one that is off is off.
 fn is_over(rule: &Slot, setting: &Slot) -> bool {
-    let is_new = rule.set.as_ref();
+    let begun = rule.set.as_ref();
+    if begun.is_some_and(|begun| begun.is_behind(&setting.switched)) {
+        return true;
+    }
     let operation = rule.facts.get(field::OPERATION);
     let removed = operation.is_some_and(|name| name.to_ascii_lowercase().starts_with("remove"));
-    is_new.is_some_and(|new| new.is_behind(&setting.switched))
-        || !rule.on && !(removed && setting.switched.is_behind(&rule.switched))
+    let is_of_another = removed && setting.switched.is_behind(&rule.switched);
+    !rule.on && !is_of_another
 }
 
 /// By which record a setting came into force: by its own, or by that which switched its rule on.

@@ -374,7 +374,7 @@ fn a_connector_and_a_transport_rule_are_switched_off_and_on() {
 
     let made_off = [hosts[0], hosts[1], ("Enabled", "False")];
     let made_off = cmdlet(0, "New-OutboundConnector", "Out", &made_off);
-    assert_eq!(forwarding(&[made_off.clone()]), [""; 0]);
+    assert_eq!(forwarding(std::slice::from_ref(&made_off)), [""; 0]);
     assert_eq!(forwarding(&[made_off, switch(1, "True")]), [line]);
 
     let rule = [("Name", "Copy"), ("BlindCopyTo", "x@evil.example")];
