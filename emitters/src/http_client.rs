@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use url::{Host, Url};
 
 use crate::address_guard::{GuardedResolver, refusal};
+use crate::contract::EmitError;
 use crate::cookies::Cookies;
 use crate::error::BuildError;
 use crate::tls::{self, Trust};
@@ -123,6 +124,26 @@ pub(crate) async fn bounded(
         }
     }
     Ok(body)
+}
+
+/// What the lane is to do about a request without an answer; `what` names the request.
+pub(crate) fn unanswered(what: &str, error: &reqwest::Error) -> EmitError {
+    let hold = |why: String, help: &str| EmitError::Hold {
+        what: format!("{what}: {why}"),
+        help: help.to_owned(),
+    };
+    if let Some(why) = tls::certificate_trouble(error) {
+        let why = format!("the certificate is not trusted: {why}");
+        return hold(why, tls::TRUST_HELP);
+    }
+    if let Some(why) = tls::refused_by_alert(error) {
+        let why = format!("the receiver ended TLS: {why}");
+        return hold(why, tls::IDENTITY_HELP);
+    }
+    EmitError::Retry {
+        what: format!("{what}: {}", tls::chain(error)),
+        after: None,
+    }
 }
 
 /// Seconds, or a date.

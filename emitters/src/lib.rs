@@ -38,5 +38,5 @@ pub use options::{
 pub use routing::{FilterOptions, ROUTE_ALL, RouteOptions, Routes};
 pub use splunk_hec::SplunkHec;
 pub use syslog::Syslog;
-pub use tls::{pin_of, verifier_for};
+pub use tls::{Certificate, element, pin_of, verifier_for};
 pub use webhook::Webhook;

@@ -143,7 +143,7 @@ pub struct SplunkHecOptions {
     pub server_name: Option<String>,
     /// Keys the receiver may have: SHA-256 of the certificate's public key in base64, as `doctor` shows
     /// it. Alone they replace authority, name and dates; with `ca_file` or `server_name` they are asked
-    /// for as well.
+    /// for as well. Of an `https` proxy authority and name are asked, no pin.
     #[serde(default)]
     pub pin_sha256: Vec<String>,
     /// Takes any certificate: whoever is on the way can read the token and the events. Said at every

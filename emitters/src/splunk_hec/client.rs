@@ -17,9 +17,8 @@ use super::request::Body;
 use crate::contract::EmitError;
 use crate::cookies::Cookies;
 use crate::error::BuildError;
-use crate::http_client::{Connector, Settings, allowed, bounded, retry_after};
+use crate::http_client::{Connector, Settings, allowed, bounded, retry_after, unanswered};
 use crate::options::{Ack, SplunkHecOptions};
-use crate::tls;
 
 /// Shorter tokens would be found in any text.
 const HIDDEN_BYTES_MIN: usize = 6;
@@ -202,19 +201,12 @@ fn with_channel(url: &Url, channel: Uuid) -> Url {
 /// A call without an answer. The URL holds no secret; it is shown without its query.
 fn failed(url: &Url, error: reqwest::Error) -> Unanswered {
     let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
-    let maybe_taken = !error.is_connect();
-    let error = error.without_url();
-    let error = match tls::certificate_trouble(&error) {
-        Some(why) => EmitError::Hold {
-            what: format!("POST {place}: the certificate is not trusted: {why}"),
-            help: tls::TRUST_HELP.to_owned(),
-        },
-        None => EmitError::Retry {
-            what: format!("POST {place}: {}", tls::chain(&error)),
-            after: None,
-        },
-    };
-    Unanswered { error, maybe_taken }
+    let connected = !error.is_connect();
+    let error = unanswered(&format!("POST {place}"), &error.without_url());
+    Unanswered {
+        maybe_taken: connected && matches!(error, EmitError::Retry { .. }),
+        error,
+    }
 }
 
 fn settings(options: &SplunkHecOptions) -> Settings<'_> {

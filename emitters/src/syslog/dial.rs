@@ -14,7 +14,9 @@ use crate::address_guard::resolve;
 use crate::contract::EmitError;
 use crate::error::BuildError;
 use crate::options::SyslogOptions;
-use crate::tls::{TRUST_HELP, certificate_trouble, chain, client_config, refused_by_alert};
+use crate::tls::{
+    IDENTITY_HELP, TRUST_HELP, certificate_trouble, chain, client_config, refused_by_alert,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -76,10 +78,7 @@ impl Dialer {
             return hold(format!("the certificate is not trusted: {why}"), TRUST_HELP);
         }
         if let Some(why) = refused_by_alert(error) {
-            return hold(
-                format!("the receiver ended TLS: {why}"),
-                "set certificate_file and key_file to a certificate that the receiver accepts",
-            );
+            return hold(format!("the receiver ended TLS: {why}"), IDENTITY_HELP);
         }
         EmitError::Retry {
             what: format!("{}: {}", self.address, chain(error)),

@@ -1,6 +1,7 @@
 //! TLS of all emitters that use it: whom to trust (`trust`), certificates from a file, and telling a
 //! certificate that is not trusted (an operator must act) from a connection that broke (try again).
 
+mod certificate;
 mod pin;
 mod trust;
 
@@ -13,6 +14,7 @@ use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use certificate::{Certificate, element};
 pub use pin::pin_of;
 pub use trust::verifier_for;
 pub(crate) use trust::{Trust, client_config};
@@ -21,6 +23,10 @@ pub(crate) use trust::{Trust, client_config};
 pub(crate) const TRUST_HELP: &str = "set ca_file to the authority that signed the receiver's \
                                      certificate, and server_name to the name that stands in it; \
                                      a pin_sha256 must be that of its key (exfilwatch doctor shows it)";
+
+/// What to do about a receiver that does not take our certificate, or misses one.
+pub(crate) const IDENTITY_HELP: &str =
+    "set certificate_file and key_file to a certificate that the receiver accepts";
 
 /// Largest file of certificate authorities read, in bytes.
 const CA_BYTES_MAX: u64 = 4 << 20;

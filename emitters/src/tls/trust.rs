@@ -9,9 +9,11 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use rustls_platform_verifier::Verifier;
+use url::Url;
 
-use super::pin::{Checks, Pins};
+use super::pin::{Checks, Pins, Proxy};
 use super::{authorities, identity};
 use crate::error::BuildError;
 use crate::options::{SplunkHecOptions, SyslogOptions, WebhookOptions};
@@ -32,10 +34,13 @@ pub(crate) struct Trust<'a> {
     /// Our own certificate and its key.
     pub(crate) certificate_file: Option<&'a Path>,
     pub(crate) key_file: Option<&'a Path>,
+    /// The proxy on the way, where it has a name of its own.
+    pub(crate) proxy: Option<&'a Url>,
 }
 
 impl SplunkHecOptions {
     pub(crate) fn trust(&self) -> Trust<'_> {
+        let mut receivers = std::iter::once(&self.url).chain(&self.more_urls);
         Trust {
             ca_file: self.ca_file.as_deref(),
             besides_system: true,
@@ -44,6 +49,10 @@ impl SplunkHecOptions {
             insecure_skip_verify: self.insecure_skip_verify,
             certificate_file: self.certificate_file.as_deref(),
             key_file: self.key_file.as_deref(),
+            proxy: self
+                .proxy
+                .as_ref()
+                .filter(|proxy| receivers.all(|receiver| receiver.host() != proxy.host())),
         }
     }
 }
@@ -58,6 +67,11 @@ impl WebhookOptions {
             insecure_skip_verify: false,
             certificate_file: self.certificate_file.as_deref(),
             key_file: self.key_file.as_deref(),
+            proxy: self.proxy.as_ref().filter(|proxy| {
+                self.url
+                    .as_ref()
+                    .is_none_or(|receiver| receiver.host() != proxy.host())
+            }),
         }
     }
 }
@@ -97,6 +111,7 @@ pub fn verifier_for(tls: &Tls) -> Result<Arc<dyn ServerCertVerifier>, String> {
         pins: Pins::read(&tls.pin_sha256)?,
         chain,
         server_name: None,
+        proxy: None,
         algorithms: provider.signature_verification_algorithms,
     }))
 }
@@ -148,8 +163,28 @@ fn verifier(
         pins,
         chain,
         server_name,
+        proxy: proxy(name, trust, provider)?,
         algorithms: provider.signature_verification_algorithms,
     }))
+}
+
+/// The name of a proxy that is spoken to over TLS, and its verification.
+fn proxy(
+    name: &str,
+    trust: &Trust<'_>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Proxy>, BuildError> {
+    let host = trust.proxy.filter(|url| url.scheme() == "https");
+    let Some(host) = host.and_then(Url::host_str) else {
+        return Ok(None);
+    };
+    if trust.insecure_skip_verify {
+        return Ok(None);
+    }
+    let host = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| BuildError::option(name, "proxy", &error))?;
+    let chain = chain(trust, provider).map_err(|why| BuildError::option(name, "ca_file", &why))?;
+    Ok(Some(Proxy { name: host, chain }))
 }
 
 /// The verification by authorities.

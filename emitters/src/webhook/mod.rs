@@ -26,10 +26,11 @@ use self::signature::{key, signature};
 use crate::contract::{Delivered, EmitError, Emitter, Refusal};
 use crate::environment::Environment;
 use crate::error::BuildError;
-use crate::http_client::{Connector, Settings, allowed, bounded, is_loopback, retry_after};
+use crate::http_client::{
+    Connector, Settings, allowed, bounded, is_loopback, retry_after, unanswered,
+};
 use crate::options::{WebhookFormat, WebhookOptions};
 use crate::progress::{Fate, Progress};
-use crate::tls;
 
 /// Most items and bytes of payload in a batch; each is a request.
 const BATCH_MAX: (usize, usize) = (50, 1 << 20);
@@ -167,18 +168,7 @@ impl Webhook {
 
     /// A request without an answer. The error names the URL, which may be a secret.
     fn failed(&self, error: reqwest::Error) -> EmitError {
-        let error = error.without_url();
-        match tls::certificate_trouble(&error) {
-            Some(why) => EmitError::Hold {
-                what: format!("POST {}: the certificate is not trusted: {why}", self.place),
-                help: "set ca_file to the authority that signed the receiver's certificate"
-                    .to_owned(),
-            },
-            None => EmitError::Retry {
-                what: format!("POST {}: {}", self.place, tls::chain(&error)),
-                after: None,
-            },
-        }
+        unanswered(&format!("POST {}", self.place), &error.without_url())
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod collector;
 pub(crate) mod hec;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 

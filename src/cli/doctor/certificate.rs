@@ -1,13 +1,14 @@
 //! The issuer and subject of a certificate, in words. Only for telling a person who stands in
 //! between: nothing is decided by what is read here.
 
+use exfilwatch_emitters::{Certificate, element};
+
 /// Longest name shown, in characters.
 const NAME_CHARACTERS_MAX: usize = 120;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OBJECT_IDENTIFIER: u8 = 0x06;
-const EXPLICIT_VERSION: u8 = 0xa0;
 /// Attribute types shown (2.5.4.…), in this order.
 const SHOWN: [([u8; 3], &str); 3] = [
     ([0x55, 4, 3], "CN"),
@@ -17,23 +18,7 @@ const SHOWN: [([u8; 3], &str); 3] = [
 
 /// Who signed the certificate (DER): `CN=Corp Inspection CA, O=Corp`.
 pub(super) fn issuer(certificate: &[u8]) -> Option<String> {
-    let (tag, certificate, _) = element(certificate)?;
-    let (inner, to_be_signed, _) = element(certificate)?;
-    if tag != SEQUENCE || inner != SEQUENCE {
-        return None;
-    }
-    let mut rest = to_be_signed;
-    if rest.first() == Some(&EXPLICIT_VERSION) {
-        rest = element(rest)?.2;
-    }
-    let (_serial, _algorithm) = {
-        let (_, serial, after) = element(rest)?;
-        let (_, algorithm, after) = element(after)?;
-        rest = after;
-        (serial, algorithm)
-    };
-    let (tag, name, _) = element(rest)?;
-    (tag == SEQUENCE).then(|| words(name))
+    Some(words(Certificate::read(certificate)?.issuer))
 }
 
 /// A Name: a sequence of sets of (type, value).
@@ -69,26 +54,6 @@ fn words(mut name: &[u8]) -> String {
         return "an issuer without a name".to_owned();
     }
     parts.join(", ")
-}
-
-/// Tag, content and what follows, of a DER element of at most 64 KiB.
-fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => {
-            let (&length, rest) = rest.split_first()?;
-            (usize::from(length), rest)
-        }
-        0x82 => {
-            let (length, rest) = rest.split_first_chunk::<2>()?;
-            (usize::from(u16::from_be_bytes(*length)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 #[cfg(test)]
