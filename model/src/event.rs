@@ -57,6 +57,8 @@ pub mod field {
     pub const SOURCE_REGION: &str = "source_region";
     /// `success`, `failure` or `partial`; absent where the vendor says nothing.
     pub const RESULT: &str = "result";
+    /// What ended the target's account: `deleted`, `suspended` or `unlicensed`.
+    pub const ACCOUNT_ENDED: &str = "account_ended";
     /// google: the item of a sign-in that failed, so that a window over all sign-ins can ask how
     /// many of them did.
     pub const FAILED_SIGN_IN: &str = "failed_sign_in";
@@ -171,6 +173,7 @@ pub mod field {
         SOURCE_ASN,
         SOURCE_REGION,
         RESULT,
+        ACCOUNT_ENDED,
         FAILED_SIGN_IN,
         TARGET,
         TARGET_IS_ACTOR,

@@ -21,6 +21,7 @@ const FACTS: &[&str] = &[
     field::SOURCE_ASN,
     field::SOURCE_REGION,
     field::RESULT,
+    field::ACCOUNT_ENDED,
     field::FAILED_SIGN_IN,
     field::TARGET_IS_ACTOR,
     field::TARGET_IS_VIP,

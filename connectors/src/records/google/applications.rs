@@ -72,8 +72,20 @@ pub(super) fn fill(event: &mut Event, reading: &Reading<'_>) {
     );
     event.set_some(field::RULE_NAME, first(event, &["rule_name", "RULE_NAME"]));
     event.set_some(field::APP_ID, first(event, &["client_id"]));
+    let ended = event.text(field::OPERATION).and_then(|name| ended(&name));
+    event.set_some(field::ACCOUNT_ENDED, ended);
     if first(event, &["EMAIL_MONITOR_DEST_EMAIL"]).is_some() {
         monitor(event);
+    }
+}
+
+/// What an activity of the admin log ends an account by.
+fn ended(operation: &str) -> Option<&'static str> {
+    match operation {
+        "DELETE_USER" => Some("deleted"),
+        "SUSPEND_USER" | "ARCHIVE_USER" => Some("suspended"),
+        "USER_LICENSE_REVOKE" => Some("unlicensed"),
+        _ => None,
     }
 }
 

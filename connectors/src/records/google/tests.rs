@@ -400,6 +400,26 @@ fn a_failed_sign_in_is_told_from_others_and_from_those_that_succeeded() {
 }
 
 #[test]
+fn an_account_that_ends_is_told() {
+    for (name, ended) in [
+        ("DELETE_USER", Some("deleted")),
+        ("SUSPEND_USER", Some("suspended")),
+        ("ARCHIVE_USER", Some("suspended")),
+        ("USER_LICENSE_REVOKE", Some("unlicensed")),
+        ("UNSUSPEND_USER", None),
+    ] {
+        let parameters = json!([{"name": "USER_EMAIL", "value": "Bob@contoso.example"}]);
+        let event = json!([{"name": name, "parameters": parameters}]);
+        let event = read(&activity("admin", &event)).remove(0);
+        assert_eq!(event.text(field::ACCOUNT_ENDED).as_deref(), ended, "{name}");
+        assert_eq!(
+            event.text(field::TARGET).as_deref(),
+            Some("bob@contoso.example")
+        );
+    }
+}
+
+#[test]
 fn an_event_without_a_name_has_the_empty_one() {
     let record = activity(
         "rules",

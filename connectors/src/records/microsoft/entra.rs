@@ -17,6 +17,12 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
                 .filter(|object| object.contains('@'))
         })
         .or_else(|| named(record, "Target", 1));
+    let ended = ended(&event, &record.operation());
+    let target = match ended {
+        Some("deleted") => target.map(|target| former(&target).to_owned()),
+        _ => target,
+    };
+    event.set_some(field::ACCOUNT_ENDED, ended);
     if let Some(target) = target {
         let party = record.domains.party(&target);
         event.set(field::TARGET, party.address.as_str());
@@ -34,6 +40,32 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
     event.set_some(field::OBJECT_NAME, name);
     event.set_some(field::ROLE, property(&event, "Role.DisplayName"));
     vec![event]
+}
+
+/// What an activity ends an account by.
+fn ended(event: &Event, operation: &str) -> Option<&'static str> {
+    match operation.trim_end_matches('.') {
+        "Delete user" => Some("deleted"),
+        "Disable account" => Some("suspended"),
+        "Update user" | "Change user license" => {
+            (property(event, "AssignedLicense").as_deref() == Some("[]")).then_some("unlicensed")
+        }
+        _ => None,
+    }
+}
+
+/// The name that an account had before it was deleted: Entra puts its id, without hyphens, in front.
+fn former(name: &str) -> &str {
+    const ID_LENGTH: usize = 32;
+    match name.split_at_checked(ID_LENGTH) {
+        Some((id, rest))
+            if id.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && rest.find('@').is_some_and(|at| at > 0) =>
+        {
+            rest
+        }
+        _ => name,
+    }
 }
 
 /// What a property was changed to: text, which some services write in quotes.
@@ -91,6 +123,42 @@ mod tests {
             Some("{}")
         );
         assert_eq!(event.text(field::RESULT).as_deref(), Some("success"));
+    }
+
+    #[test]
+    fn an_account_that_ends_is_told_with_the_name_it_had() {
+        let id = "b5e9f7e2ac3b4c89a8d2d9bd3e6e3d2f";
+        let deleted = format!("{id}bob@contoso.example");
+        let licence = |new: &str| json!([{"Name": "AssignedLicense", "NewValue": new, "OldValue": "[SkuName=E5]"}]);
+        let bob = "bob@contoso.example";
+        for (operation, target, properties, ended, told) in [
+            ("Delete user.", &*deleted, json!([]), Some("deleted"), bob),
+            ("Delete user.", bob, json!([]), Some("deleted"), bob),
+            (
+                "Delete user.",
+                "b5@contoso.example",
+                json!([]),
+                Some("deleted"),
+                "b5@contoso.example",
+            ),
+            ("Disable account.", bob, json!([]), Some("suspended"), bob),
+            ("Update user.", bob, licence("[]"), Some("unlicensed"), bob),
+            ("Update user.", bob, licence("[SkuName=E3]"), None, bob),
+            ("Update user.", bob, json!([]), None, bob),
+            ("Enable account.", bob, json!([]), None, bob),
+        ] {
+            let record = json!({
+                "Id": "a-3", "Operation": operation, "RecordType": 8, "ObjectId": target,
+                "Target": [{"ID": target, "Type": 5}], "ModifiedProperties": properties,
+            });
+            let reader =
+                Microsoft365Records::new(Arc::new(Domains::new(&["contoso.example"], &[])));
+            let record = RawRecord::new(record.to_string().into());
+            let event = &reader.normalise(&record, DateTime::UNIX_EPOCH).unwrap()[0];
+            let said = event.text(field::ACCOUNT_ENDED);
+            assert_eq!(said.as_deref(), ended, "{operation} {properties}");
+            assert_eq!(event.text(field::TARGET).as_deref(), Some(told));
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ const READ_BY_US: &[&str] = &[
     "Data.an",
     "Data.f3u",
     "Data.reid",
+    "ModifiedProperties.AssignedLicense.NewValue",
     "ModifiedProperties.Role.DisplayName.NewValue",
     "ObjectId",
 ];
