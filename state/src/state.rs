@@ -264,7 +264,7 @@ impl State {
         usage::usage(&self.outbox_folder(), &mut needs, &self.store.lanes()?, end)
     }
 
-    /// Removes the segments that no lane needs any more. To be called when all lanes have a mark.
+    /// Removes the segments that no lane needs any more, and frees what none needs of the others. To be called when all lanes have a mark.
     pub fn trim_outbox(&mut self) -> Result<Trimmed, StateError> {
         let folder = self.outbox_folder();
         let removed = usage::trim(&folder, self.needed_from()?)?;
@@ -272,10 +272,10 @@ impl State {
             return Ok(removed);
         }
         let (marks, end) = (self.store.lanes()?, self.outbox.published());
-        let emptied = usage::empty(&folder, self.needs(), &marks, end)?;
+        let freed = usage::free(&folder, self.needs(), &marks, end)?;
         Ok(Trimmed {
-            segments: removed.segments + emptied.segments,
-            bytes: removed.bytes + emptied.bytes,
+            segments: removed.segments + freed.segments,
+            bytes: removed.bytes + freed.bytes,
         })
     }
 

@@ -1,18 +1,13 @@
 //! What the outbox holds, and for whom: figures for budgets, and the trimming of what nobody needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
-
-use exfilwatch_model::{Kind, TenantId};
 
 use crate::commit::{LaneId, LaneMark, Position};
 use crate::contract::StateError;
 use crate::disk;
-use crate::outbox::{self, Filter};
-
-/// Whose items of which kind a segment holds.
-type Content = BTreeSet<(Kind, TenantId)>;
+use crate::outbox::{self, Content, Filter};
 
 /// Which lane needs which segment: lanes want some tenants only, and a segment may hold nothing for them.
 #[derive(Debug, Default)]
@@ -29,23 +24,35 @@ impl Needs {
         self.filters.insert(lane, filter);
     }
 
-    /// Whether the lane needs something of a segment that ends below `end`.
+    /// Whether a segment that is to keep only this of its frames is less than half of what it was.
+    fn is_worth_thinning(&self, number: u64, kept: &Content) -> bool {
+        let total = |content: &Content| content.values().sum::<u64>();
+        let before = self.contents.get(&number).and_then(Option::as_ref);
+        before.is_some_and(|before| {
+            total(before) >= outbox::THINNED_BYTES_MIN && total(kept) <= total(before) / 2
+        })
+    }
+
+    /// What some of the lanes need of a segment that ends below `end`; `None` for all of it.
     fn of(
         &mut self,
         folder: &Path,
-        mark: &LaneMark,
+        marks: &[LaneMark],
         (number, end): (u64, Position),
-    ) -> Result<bool, StateError> {
-        if mark.retired || number < mark.position.segment {
-            return Ok(false);
+    ) -> Result<Option<Content>, StateError> {
+        let mut filters = Vec::new();
+        for mark in marks {
+            if mark.retired || number < mark.position.segment {
+                continue;
+            }
+            match self.filters.get(&mark.lane) {
+                Some(filter) if number < end.segment => filters.push(filter),
+                Some(_) | None => return Ok(None),
+            }
         }
-        let Some(filter) = self
-            .filters
-            .get(&mark.lane)
-            .filter(|_| number < end.segment)
-        else {
-            return Ok(true);
-        };
+        if filters.is_empty() {
+            return Ok(Some(Content::new()));
+        }
         let content = match self.contents.get(&number) {
             Some(content) => content,
             None => {
@@ -54,10 +61,16 @@ impl Needs {
             }
         };
         let Some(content) = content else {
-            return Ok(true);
+            return Ok(None);
         };
-        let mut all = content.iter();
-        Ok(all.any(|(kind, tenant)| filter.may_want(*kind, tenant)))
+        let wanted = |(kind, tenant): &(_, _)| {
+            let mut filters = filters.iter();
+            filters.any(|filter| filter.may_want(*kind, tenant))
+        };
+        let kept = content.iter().filter(|(whose, _)| wanted(whose));
+        Ok(Some(
+            kept.map(|(whose, bytes)| (whose.clone(), *bytes)).collect(),
+        ))
     }
 }
 
@@ -94,7 +107,11 @@ pub(crate) fn usage(
     for mark in marks.iter().filter(|mark| !mark.retired) {
         let mut behind = 0;
         for (number, bytes) in &segments {
-            if *number <= end.segment && needs.of(folder, mark, (*number, end))? {
+            if *number > end.segment {
+                continue;
+            }
+            let needed = needs.of(folder, std::slice::from_ref(mark), (*number, end))?;
+            if needed.is_none_or(|needed| !needed.is_empty()) {
                 let is_first = *number == mark.position.segment;
                 let from = if is_first { mark.position.offset } else { 0 };
                 let is_last = *number == end.segment;
@@ -126,9 +143,9 @@ pub(crate) fn trim(folder: &Path, needed_from: Position) -> Result<Trimmed, Stat
     Ok(trimmed)
 }
 
-/// Empties the segments between the marks that no lane needs: one lane that stands still keeps its own
+/// Frees what no lane needs of the segments between the marks: one lane that stands still keeps its own
 /// tenants' items, not everybody's. They stay as files, so that one that is missing is still a loss.
-pub(crate) fn empty(
+pub(crate) fn free(
     folder: &Path,
     needs: &mut Needs,
     marks: &[LaneMark],
@@ -142,17 +159,20 @@ pub(crate) fn empty(
         if number >= end.segment || bytes <= outbox::START {
             continue;
         }
-        let mut needed = false;
-        for mark in marks {
-            needed = needed || needs.of(folder, mark, (number, end))?;
-        }
-        if !needed {
+        let Some(kept) = needs.of(folder, marks, (number, end))? else {
+            continue;
+        };
+        if kept.is_empty() {
             let path = outbox::segment_path(folder, number);
             let file = OpenOptions::new().write(true).open(&path);
             file.and_then(|file| file.set_len(outbox::START))
                 .map_err(disk::failed("emptying", path))?;
             trimmed.segments += 1;
             trimmed.bytes += bytes - outbox::START;
+        } else if needs.is_worth_thinning(number, &kept) && outbox::thin(folder, number, &kept)? {
+            needs.contents.insert(number, Some(kept));
+            trimmed.segments += 1;
+            trimmed.bytes += bytes.saturating_sub(outbox::bytes_of(folder, number)?);
         }
     }
     Ok(trimmed)

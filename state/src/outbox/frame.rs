@@ -4,7 +4,8 @@
 //! endian), kind (u8), length of the tenant (u8), two zeros, CRC32C of the header and tenant; the
 //! tenant; the body. Item: u32 length of what follows, lengths of connector and name (u8 each) and
 //! id (u16), flag whether there is a time (u8), time and `fetched_at` (i64 seconds, u32
-//! nanoseconds), connector, name, id, payload.
+//! nanoseconds), connector, name, id, payload. A frame without items stands where others were that nobody
+//! needs: its body is no bytes of anybody's.
 
 use bytes::{Buf, Bytes};
 use chrono::{DateTime, Utc};
@@ -40,6 +41,11 @@ impl Head {
     /// Bytes in front of the body.
     pub(crate) fn head_bytes(&self) -> u64 {
         (HEADER_BYTES + self.tenant.as_str().len()) as u64
+    }
+
+    /// Whether it stands where others were: its body is not to be read.
+    pub(crate) fn is_filler(&self) -> bool {
+        self.items == 0
     }
 
     /// Whether the body is the one this header was written for.
@@ -87,19 +93,47 @@ pub(crate) fn encode(
         encode_item(item, out)?;
     }
     let body = out.get(body_at..).unwrap_or_default();
+    let numbers = [
+        size(body.len(), "frame")?,
+        crc32c::crc32c(body),
+        size(items.len(), "frame")?,
+    ];
+    let header = header(numbers, kind, tenant);
+    if let Some(space) = out.get_mut(start..start + HEADER_BYTES) {
+        space.copy_from_slice(&header);
+    }
+    Ok(())
+}
+
+fn header(numbers: [u32; 3], kind: Kind, tenant: &[u8]) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(MAGIC);
-    for number in [body.len(), crc32c::crc32c(body) as usize, items.len()] {
-        header.extend_from_slice(&size(number, "frame")?.to_le_bytes());
+    for number in numbers {
+        header.extend_from_slice(&number.to_le_bytes());
     }
     let tenant_bytes = u8::try_from(tenant.len()).unwrap_or(u8::MAX);
     header.extend_from_slice(&[kind_code(kind), tenant_bytes, 0, 0]);
     let crc = crc32c::crc32c_append(crc32c::crc32c(&header), tenant);
     header.extend_from_slice(&crc.to_le_bytes());
-    if let Some(space) = out.get_mut(start..start + HEADER_BYTES) {
-        space.copy_from_slice(&header);
-    }
-    Ok(())
+    header
+}
+
+/// The head of a frame without items that takes the place of others, as much of these bytes as one may; and how
+/// much that is. What is left is nothing, or has room for another: any frame with an item is larger than
+/// this head.
+pub(crate) fn filler(bytes: u64) -> (Vec<u8>, u64) {
+    let tenant = TenantId::NONE.as_bytes();
+    let head = (HEADER_BYTES + tenant.len()) as u64;
+    let most = head + BODY_BYTES_MAX as u64;
+    let taken = if bytes <= most {
+        bytes
+    } else {
+        most.min(bytes - head)
+    };
+    let body = u32::try_from(taken.saturating_sub(head)).unwrap_or(u32::MAX);
+    let mut bytes = header([body, 0, 0], Kind::Internal, tenant);
+    bytes.extend_from_slice(tenant);
+    (bytes, taken)
 }
 
 /// Bytes an item takes in a body.
@@ -252,6 +286,22 @@ mod tests {
             prop_assert!(Head::decode(&bytes).is_none());
             let mut body = Bytes::from(bytes);
             while decode_item(&head, &mut body).is_some() {}
+        }
+    }
+
+    #[test]
+    fn fillers_take_the_place_of_any_frames_to_the_byte() {
+        let least = (HEADER_BYTES + TenantId::NONE.len()) as u64;
+        let most = BODY_BYTES_MAX as u64 + least;
+        for bytes in [least, least + 1, most, most + 1, most + least, 3 * most + 1] {
+            let mut left = bytes;
+            while left > 0 {
+                let (head, taken) = filler(left);
+                let head = Head::decode(&head).unwrap();
+                assert!(head.is_filler());
+                assert_eq!(head.frame_bytes(), taken, "{bytes}, {left} left");
+                left -= taken;
+            }
         }
     }
 

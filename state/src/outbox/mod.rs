@@ -14,7 +14,10 @@ pub use reader::{Delivery, Filter, OutboxReader, Pending, Tenants};
 pub use walk::Damage;
 pub use writer::OutboxWriter;
 
-pub(crate) use segment::{START, content, last_good_end, list, path as segment_path};
+pub(crate) use segment::{
+    Content, START, THINNED_BYTES_MIN, bytes_of, content, last_good_end, list,
+    path as segment_path, thin,
+};
 pub(crate) use walk::FrameWalk;
 
 /// Largest item, in bytes: a record may have 4 MiB, a finding quotes several.

@@ -245,7 +245,7 @@ impl OutboxReader {
         };
         let next_frame = self.walk.position();
         self.position = next_frame;
-        if !self.filter.wants(at, &head) {
+        if head.is_filler() || !self.filter.wants(at, &head) {
             return Ok(true);
         }
         let Some(mut rest) = self.walk.body(at, &head)? else {

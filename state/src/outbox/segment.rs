@@ -1,28 +1,35 @@
 //! Segment files: their names, their first bytes, and a walk over their frames.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use exfilwatch_model::{Kind, TenantId};
 
-use super::frame::{HEAD_BYTES_MAX, Head};
+use super::frame::{self, HEAD_BYTES_MAX, Head};
 use crate::contract::StateError;
 use crate::disk;
 
 /// `EXFWSEG1` and the number of the segment (u64, little endian).
 pub(crate) const START: u64 = 16;
 const MAGIC: &[u8; 8] = b"EXFWSEG1";
+/// Smaller segments are not thinned out: a file system gives whole blocks.
+pub(crate) const THINNED_BYTES_MIN: u64 = 64 << 10;
+/// Bytes of a block, as `stat` counts them on every system.
+const BLOCK_BYTES: u64 = 512;
+
+/// Bytes of the frames of a segment, by kind and tenant.
+pub(crate) type Content = BTreeMap<(Kind, TenantId), u64>;
 
 /// Path of a segment.
 pub(crate) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:016}.seg"))
 }
 
-/// Numbers and sizes of the segments of a folder, in order. An absent folder has none.
+/// Numbers of the segments of a folder, in order, and what each takes on the disk. An absent folder has none.
 pub(crate) fn list(folder: &Path) -> Result<Vec<(u64, u64)>, StateError> {
     let failed = || disk::failed("listing", folder);
     let entries = match fs::read_dir(folder) {
@@ -39,11 +46,26 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<(u64, u64)>, StateError> {
             .and_then(|name| name.strip_suffix(".seg"))
             .and_then(|number| number.parse().ok());
         if let Some(number) = number {
-            segments.push((number, entry.metadata().map_err(failed())?.len()));
+            segments.push((number, on_disk(&entry.metadata().map_err(failed())?)));
         }
     }
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// What a file takes, without its holes.
+fn on_disk(about: &Metadata) -> u64 {
+    if about.len() < THINNED_BYTES_MIN {
+        return about.len();
+    }
+    about.len().min(about.blocks() * BLOCK_BYTES)
+}
+
+/// What a segment takes on the disk.
+pub(crate) fn bytes_of(folder: &Path, number: u64) -> Result<u64, StateError> {
+    let path = path(folder, number);
+    let about = fs::metadata(&path).map_err(disk::failed("reading", path))?;
+    Ok(on_disk(&about))
 }
 
 /// First bytes of a segment.
@@ -118,6 +140,14 @@ impl Segment {
         Ok((read == body.len() && head.fits(&body)).then(|| body.into()))
     }
 
+    /// The bytes between two offsets, as far as there are some.
+    fn bytes(&self, from: u64, until: u64) -> Result<Vec<u8>, StateError> {
+        let mut bytes = vec![0; usize::try_from(until - from).unwrap_or(0)];
+        let read = self.read_up_to(from, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
     fn read_up_to(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, StateError> {
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -133,25 +163,73 @@ impl Segment {
 }
 
 /// Whose frames of which kinds a segment holds; `None` where that does not read.
-pub(crate) fn content(
-    folder: &Path,
-    number: u64,
-) -> Result<Option<BTreeSet<(Kind, TenantId)>>, StateError> {
+pub(crate) fn content(folder: &Path, number: u64) -> Result<Option<Content>, StateError> {
     let Some(segment) = Segment::open(folder, number)? else {
         return Ok(None);
     };
-    let mut content = BTreeSet::new();
+    let mut content = Content::new();
     let mut offset = START;
     loop {
         match segment.head(offset)? {
             Found::Frame(head) => {
-                offset += head.frame_bytes();
-                content.insert((head.kind, head.tenant));
+                let bytes = head.frame_bytes();
+                offset += bytes;
+                if !head.is_filler() {
+                    *content.entry((head.kind, head.tenant)).or_default() += bytes;
+                }
             }
             Found::End => return Ok(Some(content)),
             Found::Damaged => return Ok(None),
         }
     }
+}
+
+/// Leaves only these frames of a segment that is written no more. What was between them becomes frames without
+/// items whose bodies are holes in the file, so every position stays what it was; who is reading the file reads the
+/// old one on. After a crash it is the old one or the new one. `false` where the segment does not read to
+/// its end: then it stays as it is.
+pub(crate) fn thin(folder: &Path, number: u64, kept: &Content) -> Result<bool, StateError> {
+    let Some(segment) = Segment::open(folder, number)? else {
+        return Ok(false);
+    };
+    let temporary = segment.path.with_extension("thin");
+    let file = disk::create(&temporary)?;
+    let write = |bytes: &[u8], at| {
+        file.write_all_at(bytes, at)
+            .map_err(disk::failed("writing", &temporary))
+    };
+    write(&preamble(number), 0)?;
+    let fill = |mut from: u64, until: u64| {
+        while from < until {
+            let (head, taken) = frame::filler(until - from);
+            write(&head, from)?;
+            from += taken;
+        }
+        Ok::<_, StateError>(())
+    };
+    let (mut offset, mut free_from) = (START, START);
+    loop {
+        match segment.head(offset)? {
+            Found::Frame(head) => {
+                let next = offset + head.frame_bytes();
+                if !head.is_filler() && kept.contains_key(&(head.kind, head.tenant.clone())) {
+                    fill(free_from, offset)?;
+                    write(&segment.bytes(offset, next)?, offset)?;
+                    free_from = next;
+                }
+                offset = next;
+            }
+            Found::End => break,
+            Found::Damaged => return Ok(false),
+        }
+    }
+    fill(free_from, offset)?;
+    file.set_len(offset)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, &segment.path))
+        .map_err(disk::failed("putting in place", &temporary))?;
+    disk::sync_folder(folder)?;
+    Ok(true)
 }
 
 /// Offset after the last frame of the segment that is whole; `None` when there is none.
@@ -163,7 +241,7 @@ pub(crate) fn last_good_end(folder: &Path, number: u64) -> Result<Option<u64>, S
     let mut offset = START;
     while let Found::Frame(head) = segment.head(offset)? {
         let next = offset + head.frame_bytes();
-        if segment.body(offset, &head)?.is_some() {
+        if head.is_filler() || segment.body(offset, &head)?.is_some() {
             good_end = Some(next);
         }
         offset = next;

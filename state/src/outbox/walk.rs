@@ -148,6 +148,9 @@ impl FrameWalk {
         damage: &mut Vec<Damage>,
     ) -> Result<Option<(Position, Frame)>, StateError> {
         while let Some((at, head)) = self.next(end, damage)? {
+            if head.is_filler() {
+                continue;
+            }
             let items = self.body(at, &head)?.and_then(|body| items(&head, body));
             match items {
                 Some(items) => {

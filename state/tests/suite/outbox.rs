@@ -206,6 +206,86 @@ fn segments_behind_a_lane_that_stands_still_are_emptied_where_they_hold_nothing_
     assert_eq!((ids, delivery.damage), (vec!["a", "b", "c"], vec![]));
 }
 
+/// A large record of a tenant that is delivered at once, and now and then a word about one whose receiver is away.
+fn mixed(state: &mut State, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let id = format!("{number:03}");
+        let large = envelope(Kind::Events, "fabrikam", &id, &vec![b'x'; 10_000]);
+        let mut frames = vec![exfilwatch_state::Frame {
+            kind: Kind::Events,
+            tenant: tenant("fabrikam"),
+            items: vec![large],
+        }];
+        if number % 20 == 7 {
+            frames.push(frame(Kind::Internal, "contoso", &[&id]));
+        }
+        state.commit_group(vec![with_frames(frames)]).unwrap();
+    }
+}
+
+#[test]
+fn of_a_segment_that_holds_little_for_a_lane_that_stands_still_only_that_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let options = Options {
+        segment_bytes_max: 400_000,
+        ..Options::default()
+    };
+    let mut state = open_with(folder.path(), options).state;
+    let start = Position::default();
+    let lanes = [Kind::Internal, Kind::Events];
+    let marks = |state: &mut State, events| {
+        let lanes = vec![mark(Kind::Internal, start), mark(Kind::Events, events)];
+        let commit = Commit {
+            lanes,
+            ..Commit::default()
+        };
+        state.commit_group(vec![commit]).unwrap();
+    };
+    for kind in lanes {
+        state.lane_wants(lane(kind), all_of(kind));
+    }
+    marks(&mut state, start);
+    mixed(&mut state, 0..200);
+    let wanted: Vec<String> = (7..200).step_by(20).map(|n| format!("{n:03}")).collect();
+    let end = state.outbox_end();
+    let mut reader = state.reader(start, all_of(Kind::Internal));
+    let before = reader.read(end, 100, 1 << 20).unwrap();
+    assert_eq!(state.trim_outbox().unwrap().segments, 0, "both need theirs");
+    let full = state.outbox_usage().unwrap();
+
+    // Who is reading meanwhile reads on.
+    let mut reading = state.reader(start, all_of(Kind::Events));
+    reading.read(end, 1, 1 << 20).unwrap();
+    marks(&mut state, end);
+    let trimmed = state.trim_outbox().unwrap();
+    let thinned = state.outbox_usage().unwrap();
+    assert_eq!(thinned.segments, full.segments);
+    assert_eq!(thinned.bytes + trimmed.bytes, full.bytes);
+    // The last one is still written.
+    assert!(thinned.bytes < 400_000 + 150_000, "{full:?} {thinned:?}");
+    assert_eq!(reading.read(end, 1, 1 << 20).unwrap().damage, vec![]);
+    assert_eq!(state.trim_outbox().unwrap().segments, 0, "once");
+
+    // Positions are what they were, for a process that is started anew too.
+    mixed(&mut state, 200..240);
+    drop(state);
+    fs::write(folder.path().join("outbox/0000000000000001.thin"), b"torn").unwrap();
+    let mut state = open(folder.path());
+    for kind in lanes {
+        state.lane_wants(lane(kind), all_of(kind));
+    }
+    let mut reader = state.reader(start, all_of(Kind::Internal));
+    assert_eq!(reader.read(end, 100, 1 << 20).unwrap(), before);
+    for (number, pending) in before.items.iter().enumerate() {
+        let rest = ids_from(&state, Kind::Internal, pending.after);
+        assert_eq!(rest[..rest.len() - 2], wanted[number + 1..]);
+    }
+    let rest = ids_from(&state, Kind::Events, end);
+    assert_eq!((rest.len(), &rest[0][..]), (40, "200"));
+    assert_eq!(state.verify(now()).unwrap().problems, Vec::<String>::new());
+    assert_eq!(state.trim_outbox().unwrap().segments, 0);
+}
+
 #[test]
 fn a_frame_of_many_bytes_is_cut_into_several() {
     let folder = TempDir::new().unwrap();
