@@ -230,6 +230,20 @@ fn events() -> Vec<Row> {
             .options(|options| options.indexes = BTreeSet::from(["main".to_owned()]))
             .emitter(serde_json::json!({ "index": { "events": "saas" } }))
             .heal(|hec| hec.configure(|options| options.indexes.clear())),
+        row("7, some event", &[7], Holds)
+            .poisoned(&[7])
+            .options(|options| options.whole_bodies = true)
+            .heal(|hec| hec.configure(|options| options.poison.clear())),
+        row("7, no such index, some event", &[7], Holds)
+            .options(|options| {
+                options.indexes = BTreeSet::from(["main".to_owned()]);
+                options.whole_bodies = true;
+            })
+            .emitter(serde_json::json!({ "index": { "events": "saas" } }))
+            .heal(|hec| hec.configure(|options| options.indexes.clear())),
+        row("15 without a number", &[15], GoesOn)
+            .poisoned(&[15])
+            .options(|options| options.whole_bodies = true),
         row("12 at 3", &[12], GoesOn).poisoned(&[12]).quarantined(1),
         row("13 at 3", &[13], GoesOn).poisoned(&[13]).quarantined(1),
         row("15 at 3", &[15], GoesOn).poisoned(&[15]),
@@ -567,7 +581,7 @@ async fn run(row: Row, rules: Arc<RuleSet>) -> String {
     assert_eq!(end.remark.is_some(), name.starts_with("14"), "{name}");
     let lane = format!("{:?}", row.lane);
     let line = format!(
-        "{name:<26} {lane:<8} {:>5} {:>8} {:>7} {:>12} {lost:>5}",
+        "{name:<29} {lane:<8} {:>5} {:>8} {:>7} {:>12} {lost:>5}",
         running.simulator.faults().calls(Endpoint::HecEvent),
         arrived.len(),
         row.repeats,
@@ -589,7 +603,7 @@ async fn every_reply_leads_to_its_action_and_nothing_is_lost_or_doubled_without_
         .collect()
         .await;
     println!(
-        "{:<26} {:<8} {:>5} {:>8} {:>7} {:>12} {:>5}\n{}",
+        "{:<29} {:<8} {:>5} {:>8} {:>7} {:>12} {:>5}\n{}",
         "reply",
         "lane",
         "sends",

@@ -173,20 +173,46 @@ async fn a_missing_index_holds_the_batch_and_what_was_taken_is_not_sent_again() 
     assert_eq!(ids, [vec!["a", "b", "c", "d"], vec!["c", "d"], vec!["d"]]);
 }
 
-#[tokio::test]
-async fn a_missing_index_of_one_tenant_holds_its_items_and_the_others_go_on() {
+/// Of three tenants, the second twice.
+fn items_of_three() -> [Envelope; 5] {
     let of = |tenant: &str, id: &str| {
         let body = format!(r#"{{"Id":"{id}"}}"#);
         event(&format!("{tenant}/office365/Audit.Exchange"), id, &body)
     };
-    let collector = Collector::scripted(vec![code_at(400, 7, 2)]).await;
-    let items = [
+    [
         of("contoso", "a"),
         of("fabrikam", "b"),
         of("contoso", "c"),
         of("fabrikam", "d"),
         of("woodgrove", "e"),
+    ]
+}
+
+#[tokio::test]
+async fn a_missing_index_that_no_event_is_named_for_is_looked_for_by_halves() {
+    let seven = || code(400, 7);
+    let taken = || code(200, 0);
+    let replies = vec![seven(), seven(), taken(), seven(), taken()];
+    let collector = Collector::scripted(replies).await;
+    let items = items_of_three();
+    let delivered = emitter(&collector).emit(&items).await.unwrap();
+    let held: Vec<_> = delivered.held.iter().map(|held| held.index).collect();
+    assert_eq!((held, refused(&delivered)), (vec![1, 3], vec![]));
+    let ids: Vec<_> = collector.calls().iter().map(Call::ids).collect();
+    let sent = [
+        vec!["a", "b", "c", "d", "e"],
+        vec!["a", "b"],
+        vec!["a"],
+        vec!["b"],
+        vec!["c", "e"],
     ];
+    assert_eq!(ids, sent);
+}
+
+#[tokio::test]
+async fn a_missing_index_of_one_tenant_holds_its_items_and_the_others_go_on() {
+    let collector = Collector::scripted(vec![code_at(400, 7, 2)]).await;
+    let items = items_of_three();
     let delivered = emitter(&collector).emit(&items).await.unwrap();
     let held: Vec<_> = delivered.held.iter().map(|held| held.index).collect();
     assert_eq!((held, refused(&delivered)), (vec![1, 3], vec![]));

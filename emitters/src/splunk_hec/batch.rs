@@ -104,15 +104,15 @@ impl Batch<'_> {
         }
     }
 
-    /// Sends each half by itself; a single event that is still refused is quarantined.
-    pub(super) fn halve(&mut self, mut run: Vec<usize>, reply: &Reply) {
-        if run.len() > 1 {
+    /// Queues each half by itself. `false` for a single event, which then is the first in the queue.
+    pub(super) fn halve(&mut self, mut run: Vec<usize>) -> bool {
+        let several = run.len() > 1;
+        if several {
             let second = run.split_off(run.len() / 2);
             self.queue.push_front(second);
-            self.queue.push_front(run);
-        } else {
-            self.refuse_all(&run, reply);
         }
+        self.queue.push_front(run);
+        several
     }
 
     /// The event at which the receiver stopped, and those after it, are still to be sent.

@@ -140,7 +140,11 @@ impl Line {
                     // It names an event that was not sent: its numbers mean nothing.
                     Some((_, [])) | None => Self::without_number(batch, sent, rest, &reply)?,
                 },
-                Action::Halve => batch.halve(sent.run, &reply),
+                Action::Halve(rest) => {
+                    if !batch.halve(sent.run) {
+                        deal_with_first(batch, endpoint, rest, &reply)?;
+                    }
+                }
                 Action::RefuseAll => batch.refuse_all(&sent.run, &reply),
                 action => {
                     batch.queue.push_front(sent.run.clone());
@@ -233,7 +237,8 @@ impl Line {
                 }
                 return Err(Stop::Here(retry(reply)));
             }
-            Action::Taken { .. } | Action::Prefix { .. } | Action::Halve | Action::RefuseAll => {}
+            Action::Taken { .. } | Action::Prefix { .. } | Action::Halve(_) | Action::RefuseAll => {
+            }
         }
         Ok(())
     }
@@ -246,10 +251,10 @@ impl Line {
         reply: &Reply,
     ) -> Result<(), Stop> {
         match rest {
-            Rest::Refuse | Rest::WithoutFields => batch.halve(sent.run, reply),
-            Rest::HoldIndex => {
-                batch.queue.push_front(sent.run);
-                return Err(Stop::Everywhere(hold(reply, INDEX)));
+            Rest::Refuse | Rest::WithoutFields | Rest::HoldIndex => {
+                if !batch.halve(sent.run) {
+                    deal_with_first(batch, sent.endpoint, rest, reply)?;
+                }
             }
             Rest::Later => {
                 batch.queue.push_front(sent.run);

@@ -28,8 +28,8 @@ pub enum Action {
         /// What to do with the bad one.
         rest: Rest,
     },
-    /// Too large, or bad somewhere unknown: send each half by itself; a single event is refused.
-    Halve,
+    /// Too large, or bad somewhere unknown: send each half by itself. A single event is dealt with as it says.
+    Halve(Rest),
     /// Send again without compression.
     Uncompressed,
     /// Send again on a new channel; where the receiver saw none, with its name in the URL too.
@@ -120,7 +120,7 @@ fn by_code(code: u64, status: u16, reply: &Reply) -> Action {
     let ack = reply.ack;
     let prefix = |rest| match reply.invalid_event_number {
         Some(taken) => Action::Prefix { taken, ack, rest },
-        None => Action::Halve,
+        None => Action::Halve(rest),
     };
     match code {
         0 => Action::Taken { ack, near: None },
@@ -143,7 +143,7 @@ fn by_code(code: u64, status: u16, reply: &Reply) -> Action {
                 ack,
                 rest: Rest::HoldIndex,
             },
-            None => Action::Hold(INDEX),
+            None => Action::Halve(Rest::HoldIndex),
         },
         10 | 28 => Action::NewChannel { in_url: true },
         11 => Action::NewChannel { in_url: false },
@@ -168,7 +168,7 @@ fn by_code(code: u64, status: u16, reply: &Reply) -> Action {
 
 fn by_status(status: u16) -> Action {
     match status {
-        413 => Action::Halve,
+        413 => Action::Halve(Rest::Refuse),
         415 => Action::Uncompressed,
         408 | 425 | 429 | 500..=599 => Action::Retry(Trouble::Busy),
         401 | 403 => Action::Hold(TOKEN),
@@ -276,9 +276,9 @@ mod tests {
       4 403      OtherConnection
       5 400      RefuseAll
       6 400 at 2 Prefix { taken: 2, ack: None, rest: Refuse }
-      6 400      Halve
+      6 400      Halve(Refuse)
       7 400 at 2 Prefix { taken: 1, ack: None, rest: HoldIndex }
-      7 400      Hold: create
+      7 400      Halve(HoldIndex)
       8 500      Retry(Busy)
       9 503      Retry(Busy)
       9 503 at 1 Prefix { taken: 1, ack: None, rest: Later }
@@ -303,7 +303,7 @@ mod tests {
      28 400      NewChannel { in_url: true }
      99 400      Hold: the
      99 503      Retry(Busy)
-    413 413      Halve
+    413 413      Halve(Refuse)
     404 404      Hold: check
     "#);
     }
@@ -322,7 +322,7 @@ mod tests {
             (404, not_hec.clone()),
             (405, not_hec),
             (408, Action::Retry(Trouble::Busy)),
-            (413, Action::Halve),
+            (413, Action::Halve(Rest::Refuse)),
             (415, Action::Uncompressed),
             (429, Action::Retry(Trouble::Busy)),
             (502, Action::Retry(Trouble::Busy)),

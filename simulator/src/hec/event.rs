@@ -131,6 +131,12 @@ impl ServiceState {
 
     /// Records what was taken and answers; a prefix gets an ackId as well. A condition comes first.
     fn finish(&mut self, channel: Option<&str>, mut taken: Taken) -> Response {
+        if self.options.whole_bodies
+            && let Some((_, number)) = &mut taken.fault
+        {
+            *number = None;
+            taken.events.clear();
+        }
         let mut retry_after = None;
         if let Some(condition) = self.conditions.pop_front() {
             retry_after = condition.retry_after_seconds;

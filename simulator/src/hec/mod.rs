@@ -89,6 +89,9 @@ pub struct HecOptions {
     pub channel_cookie: Option<String>,
     /// Events that are never taken.
     pub poison: Vec<Poison>,
+    /// A body is taken whole or not at all, and the reply names no event: as what speaks HEC and is not
+    /// Splunk may do.
+    pub whole_bodies: bool,
     /// Indexes the token may write to; empty means any.
     pub indexes: BTreeSet<String>,
     /// Largest body, decoded.
@@ -111,6 +114,7 @@ impl Default for HecOptions {
             ack_idle_max: Duration::from_mins(10),
             channel_cookie: None,
             poison: Vec::new(),
+            whole_bodies: false,
             indexes: BTreeSet::new(),
             content_bytes_max: 838_860_800,
             event_bytes_max: 5_242_880,
