@@ -339,7 +339,7 @@ impl Program {
 }
 
 /// A file that only its owner may read: the program refuses secrets that others may.
-fn write_private(path: &Path, content: &str) -> Result<()> {
+pub(super) fn write_private(path: &Path, content: &str) -> Result<()> {
     use std::io::Write;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);

@@ -5,6 +5,7 @@
 //! checked too: a step that does not do its work would be a fast one.
 
 mod catchup;
+mod dead;
 mod floors;
 mod hec;
 mod records;
@@ -78,6 +79,9 @@ enum Other {
     /// Measures how fast `run` reads what has been waiting at the vendor, against the permitted rate
     /// and against the vendor's latency.
     Catchup(catchup::Arguments),
+    /// Measures what a receiver that is dead for an hour does to disk, memory and other tenants, and how
+    /// fast it has everything once it is back.
+    Dead(dead::Arguments),
     /// Measures what the Splunk emitter sends, against a bare HTTP client with the same batches; and what
     /// compression costs, by level.
     Hec(hec::Arguments),
@@ -170,6 +174,7 @@ struct Bench {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match arguments.other {
         Some(Other::Catchup(arguments)) => return catchup::run(arguments),
+        Some(Other::Dead(arguments)) => return dead::run(arguments),
         Some(Other::Hec(arguments)) => return hec::run(arguments),
         Some(Other::Windows(arguments)) => return windows::run(arguments),
         None => {}
