@@ -14,11 +14,12 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::PrivateKeyDer;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,6 +29,28 @@ struct Receiver {
     ca_file: PathBuf,
     /// What the first connection brought, and how it ended.
     first: JoinHandle<std::io::Result<Vec<u8>>>,
+}
+
+/// What the receiver says as soon as it has read such words: the answers of RELP.
+const ANSWERS: [(&str, &[u8]); 2] = [
+    (
+        "1 open ",
+        b"1 rsp 53 200 OK\nrelp_version=0\nrelp_software=t\ncommands=syslog\n",
+    ),
+    ("2 syslog ", b"2 rsp 6 200 OK\n"),
+];
+
+/// Reads to the end.
+async fn read(mut stream: TlsStream<TcpStream>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut answers = ANSWERS.iter().peekable();
+    while stream.read_buf(&mut bytes).await? > 0 {
+        let so_far = String::from_utf8_lossy(&bytes);
+        if let Some((_, answer)) = answers.next_if(|(words, _)| so_far.contains(words)) {
+            stream.write_all(answer).await?;
+        }
+    }
+    Ok(bytes)
 }
 
 /// A receiver that wants the certificate of `client` where there is one.
@@ -56,9 +79,7 @@ async fn receiver(folder: &Path, client: Option<&CertifiedKey<rcgen::KeyPair>>) 
     let address = listener.local_addr().unwrap().to_string();
     let first = tokio::spawn(async move {
         let (stream, _) = listener.accept().await?;
-        let mut stream = acceptor.accept(stream).await?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.map(|_| bytes)
+        read(acceptor.accept(stream).await?).await
     });
     Receiver {
         address,
@@ -81,14 +102,22 @@ fn emitter(receiver: &Receiver, more: &serde_json::Value) -> Syslog {
 #[tokio::test]
 async fn a_connection_that_is_no_longer_needed_ends_with_close_notify() {
     let folder = tempfile::tempdir().unwrap();
-    let receiver = receiver(folder.path(), None).await;
-    let emitter = emitter(&receiver, &serde_json::json!({}));
-    emitter.emit(&[office365("a")]).await.unwrap();
-    drop(emitter);
-    let bytes = timeout(PATIENCE, receiver.first).await.expect("an end");
-    // Without close_notify rustls ends the reading with UnexpectedEof.
-    let bytes = bytes.unwrap().expect("a proper end");
-    assert!(String::from_utf8(bytes).unwrap().contains("event_id=\"a\""));
+    for transport in ["tls", "relp_tls"] {
+        let receiver = receiver(folder.path(), None).await;
+        let emitter = emitter(&receiver, &serde_json::json!({ "transport": transport }));
+        emitter.emit(&[office365("a")]).await.unwrap();
+        drop(emitter);
+        let bytes = timeout(PATIENCE, receiver.first).await.expect("an end");
+        // Without close_notify rustls ends the reading with UnexpectedEof.
+        let bytes = bytes.unwrap().expect("a proper end");
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("event_id=\"a\""), "{text}");
+        assert_eq!(
+            transport == "relp_tls",
+            text.ends_with("3 close 0\n"),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]
