@@ -12,7 +12,7 @@ use exfilwatch_model::{Envelope, Finding, Mode, Severity, UpdateReason};
 use serde_json::value::RawValue;
 
 use super::attack;
-use super::text::{ascii_json, invisible, push_escape};
+use super::text::{ascii_json, push_cut, push_visible};
 
 /// Longest value that says who, whence, to whom, in bytes as written.
 const IDENTITY_BYTES_MAX: usize = 128;
@@ -26,8 +26,6 @@ const MESSAGE_BYTES_KEPT: usize = 256;
 const EVENT_IDS_BYTES_MAX: usize = 1_000;
 /// Most techniques named.
 const TECHNIQUES_MAX: usize = 10;
-/// Marks a cut.
-const ELLIPSIS: &str = "…";
 
 /// The text of a finding, at most `bytes_max` bytes (of which it needs 1,700 at least). `time` is
 /// that of the finding's line.
@@ -183,23 +181,6 @@ impl Extension<'_> {
     }
 }
 
-/// Appends a value as `escape` writes it, cut between characters and marked when it is too long.
-fn push_cut(value: &str, bytes_max: usize, escape: fn(char, &mut String), text: &mut String) {
-    let start = text.len();
-    let mut fits = start;
-    for c in value.chars() {
-        if text.len() - start + ELLIPSIS.len() <= bytes_max {
-            fits = text.len();
-        }
-        escape(c, text);
-        if text.len() - start > bytes_max {
-            text.truncate(fits);
-            text.push_str(ELLIPSIS);
-            return;
-        }
-    }
-}
-
 fn header_escape(c: char, text: &mut String) {
     match c {
         '\\' | '|' => text.extend(['\\', c]),
@@ -216,22 +197,9 @@ fn extension_escape(c: char, text: &mut String) {
     }
 }
 
-/// What is no visible character as `\uXXXX` in text form, its backslash escaped.
-fn push_visible(c: char, text: &mut String) {
-    if invisible(c) {
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            text.push('\\');
-            push_escape(*unit, text);
-        }
-    } else {
-        text.push(c);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn pipes_equals_signs_backslashes_and_breaks_are_escaped_where_they_mean_something() {
@@ -241,27 +209,5 @@ mod tests {
         text.clear();
         push_cut("a|b\\c=d\r\ne\u{202e}", 100, extension_escape, &mut text);
         assert_eq!(text, r"a|b\\c\=d\r\ne\\u202e");
-    }
-
-    proptest! {
-        #[test]
-        fn a_cut_never_parts_an_escape_and_keeps_its_limit(
-            value in any::<String>(), bytes_max in 12_usize..80,
-        ) {
-            for escape in [header_escape, extension_escape] {
-                let mut text = String::new();
-                push_cut(&value, bytes_max, escape, &mut text);
-                prop_assert!(text.len() <= bytes_max);
-                let mut whole = String::new();
-                value.chars().for_each(|c| escape(c, &mut whole));
-                if let Some(begin) = text.strip_suffix(ELLIPSIS).filter(|_| text != whole) {
-                    prop_assert!(whole.starts_with(begin));
-                    let slashes = begin.chars().rev().take_while(|c| *c == '\\').count();
-                    prop_assert_eq!(slashes % 2, 0);
-                } else {
-                    prop_assert_eq!(text, whole);
-                }
-            }
-        }
     }
 }

@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use super::cef;
 use super::ocsf::{Document, Part};
-use super::text::{ascii_json, cut_json, invisible};
+use super::text::{ascii_json, cut_json, push_cut, push_visible};
 use crate::options::SyslogFormat;
 
-/// Longest value in the structured data, in bytes as written.
+/// Longest value in the structured data, in bytes as written; a cut is marked.
 const PARAM_BYTES_MAX: usize = 128;
 /// Longest text of the shortest MSG, in bytes as written.
 const TEXT_BYTES_MAX: usize = 256;
@@ -205,18 +205,10 @@ impl Params {
         if value.is_empty() {
             return;
         }
-        let mut written = String::new();
-        for c in value.chars() {
-            let escaped = escape(c);
-            if written.len() + escaped.len() > PARAM_BYTES_MAX {
-                break;
-            }
-            written.push_str(&escaped);
-        }
         self.0.push(' ');
         self.0.push_str(name);
         self.0.push_str("=\"");
-        self.0.push_str(&written);
+        push_cut(value, PARAM_BYTES_MAX, escape, &mut self.0);
         self.0.push('"');
     }
 
@@ -226,25 +218,18 @@ impl Params {
     }
 }
 
-/// `"`, `\` and `]` as the standard says; what is no visible character as `\uXXXX` in text form.
-fn escape(c: char) -> String {
+/// `"`, `\` and `]` as the standard says.
+fn escape(c: char, text: &mut String) {
     match c {
-        '"' | '\\' | ']' => format!("\\{c}"),
-        c if invisible(c) => {
-            let mut text = String::new();
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                // The backslash of the text form is itself escaped.
-                text.extend(format!("\\\\u{unit:04X}").chars());
-            }
-            text
-        }
-        c => c.to_string(),
+        '"' | '\\' | ']' => text.extend(['\\', c]),
+        c => push_visible(c, text),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::text::invisible;
     use proptest::prelude::*;
 
     /// Undoes the escapes of RFC 5424 section 6.3.3.
@@ -270,8 +255,11 @@ mod tests {
                 let written = data.strip_prefix("[exfilwatch@32473 user=\"").unwrap();
                 let written = written.strip_suffix("\"]").unwrap();
                 prop_assert!(written.len() <= PARAM_BYTES_MAX);
-                let shown: String = text.chars().map(|c| unescaped(&escape(c))).collect();
-                prop_assert!(shown.starts_with(&unescaped(written)));
+                let mut shown = String::new();
+                text.chars().for_each(|c| escape(c, &mut shown));
+                let begin = written.strip_suffix('…').unwrap_or(written);
+                prop_assert!(unescaped(&shown).starts_with(&unescaped(begin)));
+                prop_assert!(written == shown || written.ends_with('…'));
             }
         }
     }
@@ -282,7 +270,7 @@ mod tests {
         params.add("user", "a\n\"]\\\u{202e}ü");
         assert_eq!(
             params.finish(),
-            r#"[exfilwatch@32473 user="a\\u000A\"\]\\\\u202Eü"]"#
+            r#"[exfilwatch@32473 user="a\\u000a\"\]\\\\u202eü"]"#
         );
     }
 

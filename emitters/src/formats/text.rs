@@ -73,11 +73,49 @@ pub(crate) fn push_escape(unit: u16, line: &mut String) {
     }
 }
 
-/// Control characters, line and paragraph separators, marks that turn or hide text.
+/// Control characters, line and paragraph separators, marks that turn or hide text, tags.
 pub(crate) fn invisible(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+        )
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Appends a value as `escape` writes it, cut between characters and marked when it is too long.
+pub(crate) fn push_cut(
+    value: &str,
+    bytes_max: usize,
+    escape: fn(char, &mut String),
+    text: &mut String,
+) {
+    let start = text.len();
+    let mut fits = start;
+    for c in value.chars() {
+        if text.len() - start + ELLIPSIS.len_utf8() <= bytes_max {
+            fits = text.len();
+        }
+        escape(c, text);
+        if text.len() - start > bytes_max {
+            text.truncate(fits);
+            text.push(ELLIPSIS);
+            return;
+        }
+    }
+}
+
+/// What is no visible character as `\uXXXX` in text form, its backslash escaped.
+pub(crate) fn push_visible(c: char, text: &mut String) {
+    if invisible(c) {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            text.push('\\');
+            push_escape(*unit, text);
+        }
+    } else {
+        text.push(c);
+    }
 }
 
 /// JSON on one line: line breaks between members become blanks. `json` must be valid, where a line
@@ -112,6 +150,28 @@ mod tests {
             let written = ascii_json(&serde_json::to_string(&cut).unwrap());
             prop_assert!(written.len() - 2 <= bytes_max);
             prop_assert!(cut_chars(&text, bytes_max).chars().count() <= bytes_max);
+        }
+
+        #[test]
+        fn a_cut_never_parts_an_escape_and_keeps_its_limit(
+            value in any::<String>(), bytes_max in 12_usize..80,
+        ) {
+            let escape = |c: char, text: &mut String| match c {
+                '\\' | '|' | '"' => text.extend(['\\', c]),
+                c => push_visible(c, text),
+            };
+            let mut text = String::new();
+            push_cut(&value, bytes_max, escape, &mut text);
+            prop_assert!(text.len() <= bytes_max);
+            let mut whole = String::new();
+            value.chars().for_each(|c| escape(c, &mut whole));
+            if let Some(begin) = text.strip_suffix(ELLIPSIS).filter(|_| text != whole) {
+                prop_assert!(whole.starts_with(begin));
+                let slashes = begin.chars().rev().take_while(|c| *c == '\\').count();
+                prop_assert_eq!(slashes % 2, 0);
+            } else {
+                prop_assert_eq!(text, whole);
+            }
         }
     }
 
