@@ -11,7 +11,7 @@ use exfilwatch_emitters::fields::{Policy, policy};
 use exfilwatch_emitters::formats::ocsf::Document;
 use exfilwatch_emitters::formats::{risk, splunk, syslog5424};
 use exfilwatch_emitters::{Environment, FieldsOptions, SyslogFormat, registry};
-use exfilwatch_model::{Finding, Kind, MessagePart, Suppression, SystemClock};
+use exfilwatch_model::{Envelope, Finding, Kind, MessagePart, Suppression, SystemClock};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -27,7 +27,8 @@ fn environment() -> Environment {
     })
 }
 
-fn made(fields: Value) -> Policy {
+fn made(mut fields: Value) -> Policy {
+    fields["key"] = json!({ "env": "KEY" });
     let fields: FieldsOptions = serde_json::from_value(fields).unwrap();
     let kinds = [Kind::Findings, Kind::Signals];
     let made = policy("splunk_hec.main", &fields, &kinds, &environment());
@@ -126,7 +127,7 @@ proptest! {
         let finding = about(&person, &other, &address, &file);
         let before: String = forms(&finding).into_iter().map(|(_, text)| plain(&text)).collect();
         let policy = made(json!({
-            "key": { "env": "KEY" }, "actor": action, "target": action, "source_ip": action,
+            "actor": action, "target": action, "source_ip": action,
             "object": action,
         }));
         let masked = policy.apply(finding);
@@ -150,7 +151,7 @@ fn alice() -> Finding {
 
 #[test]
 fn one_person_has_one_pseudonym_in_all_places_of_all_findings() {
-    let policy = made(json!({ "key": { "env": "KEY" }, "actor": "hash" }));
+    let policy = made(json!({ "actor": "hash" }));
     let masked = policy.apply(alice());
     let known = masked.user.clone().unwrap();
     assert!(known.starts_with("h-") && known.len() == 34, "{known}");
@@ -179,7 +180,7 @@ fn one_person_has_one_pseudonym_in_all_places_of_all_findings() {
         &format!("https://d.example/{known}/Redundancies Q3.xlsx")
     );
     // Another spelling, another finding, another run.
-    let again = made(json!({ "key": { "env": "KEY" }, "actor": "hash" }));
+    let again = made(json!({ "actor": "hash" }));
     let [person, other] = ["Alice@Contoso.example", "carol@rival.example"];
     let other = again.apply(about(person, other, "192.0.2.1", "x.txt"));
     assert_eq!(other.user, Some(known));
@@ -188,7 +189,7 @@ fn one_person_has_one_pseudonym_in_all_places_of_all_findings() {
 #[test]
 fn what_is_left_of_a_value_holds_no_other_that_is_withheld() {
     let policy = made(json!({
-        "key": { "env": "KEY" }, "actor": "hash", "object": { "truncate": 80 },
+        "actor": "hash", "object": { "truncate": 80 },
         "external_domain": "drop", "target": { "truncate": 1 },
     }));
     let mut finding = alice();
@@ -282,7 +283,7 @@ fn what_nobody_knows_the_field_of_is_treated_as_the_strictest_says() {
 fn a_policy_that_cannot_hold_is_refused_when_the_emitter_is_built() {
     for (fields, kinds, said) in [
         (
-            json!({ "actor": "hash" }),
+            json!({ "actor": "drop" }),
             &[Kind::Findings][..],
             "openssl rand",
         ),
@@ -292,7 +293,7 @@ fn a_policy_that_cannot_hold_is_refused_when_the_emitter_is_built() {
             "take \"events\" out of send",
         ),
         (
-            json!({ "source_ip": { "truncate": 64 } }),
+            json!({ "source_ip": { "truncate": 64 }, "key": { "env": "KEY" } }),
             &[Kind::Findings],
             "8 to 32",
         ),
@@ -310,6 +311,51 @@ fn a_policy_that_cannot_hold_is_refused_when_the_emitter_is_built() {
     let kinds = [Kind::Findings, Kind::Events];
     let none = policy("webhook.main", &nothing, &kinds, &environment());
     assert!(none.unwrap().is_none());
+}
+
+/// What an analyst said of it.
+fn closed() -> Envelope {
+    let uid = alice().uid;
+    Envelope {
+        id: format!("finding.closed:contoso/google_workspace/drive:1:{uid}"),
+        payload: json!({
+            "type": "finding.closed", "tenant": "contoso", "finding_uid": uid, "revision": 1,
+            "detection": "gws.drive.mass_share_external", "entity": "alice@contoso.example",
+            "judgement": "false_positive", "reason": "Alice asked Redundancies GmbH",
+            "by": "carol.analyst", "before": null,
+        })
+        .to_string()
+        .into(),
+        ..heartbeat()
+    }
+}
+
+/// A finding's own id is a plain hash of whom it is about: a list of the staff would be enough to look up
+/// every pseudonym.
+#[test]
+fn ids_go_out_keyed_and_agree_in_all_emitters_with_the_key() {
+    let hashed = made(json!({ "actor": "hash" }));
+    let dropped = made(json!({ "target": "drop" }));
+    let (mut part, mut incident) = (alice(), alice());
+    incident.uid = uuid::Uuid::from_u128(1);
+    incident.incident_uid = incident.uid;
+    part.incident_uid = incident.uid;
+    let (mut seen, own) = (Vec::new(), part.uid.to_string());
+    for policy in [&hashed, &dropped] {
+        let sent = policy.apply(part.clone());
+        assert_eq!(sent.uid, policy.sent_uid(&part.tenant, part.uid));
+        assert_eq!(sent.incident_uid, policy.apply(incident.clone()).uid);
+        for (form, text) in forms(&sent) {
+            assert!(!text.contains(&own), "{form}: {text}");
+            assert!(
+                form == "risk" || text.contains(&sent.uid.to_string()),
+                "{form}: {text}"
+            );
+        }
+        seen.push(sent.uid);
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_ne!(seen[0], part.uid);
 }
 
 /// By the emitters as they are built, over the wire and into a file.
@@ -352,7 +398,7 @@ async fn every_emitter_sends_what_the_policy_leaves() {
         let delivered = emitter.emit(&[finding_envelope(&alice())]).await.unwrap();
         assert!(delivered.refused.is_empty(), "{kind}: {delivered:?}");
         if kind == "splunk_hec" {
-            emitter.emit(&[heartbeat()]).await.unwrap();
+            emitter.emit(&[heartbeat(), closed()]).await.unwrap();
         }
         let before = sent.len();
         sent = collector
@@ -367,9 +413,15 @@ async fn every_emitter_sends_what_the_policy_leaves() {
     }
     assert!(sent.contains("lag_seconds"), "internal items pass");
     sent.push_str(&std::fs::read_to_string(&file).unwrap());
-    let pseudonym = made(fields).apply(alice()).user.unwrap();
+    let pseudonym = made(fields.clone()).apply(alice()).user.unwrap();
     assert!(sent.matches(&pseudonym).count() >= 6, "{sent}");
-    for value in ["alice", "bob@", "198.51.100.7", "Redundancies"] {
+    assert!(sent.contains("carol.analyst"), "who closed it is said");
+    let uid = alice().uid.to_string();
+    let id = made(fields.clone())
+        .sent_uid(&alice().tenant, alice().uid)
+        .to_string();
+    assert!(sent.matches(&id).count() >= 6, "{sent}");
+    for value in ["alice", "bob@", "198.51.100.7", "Redundancies", &uid] {
         assert!(
             !sent.to_lowercase().contains(&value.to_lowercase()),
             "{value} in {sent}"

@@ -2,8 +2,11 @@
 //! Asked of the running process, or of the store where none answers.
 
 use clap::{Subcommand, ValueEnum};
+use exfilwatch_config::Config;
+use exfilwatch_emitters::fields::{Policy, policy};
 use exfilwatch_model::verdict::{Judgement, Verdict};
-use exfilwatch_model::{Clock, SystemClock, TenantId};
+use exfilwatch_model::{Clock, Kind, SystemClock, TenantId};
+use uuid::Uuid;
 
 use crate::app;
 use crate::cli::failure::{Code, Failure, Outcome};
@@ -27,11 +30,15 @@ pub(crate) enum FindingCommand {
         /// Signals too (what does not ask for attention by itself).
         #[arg(long)]
         signals: bool,
+        /// Only the one with this uid, or whose uid begins so; also as an emitter with a policy of fields
+        /// sent it.
+        #[arg(long)]
+        uid: Option<String>,
     },
     /// Says how a finding turned out. It is kept for a year with who and when, told to the receivers,
     /// and counted in the noise table; closing it again replaces it and keeps what was said before.
     Close {
-        /// The finding's uid, or its first digits.
+        /// The finding's uid, or its first digits; also as an emitter with a policy of fields sent it.
         uid: String,
         /// How it turned out.
         #[arg(long = "as", value_enum)]
@@ -67,11 +74,20 @@ pub(crate) async fn run(command: FindingCommand, common: Common) -> Outcome {
             tenant,
             open,
             signals,
+            uid,
         } => {
-            let mut listing = listing(&common).await?;
+            let config = app::load(&common, common.state.is_none())?;
+            let mut listing = listing(&config).await?;
+            if let Some(uid) = &uid {
+                let sent = SentUids::of(&config);
+                listing
+                    .lines
+                    .retain(|line| begins(&line.uid, uid) || sent.begins(line, uid));
+            }
             listing.lines.retain(|line| {
                 let wanted = tenant.as_ref().is_none_or(|tenant| *tenant == line.tenant);
-                wanted && (line.alert || signals) && !(open && line.verdict.is_some())
+                let wanted = wanted && (line.alert || signals || uid.is_some());
+                wanted && !(open && line.verdict.is_some())
             });
             if listing.left_out > 0 {
                 tracing::warn!(left_out = listing.left_out, "there are older findings");
@@ -120,16 +136,71 @@ pub(crate) async fn run(command: FindingCommand, common: Common) -> Outcome {
     }
 }
 
-async fn listing(common: &Common) -> Result<Listing, Failure> {
-    let config = app::load(common, common.state.is_none())?;
+async fn listing(config: &Config) -> Result<Listing, Failure> {
     match asked(control::ask(&config.state.folder, &Request::Findings).await)? {
         Some(listing) => Ok(listing),
-        None => at_rest(&config, verdicts::list),
+        None => at_rest(config, verdicts::list),
     }
 }
 
-async fn close(request: Close, common: &Common) -> Result<Verdict, Failure> {
+/// Whether a uid begins so.
+fn begins(known: &Uuid, uid: &str) -> bool {
+    let uid = uid.trim().to_lowercase();
+    known.hyphenated().to_string().starts_with(&uid)
+}
+
+/// The uids under which emitters with a policy of fields send findings.
+struct SentUids(Vec<Policy>);
+
+impl SentUids {
+    fn of(config: &Config) -> Self {
+        let environment = exfilwatch_emitters::Environment::new(environment::variable);
+        let mut policies = Vec::new();
+        for emitter in &config.emitters {
+            let name = format!("{}.{}", emitter.options.kind(), emitter.name);
+            let Some(fields) = emitter.options.fields() else {
+                continue;
+            };
+            match policy(&name, fields, &[Kind::Findings], &environment) {
+                Ok(policy) => policies.extend(policy),
+                Err(error) => {
+                    tracing::warn!(%error, "which findings it sent under which uid cannot be told");
+                }
+            }
+        }
+        Self(policies)
+    }
+
+    /// Whether the finding's uid began so at some emitter.
+    fn begins(&self, line: &Line, uid: &str) -> bool {
+        let mut sent = self
+            .0
+            .iter()
+            .map(|policy| policy.sent_uid(&line.tenant, line.uid));
+        sent.any(|sent| begins(&sent, uid))
+    }
+}
+
+/// The finding's own uid where the one given is that of an emitter, and of one finding only.
+async fn own_uid(uid: String, config: &Config) -> Result<String, Failure> {
+    let sent = SentUids::of(config);
+    if sent.0.is_empty() || uid.trim().len() < verdicts::DIGITS_MIN {
+        return Ok(uid);
+    }
+    let lines = listing(config).await?.lines;
+    if lines.iter().any(|line| begins(&line.uid, &uid)) {
+        return Ok(uid);
+    }
+    let mut meant = lines.iter().filter(|line| sent.begins(line, &uid));
+    match (meant.next(), meant.next()) {
+        (Some(line), None) => Ok(line.uid.to_string()),
+        (Some(_), Some(_)) | (None, _) => Ok(uid),
+    }
+}
+
+async fn close(mut request: Close, common: &Common) -> Result<Verdict, Failure> {
     let config = app::load(common, common.state.is_none())?;
+    request.uid = own_uid(request.uid, &config).await?;
     let folder = &config.state.folder;
     let asking = Request::Close(request.clone());
     let answer = control::ask::<Result<Verdict, String>>(folder, &asking).await;

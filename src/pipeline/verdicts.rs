@@ -18,7 +18,7 @@ const VERDICTS_MAX: usize = 50_000;
 /// Most findings listed, the latest first; the rest is counted.
 const LISTED_MAX: usize = 5_000;
 /// Fewest digits that name a finding.
-const DIGITS_MIN: usize = 6;
+pub const DIGITS_MIN: usize = 6;
 
 /// Closes a finding.
 #[derive(Debug, Clone, Serialize, Deserialize)]

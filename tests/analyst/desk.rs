@@ -48,6 +48,13 @@ impl Desk {
         desk
     }
 
+    /// Adds to the configuration.
+    pub(crate) fn configure(&self, more: &str) {
+        let path = self.path("exfilwatch.toml");
+        let before = fs::read_to_string(&path).unwrap();
+        fs::write(path, before + more).unwrap();
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -115,6 +115,59 @@ fn a_finding_is_closed_with_who_and_why_at_rest_and_while_running() {
     );
 }
 
+/// A receiver that may not know whom a finding is about knows its uid: by that the people who may know find it.
+#[test]
+fn a_finding_is_found_by_the_uid_under_which_a_policy_sent_it() {
+    let desk = Desk::new();
+    std::fs::write(desk.path("key"), "k".repeat(44)).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(desk.path("key"), private).unwrap();
+    let (sent, key) = (desk.path("sent.ndjson"), desk.path("key"));
+    desk.configure(&format!(
+        "\n[emitters.ndjson.sent]\npath = \"{}\"\nsend = [\"findings\", \"internal\"]\n\n\
+         [emitters.ndjson.sent.fields]\nkey = {{ file = \"{}\" }}\nactor = \"hash\"\n",
+        sent.display(),
+        key.display(),
+    ));
+    desk.forward(
+        "records.ndjson",
+        &[
+            forwarding(1, "alice@contoso.example"),
+            forwarding(2, "bob@contoso.example"),
+        ],
+    );
+    let own = &findings(&desk, &[])[0];
+    let sent = || std::fs::read_to_string(&sent).unwrap();
+    let all = sent();
+    assert!(!all.contains(own["uid"].as_str().unwrap()), "{all}");
+    for line in all.lines() {
+        let sent: Value = serde_json::from_str(line).unwrap();
+        let uid = sent["finding_info"]["uid"].as_str().unwrap();
+        let found = findings(&desk, &["--uid", uid]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let entity = found[0]["entity"].as_str().unwrap();
+        assert!(entity.ends_with("@contoso.example"), "{entity}");
+        assert_ne!(found[0]["uid"], uid);
+        let closing = ["finding", "close", &uid[..13], "--as", "false-positive"];
+        let said = desk.said(&[&closing[..], &["--reason", "asked Alice", "--by", "ana"]].concat());
+        assert!(said.contains(found[0]["uid"].as_str().unwrap()), "{said}");
+    }
+    assert_eq!(findings(&desk, &["--open"]).len(), 0);
+    let running = desk.run();
+    until(
+        "the audit trail",
+        || sent().matches("finding.closed").count() == 2,
+        sent,
+    );
+    drop(running);
+    let trail = sent().to_lowercase();
+    assert!(
+        !trail.contains("alice") && !trail.contains("bob@"),
+        "{trail}"
+    );
+    assert!(trail.contains("\"by\":\"ana\""), "{trail}");
+}
+
 #[test]
 fn what_cannot_be_closed_is_refused_with_what_to_do() {
     let desk = Desk::new();

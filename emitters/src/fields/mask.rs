@@ -11,7 +11,10 @@ use std::net::IpAddr;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use exfilwatch_model::identity::normal_entity;
-use exfilwatch_model::{Finding, MessagePart, Provenance, Suppression, field};
+use exfilwatch_model::{Finding, MessagePart, Provenance, Suppression, TenantId, field};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::classes::action;
 use super::options::{FieldAction, FieldsOptions};
@@ -26,21 +29,57 @@ const SEPARATOR: &str = ", ";
 /// Marks a cut.
 const ELLIPSIS: char = '…';
 
+/// The members of an item about ourselves that can be about a person.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Notice {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) finding_uid: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
 /// What may go out, and the key of the pseudonyms.
 #[derive(Debug)]
 pub struct Policy {
     options: FieldsOptions,
-    secret: Option<Secret>,
+    secret: Secret,
 }
 
 impl Policy {
-    pub(super) fn new(options: FieldsOptions, secret: Option<Secret>) -> Self {
+    pub(super) fn new(options: FieldsOptions, secret: Secret) -> Self {
         Self { options, secret }
+    }
+
+    /// The id under which a finding of the tenant goes out.
+    pub fn sent_uid(&self, tenant: &TenantId, uid: Uuid) -> Uuid {
+        self.secret.of_tenant(tenant).id(uid)
+    }
+
+    /// An item about ourselves as it may go out. Only what an analyst said of a finding is about a person.
+    pub(super) fn apply_to_notice(&self, tenant: &TenantId, mut notice: Notice) -> Notice {
+        let key = self.secret.of_tenant(tenant);
+        let withheld = || WITHHELD.to_owned();
+        if let Some(uid) = &mut notice.finding_uid {
+            *uid = key.id(*uid);
+            // Free words, which may name anybody.
+            notice.reason = notice.reason.map(|_| withheld().into());
+        }
+        notice.entity = notice.entity.map(|entity| {
+            let written = stand_in(self.options.strictest(), &entity, &key);
+            written.unwrap_or_else(withheld)
+        });
+        notice
     }
 
     /// The finding as it may go out. The same finding always gives the same.
     pub fn apply(&self, mut finding: Finding) -> Finding {
-        let withheld = Withheld::new(self, &finding);
+        let key = self.secret.of_tenant(&finding.tenant);
+        let withheld = Withheld::new(self, &finding, &key);
+        (finding.uid, finding.incident_uid) = (key.id(finding.uid), key.id(finding.incident_uid));
         let of = |name: &str| action(&self.options, name);
         let write = |action: FieldAction, value: &mut Option<String>| {
             *value = value
@@ -175,9 +214,7 @@ impl Sought {
 }
 
 impl Withheld {
-    fn new(policy: &Policy, finding: &Finding) -> Self {
-        let key = policy.secret.as_ref();
-        let key = key.map(|secret| secret.of_tenant(&finding.tenant));
+    fn new(policy: &Policy, finding: &Finding, key: &TenantKey) -> Self {
         let mut listed: BTreeMap<String, (FieldAction, String)> = BTreeMap::new();
         let mut add = |action: FieldAction, value: &str| {
             let value = value.trim();
@@ -196,13 +233,13 @@ impl Withheld {
             .partition(|(_, (action, _))| matches!(action, FieldAction::Truncate(_)));
         let mut values = BTreeMap::new();
         for (normal, (action, value)) in whole {
-            let written = stand_in(action, &value, key.as_ref());
+            let written = stand_in(action, &value, key);
             values.insert(normal, (value, written));
         }
         // What is left of a value holds none that goes out as nothing or as a pseudonym.
         let before = Sought::new(&values);
         for (normal, (action, value)) in cut {
-            let written = stand_in(action, &before.replaced(&value), key.as_ref());
+            let written = stand_in(action, &before.replaced(&value), key);
             values.insert(normal, (value, written));
         }
         Self {
@@ -286,12 +323,11 @@ fn named<'a>(policy: &Policy, finding: &'a Finding) -> Vec<(FieldAction, &'a str
 }
 
 /// What stands for a value.
-fn stand_in(action: FieldAction, value: &str, key: Option<&TenantKey>) -> Option<String> {
+fn stand_in(action: FieldAction, value: &str, key: &TenantKey) -> Option<String> {
     match action {
         FieldAction::Keep => Some(value.to_owned()),
         FieldAction::Truncate(length) => Some(truncated(value, length)),
-        // A policy that hashes has a key.
-        FieldAction::Hash => key.map(|key| key.pseudonym(value)),
+        FieldAction::Hash => Some(key.pseudonym(value)),
         FieldAction::Drop => None,
     }
 }

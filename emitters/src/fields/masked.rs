@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use exfilwatch_model::diagnosis::Check;
-use exfilwatch_model::{Envelope, Finding, Kind};
+use exfilwatch_model::{Envelope, Finding, Kind, TenantId};
+use uuid::Uuid;
 
-use super::mask::Policy;
+use super::mask::{Notice, Policy};
 use crate::contract::{Delivered, EmitError, Emitter, Kept};
 
 /// See the module.
@@ -22,27 +23,45 @@ impl Masked {
         Self { inner, policy }
     }
 
-    /// What may go out of an item; the same at every attempt.
+    /// What may go out of an item; the same at every attempt. What is not what it should be becomes
+    /// nothing, which every emitter refuses.
     fn masked(&self, envelope: &Envelope) -> Envelope {
-        let payload = match envelope.kind {
-            Kind::Findings | Kind::Signals => self.finding(&envelope.payload),
-            // About ourselves: no words of a record stand in it.
-            Kind::Internal => envelope.payload.clone(),
+        let (id, payload) = match envelope.kind {
+            Kind::Findings | Kind::Signals => self.finding(envelope),
+            Kind::Internal => self.notice(envelope),
             // Not configured with a policy; should it come to it, nothing is better than all.
-            Kind::Events => Bytes::new(),
-        };
+            Kind::Events => None,
+        }
+        .unwrap_or_default();
         Envelope {
+            id,
             payload,
             ..envelope.clone()
         }
     }
 
-    /// What is no finding becomes nothing, which every emitter refuses.
-    fn finding(&self, payload: &[u8]) -> Bytes {
-        serde_json::from_slice(payload)
-            .and_then(|finding: Finding| serde_json::to_vec(&self.policy.apply(finding)))
-            .unwrap_or_default()
-            .into()
+    fn finding(&self, envelope: &Envelope) -> Option<(String, Bytes)> {
+        let finding: Finding = serde_json::from_slice(&envelope.payload).ok()?;
+        let (tenant, uid) = (finding.tenant.clone(), finding.uid);
+        let payload = serde_json::to_vec(&self.policy.apply(finding)).ok()?;
+        Some((self.id(envelope, &tenant, uid), payload.into()))
+    }
+
+    fn notice(&self, envelope: &Envelope) -> Option<(String, Bytes)> {
+        let notice: Notice = serde_json::from_slice(&envelope.payload).ok()?;
+        let tenant = envelope.stream.tenant();
+        let id = match notice.finding_uid {
+            Some(uid) => self.id(envelope, tenant, uid),
+            None => envelope.id.clone(),
+        };
+        let payload = serde_json::to_vec(&self.policy.apply_to_notice(tenant, notice)).ok()?;
+        Some((id, payload.into()))
+    }
+
+    /// The item's id, which holds the finding's.
+    fn id(&self, envelope: &Envelope, tenant: &TenantId, uid: Uuid) -> String {
+        let sent = self.policy.sent_uid(tenant, uid);
+        envelope.id.replace(&uid.to_string(), &sent.to_string())
     }
 }
 

@@ -50,23 +50,18 @@ pub fn policy(
             "source_ip: truncate names the leading bits of an IPv4 address that stay, 8 to 32",
         ));
     }
-    let secret = match (&options.key, options.hashes()) {
-        (None, true) => {
-            return Err(unusable(
-                "hash needs a key, the same for all emitters whose pseudonyms are to be comparable: \
-                 key = { file = \"…\" }, made by `openssl rand -base64 32`",
-            ));
-        }
-        (None, false) => None,
-        (Some(source), _) => {
-            let text = environment.secret(source);
-            let text = text.map_err(|source| BuildError::Secret {
-                emitter: emitter.to_owned(),
-                member: "fields.key",
-                source,
-            })?;
-            Some(Secret::new(&text).map_err(unusable)?)
-        }
+    let Some(source) = &options.key else {
+        return Err(unusable(
+            "it needs a key, of the pseudonyms and of the ids that go out, the same for all emitters in \
+             which these are to agree: key = { file = \"…\" }, made by `openssl rand -base64 32`",
+        ));
     };
+    let text = environment.secret(source);
+    let text = text.map_err(|source| BuildError::Secret {
+        emitter: emitter.to_owned(),
+        member: "fields.key",
+        source,
+    })?;
+    let secret = Secret::new(&text).map_err(unusable)?;
     Ok(Some(Policy::new(options.clone(), secret)))
 }

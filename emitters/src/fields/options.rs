@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldsOptions {
-    /// Key of the pseudonyms, at least 32 characters; `hash` needs it.
+    /// Key of the pseudonyms and of the ids under which findings go out, at least 32 characters. Every
+    /// policy needs it.
     pub key: Option<SecretSource>,
     /// Who did it, and whose the thing is: `actor`, `owner`, `mailbox`, `actor_groups`.
     pub actor: FieldAction,
@@ -82,10 +83,6 @@ impl FieldsOptions {
     /// Whether nothing is withheld.
     pub(super) fn keeps_all(&self) -> bool {
         self.strictest() == FieldAction::Keep
-    }
-
-    pub(super) fn hashes(&self) -> bool {
-        self.actions().contains(&FieldAction::Hash)
     }
 
     /// What happens to a value of which nobody knows the field.
