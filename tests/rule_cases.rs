@@ -54,9 +54,7 @@ fn read_what_is_wanted(
     };
     let record = RawRecord::new(Bytes::copy_from_slice(bytes));
     let operations = reader.operations(&record).unwrap();
-    let is_wanted = rules.wants_fields(product, &operations, |operation, claim| {
-        reader.may_meet(&record, operation, claim)
-    });
+    let is_wanted = rules.wants_record(product, &operations, record.bytes(), &*reader);
     if !is_wanted {
         return Ok(Vec::new());
     }

@@ -253,9 +253,7 @@ fn findings(files: &[SourceFile], records: &[Value]) -> Vec<Finding> {
         };
         let raw = RawRecord::new(record.to_string().into());
         let operations = reader.operations(&raw).unwrap();
-        let wants = rules.wants_fields(product, &operations, |operation, claim| {
-            reader.may_meet(&raw, operation, claim)
-        });
+        let wants = rules.wants_record(product, &operations, raw.bytes(), &*reader);
         if wants {
             for event in reader.normalise(&raw, DateTime::UNIX_EPOCH).unwrap() {
                 engine.observe(&event);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{
-    Claim, Cursor, Event, FieldSet, Gap, Page, Product, RawRecord, RecordHead, StreamId, Window,
+    Cursor, Event, FieldSet, Gap, Page, Product, RawRecord, RecordHead, Sight, StreamId, Window,
     WorkItem,
 };
 use futures::stream::BoxStream;
@@ -180,20 +180,13 @@ pub enum NormaliseError {
 }
 
 /// Reads records of one product. Pure: the same record gives the same answer for ever.
-pub trait RecordReader: Send + Sync + Debug {
+pub trait RecordReader: Sight + Send + Sync + Debug {
     /// The product whose records these are.
     fn product(&self) -> Product;
 
     /// The operations in a record, by the cheapest look that finds them. Does not validate the
     /// record. For filtering where nothing is forwarded.
     fn operations<'a>(&self, record: &'a RawRecord) -> Result<Vec<Cow<'a, str>>, NormaliseError>;
-
-    /// Whether an event of the record may meet a claim, by a look that is much cheaper than to
-    /// normalise it. `operation` is one of the record's. True where that cannot be told so; never
-    /// false of what an event has.
-    fn may_meet(&self, _record: &RawRecord, _operation: &str, _claim: Claim<'_>) -> bool {
-        true
-    }
 
     /// Whether an actor, as a head has it, is known to be outside the tenant; cheap. False where that
     /// cannot be told.

@@ -13,9 +13,11 @@ pub mod domains;
 pub mod event;
 pub mod finding;
 pub mod gap;
+mod glance;
 pub mod identity;
 pub mod lists;
 pub mod live_domains;
+mod look;
 mod lookalike;
 pub mod names;
 mod namesake;
@@ -36,9 +38,11 @@ pub use finding::{
     Evidence, Finding, FindingState, Mode, RuleFacts, Severity, Suppression, UpdateReason,
 };
 pub use gap::{Gap, GapCause, GapState};
+pub use glance::Glance;
 pub use identity::finding_uid;
 pub use lists::{Lists, Person, Place, Places};
 pub use live_domains::LiveDomains;
+pub use look::{Look, Sight};
 pub use names::{JobId, NameError, Product, StreamId, TenantId};
 pub use pattern::{Pattern, Patterns};
 pub use provenance::{MessagePart, Provenance};

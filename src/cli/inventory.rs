@@ -10,7 +10,7 @@ use crate::cli::output::{Output, Table, print, print_items};
 use crate::cli::status::{asked, at_rest};
 use crate::cli::{Common, sources};
 use crate::files::Input;
-use crate::pipeline::inventory::{Asked, Inventory, Line, Listing, Room, list, list_of, wants};
+use crate::pipeline::inventory::{Asked, Inventory, Line, Listing, Room, Wants, list, list_of};
 use crate::serve::control::{self, Request};
 
 /// Of what.
@@ -84,7 +84,7 @@ fn of_files(args: &InventoryArgs, request: &Asked) -> Result<Listing, Failure> {
             .map_err(|error| Failure::caused(Code::Usage, "naming the tenant", &error))?,
     };
     let readers = app::readers(&args.internal_domain, &[]);
-    let mut inventory = Inventory::default();
+    let (mut inventory, mut wants) = (Inventory::default(), Wants::default());
     let now = SystemClock.now();
     for argument in &args.files {
         let input = Input::from_argument(argument);
@@ -96,7 +96,7 @@ fn of_files(args: &InventoryArgs, request: &Asked) -> Result<Listing, Failure> {
             for (product, record) in &batch.records {
                 let reader = readers.of(*product);
                 let kept = reader.head(record).and_then(|head| {
-                    let wanted = wants(reader, record, &head);
+                    let wanted = wants.record(reader, record, &head);
                     if wanted {
                         reader.normalise(record, now)
                     } else {

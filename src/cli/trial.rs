@@ -54,10 +54,8 @@ impl Trial {
         self.totals.records += 1;
         let reader = self.readers.of(product);
         let wanted = reader.operations(record).is_ok_and(|operations| {
-            self.rules
-                .wants_fields(reader.product(), &operations, |operation, claim| {
-                    reader.may_meet(record, operation, claim)
-                })
+            let (product, text) = (reader.product(), record.bytes());
+            self.rules.wants_record(product, &operations, text, reader)
         });
         if !wanted {
             return;

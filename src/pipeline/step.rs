@@ -16,7 +16,7 @@ use exfilwatch_detectors::{Baseline, Counters, Engine, RuleSet};
 use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
-    Claim, Envelope, Finding, JobId, Kind, Malformed, Mode, Page, Product, RawRecord, RecordHead,
+    Envelope, Finding, JobId, Kind, Malformed, Mode, Page, Product, RawRecord, RecordHead,
     StreamId, TenantId,
 };
 use exfilwatch_state::{
@@ -124,6 +124,7 @@ pub struct Step {
     forwards_events: bool,
     purpose: Purpose,
     only_new: bool,
+    inventory_wants: inventory::Wants,
     /// Findings whose events lie before this are marked `backfill`, live or not.
     live_since: DateTime<Utc>,
     /// Fingerprints taken in since the last flush: not yet in the seen index.
@@ -192,6 +193,7 @@ impl Step {
             forwards_events: config.forwards_events,
             purpose: config.purpose,
             only_new: false,
+            inventory_wants: inventory::Wants::default(),
             live_since: config.live_since,
             staged: HashSet::new(),
             last_stream: None,
@@ -338,12 +340,10 @@ impl Step {
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
     ) {
-        let may_meet =
-            |operation: &str, claim: Claim<'_>| reader.may_meet(record, operation, claim);
-        let wanted = self
-            .rules
-            .wants_fields(head.product, &head.operations, may_meet);
-        let kept = inventory::wants(reader, record, head);
+        let wanted =
+            self.rules
+                .wants_record(head.product, &head.operations, record.bytes(), reader);
+        let kept = self.inventory_wants.record(reader, record, head);
         // A head could be read, so the record is an object and normalise cannot refuse it.
         let events = match (wanted, kept) {
             (false, false) => return,

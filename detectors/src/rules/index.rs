@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use exfilwatch_model::{Claim, Product};
+use exfilwatch_model::{Glance, Product, Sight};
 
 use super::need::Need;
 use crate::contract::Interest;
@@ -35,6 +35,8 @@ struct Table {
 struct Named {
     positions: Vec<usize>,
     need: Option<Need>,
+    /// How that shows in a record: worked out when it is first asked for.
+    glance: OnceLock<Glance>,
 }
 
 impl Index {
@@ -67,28 +69,29 @@ impl Index {
         }
     }
 
-    /// Whether anything wants one of these operations. Called for every record.
+    /// Whether anything wants one of these operations.
     pub(crate) fn wants(&self, product: Product, operations: &[Cow<'_, str>]) -> bool {
-        self.wants_fields(product, operations, &mut |_, _| true)
+        let table = self.table(product);
+        named(operations).any(|operation| table.named(operation).need.is_some())
     }
 
-    /// The same, less what its fields rule out: `may_meet` is given an operation of the record and
-    /// a claim, and says whether an event of it may meet that.
-    pub(crate) fn wants_fields(
+    /// The same, less what the record's text rules out. Called for every record.
+    pub(crate) fn wants_record(
         &self,
         product: Product,
         operations: &[Cow<'_, str>],
-        may_meet: &mut dyn FnMut(&str, Claim<'_>) -> bool,
+        text: &[u8],
+        sight: &dyn Sight,
     ) -> bool {
         let table = self.table(product);
-        let mut wanted = |operation: &str| {
+        named(operations).any(|operation| {
             let named = table.named(operation);
-            let need = named.need.as_ref();
-            need.is_some_and(|need| need.may_be_met(&mut |claim| may_meet(operation, claim)))
-        };
-        // A record without an operation is wanted by rules that name none.
-        wanted(operations.first().map_or("", |first| first))
-            || operations.iter().skip(1).any(|operation| wanted(operation))
+            named.need.as_ref().is_some_and(|need| {
+                let look = || need.look(&|claim| sight.look(operation, claim));
+                let glance = named.glance.get_or_init(|| Glance::new(&look()));
+                glance.may_be(text, sight)
+            })
+        })
     }
 
     /// Puts the positions that want this operation into `found`, in order, each once.
@@ -152,12 +155,22 @@ impl Table {
         Named {
             positions,
             need: (!needs.is_empty()).then(|| Need::any(needs)),
+            glance: OnceLock::new(),
         }
     }
 }
 
+/// The operations of a record. One without any is wanted by rules that name none.
+fn named<'a>(operations: &'a [Cow<'_, str>]) -> impl Iterator<Item = &'a str> {
+    let first = operations.first().map_or("", |first| first);
+    let others = operations.iter().skip(1).map(|operation| &**operation);
+    std::iter::once(first).chain(others)
+}
+
 #[cfg(test)]
 mod tests {
+    use exfilwatch_model::{Claim, Look};
+
     use super::*;
 
     fn interest(product: Option<Product>, operations: &[&str]) -> Interest {
@@ -165,6 +178,16 @@ mod tests {
             product,
             operations: operations.iter().map(|&o| o.to_owned()).collect(),
             need: Need::Nothing,
+        }
+    }
+
+    /// Fields stand in records by their names.
+    struct Names;
+
+    impl Sight for Names {
+        fn look(&self, operation: &str, claim: Claim<'_>) -> Look {
+            assert_eq!(operation, "Set-Mailbox");
+            Look::word(claim.field())
         }
     }
 
@@ -217,9 +240,8 @@ mod tests {
         let wants = |interests: &[Interest], field: &str| {
             let index = Index::new(interests.iter().cloned().map(|one| vec![one]));
             let operations = [Cow::Borrowed("Set-Mailbox")];
-            index.wants_fields(Product::M365, &operations, &mut |operation, claim| {
-                operation == "Set-Mailbox" && claim.field() == field
-            })
+            let text = format!(r#"{{"{field}":1}}"#);
+            index.wants_record(Product::M365, &operations, text.as_bytes(), &Names)
         };
         assert!(wants(&interests, "f"));
         assert!(wants(&interests, "g"));

@@ -5,7 +5,7 @@
 //! may ask for less than the rule does, never for more: a rule that is not asked misses events.
 
 use exfilwatch_model::pattern::Pattern;
-use exfilwatch_model::{Claim, field};
+use exfilwatch_model::{Claim, Look, field};
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaRule,
     SigmaValue, StringPart,
@@ -81,6 +81,17 @@ impl Need {
             Self::Field(name, words) => may_meet(Claim::Holds(name, words)),
             Self::All(needs) => needs.iter().all(|need| need.may_be_met(may_meet)),
             Self::Any(needs) => needs.iter().any(|need| need.may_be_met(may_meet)),
+        }
+    }
+
+    /// What it asks of a record's text, by what each claim asks of it.
+    pub(crate) fn look(&self, of: &dyn Fn(Claim<'_>) -> Look) -> Look {
+        match self {
+            Self::Nothing | Self::Operation(_) => Look::Open,
+            Self::Field(name, words) if words.is_empty() => of(Claim::Has(name)),
+            Self::Field(name, words) => of(Claim::Holds(name, words)),
+            Self::All(needs) => Look::all(needs.iter().map(|need| need.look(of))),
+            Self::Any(needs) => Look::any(needs.iter().map(|need| need.look(of))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_model::{Claim, FieldSet, Finding, Product};
+use exfilwatch_model::{FieldSet, Finding, Product, Sight};
 use uuid::Uuid;
 
 use super::build::{Built, build};
@@ -190,15 +190,16 @@ impl RuleSet {
         self.index.wants(product, operations)
     }
 
-    /// The same, less records whose events cannot have what the rules need. `may_meet` is given
-    /// an operation of the record and a claim, and may say no only where it is sure.
-    pub fn wants_fields(
+    /// The same, less records whose events cannot have what the rules need, as far as a look at the text
+    /// tells.
+    pub fn wants_record(
         &self,
         product: Product,
         operations: &[Cow<'_, str>],
-        mut may_meet: impl FnMut(&str, Claim<'_>) -> bool,
+        text: &[u8],
+        sight: &dyn Sight,
     ) -> bool {
-        self.index.wants_fields(product, operations, &mut may_meet)
+        self.index.wants_record(product, operations, text, sight)
     }
 
     /// The fields of events that the rules look at.

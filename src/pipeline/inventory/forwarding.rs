@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use exfilwatch_connectors::RecordReader;
-use exfilwatch_model::{Claim, Event, RawRecord, field};
+use exfilwatch_model::{Event, field};
 
 use super::Room;
 use super::slot::{Destination, Said, Slot, SlotId, Version, WHOLE, facts, failed, text, texts};
@@ -33,14 +32,12 @@ const NOUNS: &[&str] = &[
     "transportconfig",
 ];
 
-/// Whether a cmdlet of Exchange (or what Outlook writes instead) may say something.
-pub(super) fn is_of_exchange(reader: &dyn RecordReader, record: &RawRecord, name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    match lower.split_once('-') {
-        Some((_, noun)) => {
-            NOUNS.contains(&noun) && reader.may_meet(record, name, Claim::Has(field::FORWARD_PATH))
-        }
-        None => lower == WHOLE_RULE,
+/// Whether a cmdlet of Exchange (or what Outlook writes instead) may say something; `may_forward` says
+/// whether an event of the record may have a path of forwarding.
+pub(super) fn is_of_exchange(name: &str, may_forward: impl FnOnce() -> bool) -> bool {
+    match name.split_once('-') {
+        Some((_, noun)) => NOUNS.iter().any(|n| n.eq_ignore_ascii_case(noun)) && may_forward(),
+        None => name.eq_ignore_ascii_case(WHOLE_RULE),
     }
 }
 

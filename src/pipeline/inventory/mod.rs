@@ -16,10 +16,12 @@ mod sharing;
 mod slot;
 mod things;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use exfilwatch_connectors::RecordReader;
-use exfilwatch_model::{Event, JobId, Product, RawRecord, RecordHead, TenantId};
+use exfilwatch_model::{
+    Claim, Event, Glance, JobId, Product, RawRecord, RecordHead, TenantId, field,
+};
 use exfilwatch_state::{StateError, StateStore, WindowChange};
 use serde::{Deserialize, Serialize};
 
@@ -144,22 +146,57 @@ fn said(event: &Event) -> Vec<Said> {
     said
 }
 
-/// Whether a record may say something of the inventory; cheap.
-pub fn wants(reader: &dyn RecordReader, record: &RawRecord, head: &RecordHead<'_>) -> bool {
-    let actor = head.actor.as_deref();
-    head.operations.iter().any(|operation| match head.product {
-        Product::M365 => {
-            forwarding::is_of_exchange(reader, record, operation)
-                || sharing::is_of_sharepoint(operation)
-                || sharing::is_access(head.product, operation) && sharing::is_guest(actor)
+/// Tells of records whether they may say something of the inventory; cheap.
+#[derive(Debug, Default)]
+pub struct Wants {
+    /// How forwarding shows in records of a cmdlet, of those met.
+    cmdlets: HashMap<String, Glance>,
+}
+
+/// Most cmdlets that are remembered; their names come from outside.
+const CMDLETS_MAX: usize = 256;
+
+impl Wants {
+    /// Whether this one may.
+    pub fn record(
+        &mut self,
+        reader: &dyn RecordReader,
+        record: &RawRecord,
+        head: &RecordHead<'_>,
+    ) -> bool {
+        let actor = head.actor.as_deref();
+        head.operations.iter().any(|operation| match head.product {
+            Product::M365 => {
+                let may_forward = || self.may_forward(reader, record, operation);
+                forwarding::is_of_exchange(operation, may_forward)
+                    || sharing::is_of_sharepoint(operation)
+                    || sharing::is_access(head.product, operation) && sharing::is_guest(actor)
+            }
+            Product::GoogleWorkspace => {
+                forwarding::is_of_google(operation)
+                    || sharing::is_of_drive(operation)
+                    || sharing::is_access(head.product, operation)
+                        && actor.is_none_or(|actor| reader.is_outside(actor))
+            }
+        })
+    }
+
+    fn may_forward(
+        &mut self,
+        reader: &dyn RecordReader,
+        record: &RawRecord,
+        operation: &str,
+    ) -> bool {
+        if let Some(known) = self.cmdlets.get(operation) {
+            return known.may_be(record.bytes(), reader);
         }
-        Product::GoogleWorkspace => {
-            forwarding::is_of_google(operation)
-                || sharing::is_of_drive(operation)
-                || sharing::is_access(head.product, operation)
-                    && actor.is_none_or(|actor| reader.is_outside(actor))
+        let glance = Glance::new(&reader.look(operation, Claim::Has(field::FORWARD_PATH)));
+        let may_be = glance.may_be(record.bytes(), reader);
+        if self.cmdlets.len() < CMDLETS_MAX {
+            self.cmdlets.insert(operation.to_owned(), glance);
         }
-    })
+        may_be
+    }
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ fn fold(inventory: &mut Inventory, record: &Value) -> Vec<WindowChange> {
     let reader = readers.of(product);
     let record = RawRecord::new(record.to_string().into());
     let head = reader.head(&record).unwrap();
-    if !wants(reader, &record, &head) {
+    if !Wants::default().record(reader, &record, &head) {
         return Vec::new();
     }
     inventory.fold(&reader.normalise(&record, at(0)).unwrap());

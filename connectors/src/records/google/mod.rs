@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
-    Domains, Event, FieldSet, LiveDomains, Product, RawRecord, RecordHead, field,
+    Domains, Event, FieldSet, LiveDomains, Product, RawRecord, RecordHead, Sight, field,
 };
 use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
@@ -49,6 +49,8 @@ impl GoogleRecords {
         }
     }
 }
+
+impl Sight for GoogleRecords {}
 
 impl RecordReader for GoogleRecords {
     fn product(&self) -> Product {

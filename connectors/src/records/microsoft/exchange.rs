@@ -4,12 +4,12 @@
 //! Outlook on the desktop come as `UpdateInboxRules` (mailbox audit), see [`super::inbox_rules`].
 //! One event is made per destination; an empty value takes the forwarding away.
 
-use exfilwatch_model::{Event, Party, PartyClass, field};
+use exfilwatch_model::{Event, Look, Party, PartyClass, field};
 
 use super::super::address::{self, Entry};
 use super::super::outside::set_party;
 use super::parameters::{Parameters, truth};
-use super::{Body, grants, inbox_rules, raw};
+use super::{Body, grants, inbox_rules};
 
 /// Noun of the cmdlet, parameter, name of the path (`forward_via`). When both addresses of a
 /// mailbox are set, Exchange follows ForwardingAddress; both are told all the same.
@@ -78,36 +78,36 @@ pub(super) struct Destination {
     pub(super) without_copy: Option<bool>,
 }
 
-/// Whether an event of a record may have one of our fields, by a look at its text: a cmdlet that can set
+/// What stands in the text of a record of which an event has one of our fields: a cmdlet that can set
 /// forwarding has the fields of forwarding only where one of its parameters is named (or a member
 /// bears the field's own name), and a role only where it names who gets it. A quarter of a real log
 /// are such cmdlets, of the service itself.
-pub(super) fn may_have(text: &[u8], operation: &str, name: &str) -> bool {
+pub(super) fn look(operation: &str, name: &str) -> Look {
     let Some((verb, noun)) = operation.split_once('-') else {
-        return true;
+        return Look::Open;
     };
     let grant = grants::named_by(noun);
     if name == field::ROLE
         && let Some(role) = grant
     {
-        return raw::names(text, role) || raw::names(text, name) || raw::may_hide_letters(text);
+        return Look::words([role, name]);
     }
     let sets = SETTING_VERBS.iter().any(|v| v.eq_ignore_ascii_case(verb));
-    if !sets || !FORWARDING_FIELDS.contains(&name) {
-        return true;
+    let of_noun = |known: &&(&str, &'static str, &str)| known.0.eq_ignore_ascii_case(noun);
+    let paths = PATHS.iter().filter(of_noun);
+    let parameters: Vec<&str> = paths.map(|(_, parameter, _)| *parameter).collect();
+    if !sets || !FORWARDING_FIELDS.contains(&name) || parameters.is_empty() {
+        return Look::Open;
     }
-    let mut paths = PATHS
-        .iter()
-        .filter(|(known, ..)| known.eq_ignore_ascii_case(noun))
-        .peekable();
-    paths.peek().is_none()
-        || paths.any(|(_, parameter, _)| raw::names(text, parameter))
-        || grant.is_some_and(|parameter| raw::names(text, parameter))
-        || name == field::FORWARD_PATH
-            && noun.eq_ignore_ascii_case(CONNECTOR)
-            && raw::names(text, SWITCH)
-        || raw::names(text, name)
-        || raw::may_hide_letters(text)
+    let is_switch = name == field::FORWARD_PATH && noun.eq_ignore_ascii_case(CONNECTOR);
+    let switch = is_switch.then_some(SWITCH);
+    Look::words(
+        parameters
+            .into_iter()
+            .chain(grant)
+            .chain(switch)
+            .chain([name]),
+    )
 }
 
 /// One event per destination, or the event alone.

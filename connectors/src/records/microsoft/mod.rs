@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
-    Claim, Domains, Event, FieldSet, LiveDomains, Product, RawRecord, RecordHead, field,
+    Claim, Domains, Event, FieldSet, Lists, LiveDomains, Look, Product, RawRecord, RecordHead,
+    Sight, field,
 };
 use serde_json::Value;
 
@@ -78,6 +79,26 @@ impl Microsoft365Records {
     }
 }
 
+impl Sight for Microsoft365Records {
+    fn look(&self, operation: &str, claim: Claim<'_>) -> Look {
+        match claim.field() {
+            name if raw::is_vendors(name) => raw::look(claim),
+            // What a rule looks through as it is.
+            "raw" => raw::look_for_words(claim),
+            field::RECORD_TYPE => raw::look_for_type(claim),
+            name if Lists::default().may_say(name) => exchange::look(operation, name),
+            name => Look::all([
+                exchange::look(operation, name),
+                Look::any([Look::Listed(name.to_owned()), Look::word(name)]),
+            ]),
+        }
+    }
+
+    fn may_say(&self, field: &str) -> bool {
+        self.domains.get().lists().may_say(field)
+    }
+}
+
 impl RecordReader for Microsoft365Records {
     fn product(&self) -> Product {
         Product::M365
@@ -91,18 +112,6 @@ impl RecordReader for Microsoft365Records {
             }
         }
         Ok(Vec::new())
-    }
-
-    fn may_meet(&self, record: &RawRecord, operation: &str, claim: Claim<'_>) -> bool {
-        let (text, name) = (record.bytes(), claim.field());
-        if raw::is_vendors(name) {
-            return raw::may_meet(text, claim);
-        }
-        if name == field::RECORD_TYPE {
-            return raw::may_be_of_type(text, claim);
-        }
-        exchange::may_have(text, operation, name)
-            && (self.domains.get().lists().may_say(name) || raw::names(text, name))
     }
 
     fn head<'a>(&self, record: &'a RawRecord) -> Result<RecordHead<'a>, NormaliseError> {
