@@ -33,7 +33,12 @@ pub fn finding_uid(
 
 /// An entity in the form in which it is compared: NFC, trimmed, lower case.
 pub fn normal_entity(entity: &str) -> String {
-    entity.trim().nfc().collect::<String>().to_lowercase()
+    let entity = entity.trim();
+    // Most are, and are in that form but for their case.
+    if entity.is_ascii() {
+        return entity.to_ascii_lowercase();
+    }
+    entity.nfc().collect::<String>().to_lowercase()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! period: of all events that lie in a satisfied window
 //! that ends within the period. So it is a function of the set of events.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -144,10 +145,18 @@ impl Windows {
 /// What windows of a key are measured against, where the rule does so.
 struct Past<'a> {
     history: &'a History,
+    ledger: &'a Ledger,
     settled_ms: i64,
-    key: u64,
+    key: &'a str,
     counted: &'a Counted,
-    /// What is at hand of the days that count, by time.
+    /// Span of the days that count.
+    span_ms: (i64, i64),
+    at_hand: OnceCell<AtHand<'a>>,
+}
+
+/// What is at hand of the days that count. Few windows are large enough to be measured against it.
+struct AtHand<'a> {
+    /// By time.
     entries: Vec<(EntryId, &'a Entry)>,
     /// Counts of days that are still open.
     recent: BTreeMap<i64, u32>,
@@ -155,34 +164,48 @@ struct Past<'a> {
 
 impl<'a> Past<'a> {
     /// `from_ms` is the start of the period that is looked at.
-    fn new(windows: &'a Windows, parts: &Parts<'a>, key: &str, from_ms: i64) -> Option<Self> {
+    fn new(windows: &'a Windows, parts: &Parts<'a>, key: &'a str, from_ms: i64) -> Option<Self> {
         let days = days_kept(parts.tiers)?;
         let earliest = from_ms.saturating_sub(days * DAY_MS);
         let until = from_ms.saturating_add(parts.period_ms);
-        let entries = windows.ledger.entries(key, earliest, until);
-        let mut recent = history::by_day(parts.counted, &entries);
-        // Of a day that is a number already only a part may be at hand.
-        recent.retain(|day, _| windows.history.open_from().is_none_or(|open| *day >= open));
         Some(Self {
             history: &windows.history,
+            ledger: &windows.ledger,
             settled_ms: windows.settled_ms,
-            key: hash_of(key),
+            key,
             counted: parts.counted,
-            entries,
-            recent,
+            span_ms: (earliest, until),
+            at_hand: OnceCell::new(),
+        })
+    }
+
+    fn at_hand(&self) -> &AtHand<'a> {
+        self.at_hand.get_or_init(|| {
+            let (earliest, until) = self.span_ms;
+            let entries = self.ledger.entries(self.key, earliest, until);
+            let mut recent = history::by_day(self.counted, &entries);
+            // Of a day that is a number already only a part may be at hand.
+            recent.retain(|day, _| self.history.open_from().is_none_or(|open| *day >= open));
+            AtHand { entries, recent }
         })
     }
 
     fn earlier(&self) -> Earlier<'_> {
-        Earlier::new(self.counted, &self.entries)
+        Earlier::new(self.counted, &self.at_hand().entries)
     }
 
-    /// Whether a window that ends at an instant holds more than usual. `before` is what lies before
+    /// Whether a window that ends at an instant holds more than usual. `before` says what lies before
     /// it.
-    fn is_above(&self, above: &Above, time_ms: i64, size: u64, before: Before) -> bool {
+    fn is_above(
+        &self,
+        above: &Above,
+        time_ms: i64,
+        size: u64,
+        before: impl FnOnce() -> Before,
+    ) -> bool {
         let limit = |day| {
-            self.history
-                .limit(above, self.key, day, &self.recent, before)
+            let (key, recent) = (hash_of(self.key), &self.at_hand().recent);
+            self.history.limit(above, key, day, recent, before())
         };
         time_ms < self.settled_ms
             && self.history.origin.is_learned(above.learn_ms, time_ms)
@@ -214,15 +237,18 @@ fn sweep(
     let mut highest: Option<Tier> = None;
     let further = Further::new(parts, entries);
     for tier in parts.tiers {
-        let mut earlier = past.map(Past::earlier);
+        let mut earlier = None;
         let mut windows = Trailing::new(parts.counted, parts.bases, entries, tier.span_ms);
         while let Some(Window { start, end, size }) = windows.next() {
             let Some((last, _)) = end.checked_sub(1).and_then(|at| entries.get(at)) else {
                 break;
             };
             let is_above = |above: &Above| {
-                past.zip(earlier.as_mut()).is_some_and(|(past, earlier)| {
-                    let before = earlier.until(last.time_ms.saturating_sub(tier.span_ms));
+                past.is_some_and(|past| {
+                    let before = || {
+                        let earlier = earlier.get_or_insert_with(|| past.earlier());
+                        earlier.until(last.time_ms.saturating_sub(tier.span_ms))
+                    };
                     past.is_above(above, last.time_ms, size, before)
                 })
             };
