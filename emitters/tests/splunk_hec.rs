@@ -85,12 +85,8 @@ async fn a_hostile_record_stays_one_event_in_the_configured_index() {
         &record.to_string(),
     );
     envelope.id = title.to_owned();
-    let broken = event(
-        "contoso/office365/Audit.Exchange",
-        "b",
-        r#"{"Id":"1"}},{"event":"x"}"#,
-    );
-    let delivered = emitter(&collector).emit(&[envelope, broken]).await.unwrap();
+    let none = event("contoso/office365/Audit.Exchange", "b", "");
+    let delivered = emitter(&collector).emit(&[envelope, none]).await.unwrap();
     assert_eq!(refused(&delivered), [1]);
     let events = collector.calls()[0].events();
     assert_eq!(events.len(), 1);

@@ -61,7 +61,55 @@ pub struct Envelope {
     pub time: Option<DateTime<Utc>>,
     /// When its page was read.
     pub fetched_at: DateTime<Utc>,
-    /// Events: the vendor's record, byte for byte. Findings and signals: a [`crate::Finding`] as
+    /// Events: the vendor's record, byte for byte, and **one whole JSON object**: emitters lay it into
+    /// text of theirs as it is, without reading it. A record is read to its end before it becomes an item
+    /// (the step, by its head), and a frame of the outbox bears a checksum; whoever makes an item of bytes
+    /// from anywhere else asks [`Envelope::is_whole`] first. Findings and signals: a [`crate::Finding`] as
     /// JSON. Internal: a JSON object.
     pub payload: Bytes,
+}
+
+impl Envelope {
+    /// Whether the payload is one JSON object and nothing else.
+    pub fn is_whole(&self) -> bool {
+        let text = std::str::from_utf8(&self.payload).ok();
+        let text = text.filter(|text| text.trim_ascii_start().starts_with('{'));
+        text.is_some_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_and_nothing_else_is_whole() {
+        let is_whole = |payload: &[u8]| {
+            let stream = "contoso/office365/dlp".parse().unwrap();
+            let envelope = Envelope {
+                kind: Kind::Events,
+                stream,
+                id: "a".to_owned(),
+                time: None,
+                fetched_at: DateTime::UNIX_EPOCH,
+                payload: Bytes::copy_from_slice(payload),
+            };
+            envelope.is_whole()
+        };
+        for whole in ["{}", " {\"a\":[{\"b\":\"}\"}]}\r\n", "{\"\":1e999}"] {
+            assert!(is_whole(whole.as_bytes()), "{whole:?}");
+        }
+        for broken in [
+            "",
+            "[]",
+            "1",
+            "{\"a\":1}{\"event\":2}",
+            "{\"a\":1}},{\"event\":2}",
+            "{\"a\":1",
+            "{\"a\":\"\n\"}",
+        ] {
+            assert!(!is_whole(broken.as_bytes()), "{broken:?}");
+        }
+        assert!(!is_whole(b"{\"a\":\"\xFF\"}"));
+    }
 }

@@ -238,14 +238,14 @@ impl SendAgain {
 
     async fn send(&self, entry: Quarantined) -> bool {
         let Some(item) = read(&self.state_folder, &entry) else {
-            return self
-                .note(
-                    entry,
-                    Fate::Kept,
-                    Some("its bytes are not there".to_owned()),
-                )
-                .await;
+            let why = "its bytes are not there".to_owned();
+            return self.note(entry, Fate::Kept, Some(why)).await;
         };
+        // Emitters rely on it, and a file can be written to by others.
+        if !item.is_whole() {
+            let why = "what its file holds is no JSON object".to_owned();
+            return self.note(entry, Fate::Kept, Some(why)).await;
+        }
         let outcome = self.emitter.emit(&[item]).await;
         let now = self.clock.now();
         match outcome {

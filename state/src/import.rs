@@ -7,7 +7,7 @@ use std::io::{BufRead, Read, Write};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::Envelope;
+use exfilwatch_model::{Envelope, Kind};
 
 use crate::commit::{LaneMark, Position};
 use crate::contract::StateError;
@@ -177,6 +177,10 @@ impl Filling {
                 };
                 let items: Option<Vec<_>> = items.into_iter().map(envelope).collect();
                 let items = items.ok_or("a payload does not read")?;
+                // Emitters rely on it, and an export can have been written by anybody.
+                if kind == Kind::Events && !items.iter().all(Envelope::is_whole) {
+                    return Err("a record of the outbox is no JSON object".to_owned());
+                }
                 self.imported.items += items.len() as u64;
                 Ok(self
                     .state

@@ -134,3 +134,31 @@ async fn what_is_to_be_sent_again_is_so_after_a_restart() {
     eventually("delivered", || taken_of(&receiver, "contoso").len() == 10).await;
     pipeline.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_no_longer_one_object_in_its_file_is_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Arc::new(Receiver {
+        refuses: Mutex::new(Some("4")),
+        ..Receiver::default()
+    });
+    let routes = vec![Route::all(receiver.clone(), vec![Kind::Events])];
+    let pipeline = start_routes(open(folder.path(), Steps::default()), routes);
+    records(&pipeline, "contoso", 0..10).await;
+    let store = pipeline.shared().store.clone();
+    let entry = || store.quarantined().unwrap().pop();
+    eventually("refused", || entry().is_some()).await;
+    let file = folder
+        .path()
+        .join("quarantine")
+        .join(entry().unwrap().file.unwrap());
+    std::fs::write(&file, r#"{"Id":"4"}},{"event":"x","index":"main"}"#).unwrap();
+    *receiver.refuses.lock().unwrap() = None;
+    ask(&pipeline, Ask::Retry(None)).await.unwrap();
+    let says = || entry().unwrap().reason;
+    eventually("kept", || says().contains("no JSON object")).await;
+    assert_eq!(entry().unwrap().fate, Fate::Kept);
+    drop(store);
+    finish(pipeline).await;
+    assert_eq!(taken_of(&receiver, "contoso").len(), 9);
+}

@@ -1,21 +1,20 @@
 //! A batch on its way: which of its events are taken, refused, waiting or still to be sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::ack::Pending;
 use super::client::Reply;
+use super::encoded::{Encoded, Piece};
 use super::endpoints::Endpoint;
-use super::envelope::Piece;
 use super::reply::words;
-use super::request::runs;
+use super::request::{Load, runs};
 use crate::contract::EmitError;
 use crate::progress::Fate;
 
 /// A batch on its way.
 pub(super) struct Batch<'a> {
-    pieces: Vec<Piece>,
+    encoded: Arc<Encoded>,
     pub(super) fates: Vec<Fate>,
     /// Pieces that go without `fields`.
     plain: BTreeSet<usize>,
@@ -34,17 +33,18 @@ pub(super) struct Batch<'a> {
 impl Batch<'_> {
     /// With the pieces that are open cut into runs of so many events and bytes at most.
     pub(super) fn new(
-        pieces: Vec<Piece>,
+        encoded: Encoded,
         fates: Vec<Fate>,
         refused: BTreeMap<usize, String>,
         (events_max, bytes_max): (usize, usize),
     ) -> Self {
-        let open: Vec<(usize, usize)> = pieces
+        let open: Vec<(usize, usize)> = encoded
+            .pieces
             .iter()
             .zip(&fates)
             .enumerate()
             .filter(|(_, (_, fate))| **fate == Fate::Open)
-            .map(|(at, (piece, _))| (at, piece.bytes.len()))
+            .map(|(at, (piece, _))| (at, piece.length()))
             .collect();
         let sizes: Vec<usize> = open.iter().map(|(_, size)| *size).collect();
         let queue = runs(&sizes, events_max, bytes_max)
@@ -53,7 +53,7 @@ impl Batch<'_> {
             .map(|run| run.iter().map(|(at, _)| *at).collect())
             .collect();
         Self {
-            pieces,
+            encoded: Arc::new(encoded),
             fates,
             plain: BTreeSet::new(),
             refused,
@@ -66,21 +66,17 @@ impl Batch<'_> {
 
     /// Bytes of all its events.
     pub(super) fn bytes(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.bytes.len()).sum()
+        self.encoded.pieces.iter().map(Piece::length).sum()
     }
 
     /// Once all is sent only the receipts are of interest.
     pub(super) fn forget_bytes(&mut self) {
-        self.pieces = Vec::new();
+        self.encoded = Arc::default();
     }
 
-    pub(super) fn event(&self, at: usize) -> Option<Bytes> {
-        let piece = self.pieces.get(at)?;
-        Some(if self.plain.contains(&at) {
-            piece.plain()
-        } else {
-            piece.bytes.clone()
-        })
+    /// What a request with these pieces carries.
+    pub(super) fn load(&self, run: &[usize]) -> Load {
+        Load::new(&self.encoded, run, &self.plain)
     }
 
     pub(super) fn mark(&mut self, taken: &[usize]) {
@@ -92,7 +88,7 @@ impl Batch<'_> {
     }
 
     fn refuse(&mut self, at: usize, reply: &Reply) {
-        if let Some(piece) = self.pieces.get(at) {
+        if let Some(piece) = self.encoded.pieces.get(at) {
             let why = format!("the receiver refuses it: {}", answer(reply));
             self.refused.entry(piece.item).or_insert(why);
         }
@@ -127,11 +123,11 @@ impl Batch<'_> {
     /// events of findings among them. `false` when the index is not one tenant's own.
     pub(super) fn hold_index_of_first(&mut self, reply: &Reply) -> bool {
         let first = self.queue.front().and_then(|run| run.first());
-        let first = first.and_then(|at| self.pieces.get(*at));
+        let first = first.and_then(|at| self.encoded.pieces.get(*at));
         let Some(index) = first.and_then(|piece| piece.tenants_index.clone()) else {
             return false;
         };
-        let (pieces, held) = (&self.pieces, &mut self.held);
+        let (pieces, held) = (&self.encoded.pieces, &mut self.held);
         let mut is_sent = |at: &usize| {
             let waits = |piece: &&Piece| {
                 piece.tenants_index.as_ref() == Some(&index) || held.contains_key(&piece.item)

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use url::Url;
@@ -119,7 +118,7 @@ impl Client {
         place: Place,
     ) -> Result<Reply, Unanswered> {
         let mut headers = self.headers(place.channel)?;
-        if body.gzip {
+        if body.is_gzip() {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let url = if place.in_url {
@@ -127,7 +126,7 @@ impl Client {
         } else {
             self.event_url.clone()
         };
-        self.post(http, &url, (headers, body.bytes)).await
+        self.post(http, &url, (headers, body.into())).await
     }
 
     /// Asks which of these ids are acknowledged. Never compressed: the endpoint does not take it.
@@ -158,7 +157,7 @@ impl Client {
         &self,
         http: &reqwest::Client,
         url: &Url,
-        (headers, body): (HeaderMap, Bytes),
+        (headers, body): (HeaderMap, reqwest::Body),
     ) -> Result<Reply, Unanswered> {
         let authorization = headers.get(AUTHORIZATION).cloned();
         let request = http.post(url.clone()).headers(headers).body(body);

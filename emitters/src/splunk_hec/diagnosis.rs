@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use exfilwatch_model::Kind;
 use exfilwatch_model::diagnosis::{Cause, Check};
 use serde::Deserialize;
@@ -127,11 +126,7 @@ fn indexes(options: &SplunkHecOptions) -> BTreeSet<String> {
 async fn index_taken(session: &Session, index: &str) -> Check {
     let event =
         serde_json::json!({ "index": index, "time": "doctor", "event": "exfilwatch doctor" });
-    let body = Body {
-        bytes: Bytes::from(event.to_string()),
-        gzip: false,
-    };
-    let check = match session.send(body).await {
+    let check = match session.send(Body::Text(event.to_string())).await {
         Err(unanswered) => {
             let what = format!("{index}: {}", unanswered.error);
             Check::warning(INDEX, Cause::HecBusy, what)

@@ -10,7 +10,7 @@ use exfilwatch_model::{Clock, Envelope};
 use super::batch::Batch;
 use super::deployment::Deployment;
 use super::diagnosis;
-use super::envelope::pieces;
+use super::encoded::Encoder;
 use super::line::Line;
 use super::reply::INDEX;
 use crate::contract::{Delivered, EmitError, Emitter, HeldItem, Refusal};
@@ -48,30 +48,18 @@ impl SplunkHec {
     }
 
     fn encode(&self, batch: &[Envelope]) -> Batch<'_> {
-        let mut all = Vec::with_capacity(batch.len());
+        let mut encoder = Encoder::new(&self.deployment.options, batch.len());
         let mut refused = BTreeMap::new();
-        let options = &self.deployment.options;
         for (item, envelope) in batch.iter().enumerate() {
-            match pieces(item, envelope, options) {
-                Ok(pieces) => {
-                    let largest = pieces.iter().map(|piece| piece.bytes.len()).max();
-                    let largest = largest.unwrap_or(0);
-                    let max = options.event_bytes_max;
-                    if largest > max {
-                        let why = format!("event of {largest} bytes, event_bytes_max is {max}");
-                        refused.insert(item, why);
-                    } else {
-                        all.extend(pieces);
-                    }
-                }
-                Err(error) => {
-                    refused.insert(item, format!("not the JSON it should be: {error}"));
-                }
+            if let Err(why) = encoder.add(item, envelope) {
+                refused.insert(item, why);
             }
         }
-        let recalled = self.progress.recall(batch, all.len());
-        let fates = recalled.unwrap_or_else(|| vec![Fate::Open; all.len()]);
-        Batch::new(all, fates, refused, self.batch_max())
+        let encoded = encoder.finish();
+        let pieces = encoded.pieces.len();
+        let recalled = self.progress.recall(batch, pieces);
+        let fates = recalled.unwrap_or_else(|| vec![Fate::Open; pieces]);
+        Batch::new(encoded, fates, refused, self.batch_max())
     }
 }
 

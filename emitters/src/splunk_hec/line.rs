@@ -164,9 +164,8 @@ impl Line {
     ) -> Result<(Sent<'a>, Reply), Stop> {
         let turn = endpoint.pace.turn().await;
         let session = endpoint.session();
-        let events: Vec<_> = run.iter().filter_map(|at| batch.event(*at)).collect();
-        let body = body(events.iter(), self.deployment.facts.gzip());
-        let was_gzip = body.gzip;
+        let body = body(batch.load(&run), self.deployment.facts.gzip()).await;
+        let was_gzip = body.is_gzip();
         let answer = session.send(body).await;
         drop(turn);
         match answer {

@@ -2,7 +2,7 @@
 //!
 //! One emitter (`emitter`) is one token on one deployment (`deployment`), of one address or several (`endpoints`), each
 //! with a pace (`pace`) and a channel (`session`) of its own. A batch (`batch`) becomes HEC events
-//! (`envelope`, `records`), those become requests within the limits (`request`), every reply is judged
+//! (`encoded`, `envelope`, `records`), those become requests within the limits (`request`), every reply is judged
 //! by one pure function (`reply`) and followed in one place (`line`), and the batch counts as delivered
 //! only when all of it was taken, by the indexer's acknowledgement where it is on (`ack`). What was
 //! taken before a failure is remembered (`crate::progress`), so that a resend does not double it.
@@ -13,6 +13,7 @@ mod client;
 mod deployment;
 mod diagnosis;
 mod emitter;
+mod encoded;
 mod endpoints;
 mod envelope;
 mod facts;

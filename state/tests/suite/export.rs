@@ -142,12 +142,16 @@ fn an_import_that_cannot_be_whole_leaves_nothing() {
     let text = exported(&filled(from.path()));
     let lines: Vec<&str> = text.lines().collect();
     let without_one = [&lines[..2], &lines[3..]].concat().join("\n");
+    // Emitters would lay it into text of theirs.
+    let broken = text.replacen(r#"{\"item\":\"6a\"}"#, r#"{\"item\":6}},{\"event\":6}"#, 1);
+    assert_ne!(text, broken);
     let cases = [
         ("empty", String::new()),
         ("cut at a line", lines[..lines.len() - 1].join("\n")),
         ("cut inside a line", text[..text.len() / 2].to_owned()),
         ("a line is missing", without_one),
         ("no export", "{\"a\":1}\n".to_owned()),
+        ("a record that is none", broken),
     ];
     for (name, text) in cases {
         let parent = TempDir::new().unwrap();

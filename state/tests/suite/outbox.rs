@@ -55,7 +55,7 @@ fn a_lane_reads_its_kind_and_tenants_in_order_and_comes_to_the_end() {
     };
     assert_eq!(
         only.envelope,
-        envelope(Kind::Events, "fabrikam", "e4", b"payload of e4")
+        envelope(Kind::Events, "fabrikam", "e4", br#"{"item":"e4"}"#)
     );
     assert_eq!(delivery.next, end);
     let mut idle = state.reader(Position::default(), all_of(Kind::Signals));
@@ -379,7 +379,7 @@ fn a_damaged_frame_costs_its_own_items_and_says_so() {
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes
         .windows(12)
-        .position(|w| w == b"payload of b")
+        .position(|w| w == br#"{"item":"b"}"#)
         .unwrap();
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();

@@ -122,7 +122,14 @@ pub(crate) fn frame(kind: Kind, tenant_name: &str, ids: &[&str]) -> Frame {
         tenant: tenant(tenant_name),
         items: ids
             .iter()
-            .map(|id| envelope(kind, tenant_name, id, format!("payload of {id}").as_bytes()))
+            .map(|id| {
+                envelope(
+                    kind,
+                    tenant_name,
+                    id,
+                    format!(r#"{{"item":"{id}"}}"#).as_bytes(),
+                )
+            })
             .collect(),
     }
 }
