@@ -129,6 +129,27 @@ fn every_detection_has_its_texts_and_cases_on_both_sides() {
     }
 }
 
+/// An empty cell on the page of coverage could mean "none" or "nobody looked": it says which.
+#[test]
+fn every_detection_was_compared_with_the_other_collections() {
+    let mut said: BTreeMap<String, Vec<bool>> = BTreeMap::new();
+    for rule in catalogue::summaries(&rules()) {
+        let equivalents = rule.equivalents.map(|of| of.is_empty());
+        said.entry(rule.name).or_default().extend(equivalents);
+    }
+    for (name, none) in said {
+        assert!(
+            !none.is_empty(),
+            "{name}: write `equivalents`, or `equivalents: none`"
+        );
+        let is_one = none.iter().all(|is| Some(is) == none.first());
+        assert!(
+            is_one,
+            "{name}: one of its rules says `none`, another names some"
+        );
+    }
+}
+
 #[test]
 fn every_triage_text_names_five_checks() {
     for rule in rules().rules() {

@@ -1,13 +1,11 @@
 //! The catalogue: what the rules are, for `rules list` and `rules show`; and what a rule file of
 //! ours must have.
 
-use std::collections::BTreeMap;
-
 use exfilwatch_model::{Product, Severity};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::rules::{Alert, Anchor, Case, Counted, Kind, Pack, Rule, RuleSet};
+use crate::rules::{Alert, Case, Counted, Equivalents, Kind, Pack, Rule, RuleSet};
 
 /// One rule in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,8 +46,8 @@ pub struct Summary {
     pub attack: Vec<String>,
     /// Further reading.
     pub references: Vec<String>,
-    /// What other collections have for the same act.
-    pub equivalents: BTreeMap<Anchor, String>,
+    /// What other collections have for the same act; absent where nobody has compared.
+    pub equivalents: Option<Equivalents>,
     /// Names of its cases.
     pub tests: Vec<String>,
     /// Its file.

@@ -19,7 +19,7 @@ pub use contract::{BadState, Baseline, Counters, Detector, Interest, StateChange
 pub use engine::Engine;
 pub use options::DetectorsOptions;
 pub use rules::{
-    Alert, Anchor, Case, Counted, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark, Repeat, Rule,
-    RuleError, RuleSet, Skipped, SourceFile, Stock, StockState, Tier, VaryTime, Weight, embedded,
-    folder, lint, stock,
+    Alert, Anchor, Case, Counted, Equivalents, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark,
+    Repeat, Rule, RuleError, RuleSet, Skipped, SourceFile, Stock, StockState, Tier, VaryTime,
+    Weight, embedded, folder, lint, stock,
 };

@@ -238,7 +238,7 @@ pub fn summary() -> Summary {
         false_positives: facts.false_positives,
         attack: [facts.tactics, facts.techniques].concat(),
         references: facts.references,
-        equivalents: std::collections::BTreeMap::new(),
+        equivalents: Some(std::collections::BTreeMap::new()),
         tests: Vec::new(),
         file: "built in".to_owned(),
         version: facts.version,

@@ -6,6 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use exfilwatch::pipeline::job::plan::Plan;
+use exfilwatch::pipeline::job::{JobEnd, JobKind, JobRequest, Progress, RANGE_MAX};
+use exfilwatch::serve::control::{Caller, Request};
+use exfilwatch_model::Window;
 use exfilwatch_simulator::{
     Delivery, Endpoint, Fault, FaultRule, FaultScript, SimulatorOptions, WorldOptions,
 };
@@ -533,5 +537,87 @@ async fn searches_that_were_submitted_before_a_kill_are_read_and_not_submitted_a
         "{searched} slices of {submitted} searches"
     );
     assert!(all <= searched + 1, "{all} searches for {searched} slices");
+    scene.services.shutdown().await;
+}
+
+/// A job that is asked for over the control socket.
+fn asked(days: i64) -> JobRequest {
+    let until = start() + TimeDelta::days(2);
+    JobRequest {
+        kind: JobKind::Backfill,
+        window: Window::new(until - TimeDelta::days(days), until).unwrap(),
+        asked: format!("{days}d"),
+        tenant: None,
+        streams: Vec::new(),
+        rules: Vec::new(),
+        gap: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_process_refuses_a_range_beyond_ten_years_and_a_fifth_job() {
+    // So slow that none of them ends meanwhile.
+    let slow = Fault::Delay {
+        milliseconds: 3_000,
+    };
+    let rules = [Endpoint::Blob, Endpoint::Activities, Endpoint::ContentList];
+    let faults = FaultScript {
+        seed: 1,
+        rules: rules.map(|end| FaultRule::new(end, slow.clone())).into(),
+    };
+    let scene = scene(2, 600, faults).await;
+    let process = scene.start();
+    let state = scene.path("state");
+    let socket = state.join("control.sock");
+    until("the control socket", || socket.exists(), || scene.report()).await;
+
+    let days = RANGE_MAX.num_days();
+    let mut told = Vec::new();
+    for request in [
+        Request::Plan(asked(days + 1)),
+        Request::Backfill(asked(days + 1)),
+    ] {
+        let mut caller = Caller::ask(&state, &request).await.unwrap().unwrap();
+        let answer = match request {
+            Request::Plan(_) => caller.next::<Vec<Plan>>().await.map(drop),
+            _ => caller.next::<Progress>().await.map(drop),
+        };
+        told.push(answer.unwrap_err().to_string());
+    }
+    for told in told {
+        assert!(
+            told.contains(&format!("a range of {} days", days + 1)),
+            "{told}"
+        );
+        assert!(told.contains("name a later start"), "{told}");
+    }
+
+    let mut callers = Vec::new();
+    for days in 1..=5 {
+        let request = Request::Backfill(asked(days));
+        callers.push(Caller::ask(&state, &request).await.unwrap().unwrap());
+    }
+    // Four are taken, and the first of them is at work; it is not said which is the fifth.
+    let answers = callers.iter_mut().map(|caller| {
+        Box::pin(async move {
+            loop {
+                let progress = caller.next::<Progress>().await.unwrap().unwrap();
+                if let Some(end) = progress.end {
+                    return end;
+                }
+            }
+        })
+    });
+    let (end, _, others) = futures::future::select_all(answers).await;
+    let JobEnd::Usage(why) = end else {
+        panic!("{end:?}: none was refused")
+    };
+    assert!(
+        why.contains("4 jobs that were asked for have not ended"),
+        "{why}"
+    );
+    assert_eq!(others.len(), 4);
+    drop(others);
+    process.kill();
     scene.services.shutdown().await;
 }

@@ -1,16 +1,21 @@
 //! `learn --since` over the vendors' logs: nothing is told or delivered, the live line knows it, and a
 //! running process does it when it is asked.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_simulator::{Delivery, SimulatorOptions, WorldOptions};
+use exfilwatch_simulator::{
+    Delivery, Endpoint, Fault, FaultRule, FaultScript, SimulatorOptions, WorldOptions,
+};
 use serde_json::Value;
 
-use crate::scene::{Scene, until};
+use crate::scene::{Process, Scene, until};
 
 const START: &str = "2026-05-04T00:00:00Z";
 const DAYS: i64 = 9;
 
-async fn scene() -> Scene {
+async fn scene(faults: FaultScript) -> Scene {
     let start: DateTime<Utc> = START.parse().unwrap();
     let end = start + TimeDelta::days(DAYS);
     let world = WorldOptions {
@@ -21,6 +26,7 @@ async fn scene() -> Scene {
     let options = SimulatorOptions {
         start: Some(end + TimeDelta::hours(2)),
         rate: 60.0,
+        faults,
         ..SimulatorOptions::default()
     };
     Scene::new(world, options).await
@@ -49,7 +55,7 @@ async fn json(scene: &Scene, arguments: &[&str], code: i32) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_past_is_learned_beside_and_before_a_poller_and_nothing_of_it_is_told() {
-    let scene = scene().await;
+    let scene = scene(FaultScript::default()).await;
     let clock = scene.virtual_clock();
     let end = START.parse::<DateTime<Utc>>().unwrap() + TimeDelta::days(DAYS);
     let learn = ["learn", "--since", START, "--virtual-clock", &clock];
@@ -105,5 +111,49 @@ async fn the_past_is_learned_beside_and_before_a_poller_and_nothing_of_it_is_tol
     let first = told.lines().find(|line| early(line));
     assert_eq!(first, None, "told of the past that was learned");
     assert_eq!(process.terminate().await, Some(0));
+    scene.services.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_it_learns_it_knows_in_the_end_what_it_would_have_known() {
+    let slow = Fault::Delay { milliseconds: 15 };
+    let rules = [Endpoint::Blob, Endpoint::Activities];
+    let faults = FaultScript {
+        seed: 1,
+        rules: rules.map(|end| FaultRule::new(end, slow.clone())).into(),
+    };
+    let scene = scene(faults).await;
+    let clock = scene.virtual_clock();
+    let learn = ["learn", "--since", START, "--virtual-clock", &clock];
+    let mut command = scene.command(&[&learn[..], &["--output", "ndjson"]].concat());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut process = Process(child.unwrap());
+    let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let killed = tokio::task::spawn_blocking(move || {
+        let mut read = 0;
+        for line in lines {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let holds = line["type"] == "slice" && line["records"].as_u64() > Some(0);
+            read += usize::from(holds);
+            assert_ne!(line["type"], "end", "it was over before it could be killed");
+            if read == 5 {
+                process.kill();
+                return;
+            }
+        }
+        panic!("it ended after {read} slices with records");
+    });
+    killed.await.unwrap();
+
+    let again = json(&scene, &learn, 0).await;
+    let streams = again["streams"].as_array().unwrap();
+    let before = |one: &Value| one["slices_done_before"].as_u64().unwrap();
+    assert!(streams.iter().map(before).sum::<u64>() >= 5, "{again:#}");
+    let at_rest = json(&scene, &["status"], 0).await;
+    std::fs::remove_dir_all(scene.path("state")).unwrap();
+    let at_once = json(&scene, &learn, 0).await;
+    assert!(known(&at_once["learned"]) > 20, "{at_once}");
+    assert_eq!(again["learned"], at_once["learned"]);
+    assert_eq!(known(&at_rest[0]["baselines"]), known(&at_once["learned"]));
     scene.services.shutdown().await;
 }

@@ -26,7 +26,7 @@ pub use lint::{PLACEHOLDER, Remark, Weight, lint};
 pub use load::{SourceFile, embedded, folder};
 pub use need::Need;
 pub use rule::{Alert, Counted, Kind, Rule, Tier};
-pub use schema::{Anchor, Case, Expectation, Pack, Repeat, VaryTime};
+pub use schema::{Anchor, Case, Equivalents, Expectation, Pack, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
 pub use sigma::{Stock, StockState, stock};
 

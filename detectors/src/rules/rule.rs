@@ -1,11 +1,11 @@
 //! A rule, checked and compiled.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use exfilwatch_model::{Event, RuleFacts, Severity, field};
 
-use super::schema::{Anchor, Case, Pack};
+use super::schema::{Case, Equivalents, Pack};
 use super::template::Template;
 use super::tuned::Tuned;
 use crate::contract::Interest;
@@ -225,7 +225,7 @@ pub struct Rule {
     pub(crate) message: Template,
     pub(crate) distinct: Vec<String>,
     /// What other collections have for the same act.
-    pub(crate) equivalents: BTreeMap<Anchor, String>,
+    pub(crate) equivalents: Option<Equivalents>,
     /// Fields that selections of the rule name.
     pub(crate) matched: Vec<String>,
     pub(crate) layout: Layout,

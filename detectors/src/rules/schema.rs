@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{Person, Severity};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use yaml_serde::Value;
 
 /// All keys of ours. A document that has one of them is checked for misspelt ones; a stock Sigma
@@ -70,10 +71,29 @@ pub(crate) struct OwnKeys {
     pub(crate) supersedes: Vec<String>,
     /// The pack it belongs to; `exfil` where absent.
     pub(crate) pack: Pack,
-    /// What other collections have for the same act, by their name: docs/COVERAGE.md.
-    pub(crate) equivalents: BTreeMap<Anchor, String>,
+    /// What other collections have for the same act, by their name, or the word `none`:
+    /// docs/COVERAGE.md. Absent where nobody has compared.
+    #[serde(deserialize_with = "equivalents")]
+    pub(crate) equivalents: Option<Equivalents>,
     /// The rule listens to the findings of the others instead of looking at events.
     pub(crate) incident_of: Option<IncidentKey>,
+}
+
+/// What other collections have for the same act; empty where none of them has anything.
+pub type Equivalents = BTreeMap<Anchor, String>;
+
+fn equivalents<'de, D: Deserializer<'de>>(key: D) -> Result<Option<Equivalents>, D::Error> {
+    let key = Value::deserialize(key)?;
+    if key.as_str() == Some("none") {
+        return Ok(Some(Equivalents::new()));
+    }
+    let named: Equivalents = yaml_serde::from_value(key).map_err(D::Error::custom)?;
+    if named.is_empty() {
+        return Err(D::Error::custom(
+            "it names nothing; write `none` where none has an equivalent",
+        ));
+    }
+    Ok(Some(named))
 }
 
 /// A collection of detections that ours are compared with.

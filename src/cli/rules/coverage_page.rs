@@ -14,22 +14,10 @@ const ELSEWHERE: &str = include_str!("../../../detectors/rules/ELSEWHERE");
 
 /// The page.
 pub(super) fn page(rules: &[Summary]) -> String {
-    let mut by_name: BTreeMap<&str, BTreeMap<Anchor, &str>> = BTreeMap::new();
-    for rule in rules {
-        let equivalents = by_name.entry(&rule.name).or_default();
-        equivalents.extend(
-            rule.equivalents
-                .iter()
-                .map(|(anchor, text)| (*anchor, text.as_str())),
-        );
-    }
-    let has = |anchor| {
-        by_name
-            .values()
-            .filter(|of| of.contains_key(&anchor))
-            .count()
-    };
-    let alone = by_name.values().filter(|of| of.is_empty()).count();
+    let by_name = by_name(rules);
+    let compared = || by_name.values().flatten();
+    let has = |anchor| compared().filter(|of| of.contains_key(&anchor)).count();
+    let alone = compared().filter(|of| of.is_empty()).count();
     let mut text = format!(
         "# Coverage\n\nMade by `cargo xtask generate` from the rule files (`equivalents`), \
          [NAMES](../detectors/rules/NAMES) and [ELSEWHERE](../detectors/rules/ELSEWHERE); do not edit.\n\n\
@@ -37,7 +25,7 @@ pub(super) fn page(rules: &[Summary]) -> String {
          like {}, SigmaHQ {}, Elastic {}, Panther {}; {alone} have no equivalent in any of the four. Each cell says what \
          the other's rule is called or looks for; it was read from their published rules (Splunk 2024-10 and \
          single files of 2026, Sigma and Elastic 2026-08, Panther 2026-07), not measured. \"the same operations\" \
-         means a rule over the same events whose condition may differ. An empty cell means that we know of none.\n",
+         means a rule over the same events whose condition may differ. \"none\" means that we looked and know of none.\n",
         by_name.len(),
         has(Anchor::Splunk),
         has(Anchor::Sigma),
@@ -61,17 +49,31 @@ pub(super) fn page(rules: &[Summary]) -> String {
     text
 }
 
-fn table(
-    text: &mut String,
-    title: &str,
-    prefix: &str,
-    by_name: &BTreeMap<&str, BTreeMap<Anchor, &str>>,
-) {
+/// What each detection was compared with; `None` where nobody has compared it.
+type ByName<'a> = BTreeMap<&'a str, Option<BTreeMap<Anchor, &'a str>>>;
+
+/// A detection may be several rules, of which one says it for all.
+fn by_name(rules: &[Summary]) -> ByName<'_> {
+    let mut by_name = ByName::new();
+    for rule in rules {
+        let known = by_name.entry(&rule.name).or_default();
+        if let Some(said) = &rule.equivalents {
+            let said = said.iter().map(|(anchor, text)| (*anchor, text.as_str()));
+            known.get_or_insert_default().extend(said);
+        }
+    }
+    by_name
+}
+
+fn table(text: &mut String, title: &str, prefix: &str, by_name: &ByName<'_>) {
     text.push_str(&format!(
         "\n## {title}\n\n| detection | Splunk | Sigma | Elastic | Panther |\n|---|---|---|---|---|\n"
     ));
     for (name, equivalents) in by_name.iter().filter(|(name, _)| name.starts_with(prefix)) {
-        let cells = Anchor::ALL.map(|anchor| cell(equivalents.get(&anchor).copied().unwrap_or("")));
+        let cells = Anchor::ALL.map(|anchor| match equivalents {
+            Some(known) => cell(known.get(&anchor).copied().unwrap_or("none")),
+            None => String::new(),
+        });
         let anchor = name.replace('.', "");
         // Writing to a String cannot fail.
         writeln!(
@@ -166,7 +168,10 @@ mod tests {
         }
         assert!(page.contains("Gdrive suspicious file sharing"));
         let (_, unseen) = page.split_once("## Written from documentation").unwrap();
-        assert!(unseen.contains("[o365.flow.mail_connector]("));
+        for name in ["o365.flow.mail_connector", "o365.teams.helpdesk_chat"] {
+            assert!(unseen.contains(&format!("[{name}](")), "{name}");
+        }
+        assert!(page.contains("#xauditgap) | none | none | none | none |"));
         for source in ["BigQuery", "message trace"] {
             assert!(page.contains(source), "{source}");
         }

@@ -12,6 +12,8 @@ use super::things::Thing;
 /// Whose a rule is that is nobody's own: a transport rule.
 pub(super) const ORGANISATION: &str = "(organisation)";
 pub(super) const INBOX_RULE: &str = "inbox_rule";
+/// What a user of Gmail sets.
+const OF_GMAIL: &str = "account_setting";
 /// By what Outlook on the desktop writes a rule, all of it each time: without an action that forwards it no
 /// longer does.
 const WHOLE_RULE: &str = "updateinboxrules";
@@ -254,12 +256,19 @@ pub(super) fn last<'a>(thing: &'a Thing, slot: &'a Slot) -> &'a Slot {
     later.unwrap_or(slot)
 }
 
-/// Why it may be over all the same: of an inbox rule that Outlook on the web removes the record gives a
-/// number and not the name.
+/// Why it may be over all the same: Google writes no record when a user's own forwarding ends, and of an
+/// inbox rule that Outlook on the web removes the record gives a number and not the name.
 pub(super) fn doubt(thing: &Thing, slot: &Slot) -> Option<String> {
-    if slot.id.via != INBOX_RULE {
-        return None;
+    match slot.id.via.as_str() {
+        OF_GMAIL => {
+            Some("Google does not log its end, look in the user's Gmail settings".to_owned())
+        }
+        INBOX_RULE => removed_by_number(thing, slot),
+        _ => None,
     }
+}
+
+fn removed_by_number(thing: &Thing, slot: &Slot) -> Option<String> {
     let is_number = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit());
     let since = &last(thing, slot).switched;
     let removed = thing.slots.values().filter(|other| {
