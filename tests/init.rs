@@ -39,7 +39,7 @@ fn what_init_writes_passes_config_check() {
     assert!(checked.status.success(), "{}", text(&checked.stderr));
     assert_eq!(
         text(&checked.stdout),
-        "ok: 1 tenants, 2 connectors, 1 emitters\n"
+        "ok: 1 tenant, 2 connectors, 1 emitter\n"
     );
     // Again: nothing is replaced.
     let again = exfilwatch(folder.path(), &flags);

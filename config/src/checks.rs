@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use exfilwatch_connectors::options::{GoogleWorkspaceOptions, Office365Options};
 use exfilwatch_emitters::options::EmitterOptions;
+use exfilwatch_emitters::{BuildError, registry};
 use exfilwatch_model::domains::registrable;
 use exfilwatch_model::{Domains, PartyClass};
 
@@ -211,6 +212,22 @@ pub(crate) fn domain_warnings(item: &Item<Tenant>) -> Vec<Problem> {
             Problem::new(item.place_of("internal_domains"), what)
         })
         .collect()
+}
+
+/// Options of emitters that cannot be used, or not together.
+pub(crate) fn emitters(items: &[Item<EmitterOptions>]) -> Vec<Problem> {
+    let wrong = |item: &Item<EmitterOptions>| {
+        let name = format!("{}.{}", item.options.kind(), item.name);
+        match registry::check(&name, &item.options).err()? {
+            BuildError::Option { member, reason, .. } => {
+                let key = member.split(',').next().unwrap_or_default();
+                let what = format!("`{member}`: {reason}");
+                Some(Problem::new(item.place_of(key), what))
+            }
+            other => Some(Problem::new(&item.origin, other.to_string())),
+        }
+    };
+    items.iter().filter_map(wrong).collect()
 }
 
 /// Emitters that have the same name in two kinds: their marks in the store would be one.

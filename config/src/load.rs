@@ -238,6 +238,7 @@ impl Sorting {
         self.problems.extend(domains);
         let members = connectors.iter().flat_map(checks::connector);
         self.problems.extend(members);
+        self.problems.extend(checks::emitters(emitters));
         self.problems.extend(checks::emitter_names(emitters));
         self.problems.extend(checks::files(emitters));
         self.problems.extend(checks::routes(emitters));

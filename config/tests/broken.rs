@@ -395,6 +395,81 @@ fn each_fault_of_a_connector_has_its_line_and_sentence() {
     }
 }
 
+/// Cases: an emitter's kind, its options from line 2 on, and the one problem.
+const EMITTERS: &[(&str, &str, &str)] = &[
+    (
+        "splunk_hec",
+        "url = \"ftp://s.example\"\ntoken = { env = \"T\" }\n",
+        "2:7: `url`: scheme ftp is not https or http",
+    ),
+    (
+        "splunk_hec",
+        "url = \"https://s.example\"\ntoken = { env = \"T\" }\nmore_urls = [\"https://u:CANARY@s.example\"]\n",
+        "4:13: `more_urls`: user and password have no place in it",
+    ),
+    (
+        "splunk_hec",
+        "url = \"http://169.254.169.254\"\ntoken = { env = \"T\" }\n",
+        "2:7: `url`: the address is",
+    ),
+    (
+        "splunk_hec",
+        "url = \"https://s.example\"\ntoken = { env = \"T\" }\npin_sha256 = [\"x\"]\n",
+        "4:14: `pin_sha256`: \"x\" is no SHA-256",
+    ),
+    (
+        "splunk_hec",
+        "url = \"https://s.example\"\ntoken = { env = \"T\" }\ninsecure_skip_verify = true\nca_file = \"ca.pem\"\n",
+        "4:24: `insecure_skip_verify`: it makes ca_file and pin_sha256 useless",
+    ),
+    (
+        "splunk_hec",
+        "url = \"https://s.example\"\ntoken = { env = \"T\" }\ncertificate_file = \"c.pem\"\n",
+        "4:20: `certificate_file, key_file`: write both or neither",
+    ),
+    (
+        "splunk_hec",
+        "url = \"https://s.example\"\ntoken = { env = \"T\" }\nfields = { actor = \"hash\" }\n",
+        "4:10: `fields`: it needs a key",
+    ),
+    (
+        "syslog",
+        "address = \"s.example\"\ntransport = \"tcp\"\n",
+        "2:11: `address`: write host:port",
+    ),
+    (
+        "syslog",
+        "address = \"s.example:1\"\ntransport = \"tcp\"\nformat = \"cef\"\nsend = [\"events\"]\n",
+        "4:10: `format`: raw records",
+    ),
+    (
+        "webhook",
+        "format = \"slack\"\n",
+        "1:19: `url`: write url, or url_secret",
+    ),
+    (
+        "webhook",
+        "url = \"https://s.example\"\n",
+        "1:19: `secret`: format = \"standard\" signs",
+    ),
+    (
+        "webhook",
+        "url_secret = { env = \"U\" }\nformat = \"teams\"\nsend = [\"internal\"]\n",
+        "4:8: `send`: Slack and Teams take",
+    ),
+];
+
+#[test]
+fn what_no_emitter_could_be_built_of_is_told_before_one_is() {
+    for (kind, options, expected) in EMITTERS {
+        let problems = problems(&format!("[emitters.{kind}.x]\n{options}"));
+        let [problem] = &problems[..] else {
+            panic!("{options}: {problems:?}");
+        };
+        assert!(problem.starts_with(expected), "{options}: {problem}");
+    }
+}
+
 #[test]
 fn all_faults_are_reported_in_one_run() {
     let text = r#"[tenants.contoso]

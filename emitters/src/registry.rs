@@ -12,9 +12,9 @@ use crate::error::BuildError;
 use crate::fields::{self, Masked};
 use crate::ndjson::{Ndjson, Stdout};
 use crate::options::EmitterOptions;
-use crate::splunk_hec::SplunkHec;
-use crate::syslog::Syslog;
-use crate::webhook::Webhook;
+use crate::splunk_hec::{self, SplunkHec};
+use crate::syslog::{self, Syslog};
+use crate::webhook::{self, Webhook};
 
 /// The kinds, as they stand in `[emitters.KIND.NAME]`.
 pub const KINDS: [&str; 6] = [
@@ -60,6 +60,21 @@ where
         }
     };
     options.map_err(ReadError::Table)
+}
+
+/// What is wrong with options by themselves: no secret, certificate or file is looked at.
+pub fn check(name: &str, options: &EmitterOptions) -> Result<(), BuildError> {
+    if let Some(fields) = options.fields() {
+        fields::check(name, fields, options.send())?;
+    }
+    match options {
+        EmitterOptions::SplunkHec(options) => splunk_hec::check(name, options),
+        EmitterOptions::Syslog(options) => syslog::check(name, options),
+        EmitterOptions::Webhook(options) => webhook::check(name, options),
+        EmitterOptions::Ndjson(_) | EmitterOptions::Archive(_) | EmitterOptions::Stdout(_) => {
+            Ok(())
+        }
+    }
 }
 
 /// Makes the emitter `name` (`KIND.NAME`, as it is shown and keyed). Reads secrets and

@@ -44,10 +44,10 @@ fn check(config: &Config) -> Outcome {
     }
     if config.disabled.is_empty() && tuned.broken.is_empty() {
         return print(&format!(
-            "ok: {} tenants, {} connectors, {} emitters\n",
-            config.tenants.len(),
-            config.connectors.len(),
-            config.emitters.len()
+            "ok: {}, {}, {}\n",
+            counted(config.tenants.len(), "tenant"),
+            counted(config.connectors.len(), "connector"),
+            counted(config.emitters.len(), "emitter")
         ));
     }
     let mut lines = Vec::new();
@@ -57,13 +57,19 @@ fn check(config: &Config) -> Outcome {
     let broken = tuned.broken.iter();
     lines.extend(broken.map(|(tenant, why)| format!("tenant {tenant}: {why}")));
     let what = format!(
-        "{} included files and {} other tenants are left out\n{}",
-        config.disabled.len(),
-        tuned.broken.len(),
+        "left out: {}, {}\n{}",
+        counted(config.disabled.len(), "included file"),
+        counted(tuned.broken.len(), "other tenant"),
         lines.join("\n")
     );
     Err(Failure::new(Code::Usage, what)
         .help("the other tenants run; mend what is named above and check again"))
+}
+
+/// `1 tenant`, `2 tenants`.
+fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 fn show(config: &Config, output: Output) -> Outcome {

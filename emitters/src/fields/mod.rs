@@ -13,7 +13,7 @@ mod masked;
 mod options;
 mod pseudonym;
 
-use exfilwatch_model::Kind;
+use exfilwatch_model::{Kind, SecretSource};
 
 use crate::environment::Environment;
 use crate::error::BuildError;
@@ -26,6 +26,39 @@ use pseudonym::Secret;
 /// Fewest bits of an IPv4 address that a policy keeps, and all of them.
 const ADDRESS_BITS: std::ops::RangeInclusive<u8> = 8..=32;
 
+/// Whether the options can be a policy of an emitter that is to send `kinds`: then its key, `None` where
+/// everything is kept.
+pub(crate) fn check<'a>(
+    emitter: &str,
+    options: &'a FieldsOptions,
+    kinds: &[Kind],
+) -> Result<Option<&'a SecretSource>, BuildError> {
+    let unusable = |reason: &str| Err(BuildError::option(emitter, "fields", &reason));
+    if options.keeps_all() {
+        return Ok(None);
+    }
+    if kinds.contains(&Kind::Events) {
+        return unusable(
+            "raw records (send = [\"events\"]) go out as the vendor wrote them, with everything that \
+             is withheld here: take \"events\" out of send, or name another emitter for them",
+        );
+    }
+    if let FieldAction::Truncate(bits) = options.source_ip
+        && !ADDRESS_BITS.contains(&bits)
+    {
+        return unusable(
+            "source_ip: truncate names the leading bits of an IPv4 address that stay, 8 to 32",
+        );
+    }
+    match &options.key {
+        Some(key) => Ok(Some(key)),
+        None => unusable(
+            "it needs a key, of the pseudonyms and of the ids that go out, the same for all emitters in \
+             which these are to agree: key = { file = \"…\" }, made by `openssl rand -base64 32`",
+        ),
+    }
+}
+
 /// The policy of an emitter that is to send `kinds`; `None` where everything is kept.
 pub fn policy(
     emitter: &str,
@@ -33,28 +66,8 @@ pub fn policy(
     kinds: &[Kind],
     environment: &Environment,
 ) -> Result<Option<Policy>, BuildError> {
-    let unusable = |reason: &str| BuildError::option(emitter, "fields", &reason);
-    if options.keeps_all() {
+    let Some(source) = check(emitter, options, kinds)? else {
         return Ok(None);
-    }
-    if kinds.contains(&Kind::Events) {
-        return Err(unusable(
-            "raw records (send = [\"events\"]) go out as the vendor wrote them, with everything that \
-             is withheld here: take \"events\" out of send, or name another emitter for them",
-        ));
-    }
-    if let FieldAction::Truncate(bits) = options.source_ip
-        && !ADDRESS_BITS.contains(&bits)
-    {
-        return Err(unusable(
-            "source_ip: truncate names the leading bits of an IPv4 address that stay, 8 to 32",
-        ));
-    }
-    let Some(source) = &options.key else {
-        return Err(unusable(
-            "it needs a key, of the pseudonyms and of the ids that go out, the same for all emitters in \
-             which these are to agree: key = { file = \"…\" }, made by `openssl rand -base64 32`",
-        ));
     };
     let text = environment.secret(source);
     let text = text.map_err(|source| BuildError::Secret {
@@ -62,6 +75,7 @@ pub fn policy(
         member: "fields.key",
         source,
     })?;
-    let secret = Secret::new(&text).map_err(unusable)?;
+    let secret = Secret::new(&text);
+    let secret = secret.map_err(|why| BuildError::option(emitter, "fields", &why))?;
     Ok(Some(Policy::new(options.clone(), secret)))
 }

@@ -218,7 +218,7 @@ fn settings(options: &SplunkHecOptions) -> Settings<'_> {
 }
 
 /// The configured URL without the endpoint's own path, checked.
-fn base_url(url: &Url) -> Result<Url, String> {
+pub(super) fn base_url(url: &Url) -> Result<Url, String> {
     allowed(url)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err("write scheme, host and port only, without ? or #".to_owned());

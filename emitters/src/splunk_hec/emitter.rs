@@ -8,9 +8,11 @@ use exfilwatch_model::diagnosis::Check;
 use exfilwatch_model::{Clock, Envelope};
 
 use super::batch::Batch;
+use super::client::base_url;
 use super::deployment::Deployment;
 use super::diagnosis;
 use super::encoded::Encoder;
+use super::endpoints::addresses;
 use super::line::Line;
 use super::reply::INDEX;
 use crate::contract::{Delivered, EmitError, Emitter, HeldItem, Refusal};
@@ -135,8 +137,8 @@ fn warn_of_the_way(emitter: &str, options: &SplunkHecOptions) {
     }
 }
 
-/// Bounds of the options, so that nothing further needs to check them.
-fn check(name: &str, options: &SplunkHecOptions) -> Result<(), BuildError> {
+/// Addresses, bounds and trust, so that nothing further needs to check them.
+pub(crate) fn check(name: &str, options: &SplunkHecOptions) -> Result<(), BuildError> {
     let within = |member, value: u64, min: u64, max: u64| {
         if (min..=max).contains(&value) {
             Ok(())
@@ -145,6 +147,10 @@ fn check(name: &str, options: &SplunkHecOptions) -> Result<(), BuildError> {
             Err(BuildError::option(name, member, &reason))
         }
     };
+    for (member, url) in addresses(options) {
+        base_url(url).map_err(|why| BuildError::option(name, member, &why))?;
+    }
+    options.trust().check(name)?;
     within("ack_timeout_seconds", options.ack_timeout_seconds, 1, 600)?;
     within("ack_poll_seconds_max", options.ack_poll_seconds_max, 1, 300)?;
     within(

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use url::Url;
 
 use super::client::Client;
 use super::deployment::Deployment;
@@ -13,6 +14,7 @@ use super::pace::Pace;
 use super::session::Session;
 use crate::contract::EmitError;
 use crate::error::BuildError;
+use crate::options::SplunkHecOptions;
 
 /// How long an address is left alone after a failure, where there are others.
 const REST: Duration = Duration::from_secs(30);
@@ -113,6 +115,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The configured addresses, each with the member it stands in.
+pub(super) fn addresses(options: &SplunkHecOptions) -> impl Iterator<Item = (&'static str, &Url)> {
+    let more = options.more_urls.iter().map(|url| ("more_urls", url));
+    std::iter::once(("url", &options.url)).chain(more)
+}
+
 /// All addresses; never empty.
 #[derive(Debug)]
 pub(super) struct Endpoints {
@@ -122,12 +130,11 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     pub(super) fn new(deployment: &Arc<Deployment>) -> Result<Self, BuildError> {
-        let options = &deployment.options;
-        let first = std::iter::once(("url", &options.url));
-        let more = options.more_urls.iter().map(|url| ("more_urls", url));
         let endpoint = |address| Endpoint::new(Client::new(address, deployment)?);
         Ok(Self {
-            all: first.chain(more).map(endpoint).collect::<Result<_, _>>()?,
+            all: addresses(&deployment.options)
+                .map(endpoint)
+                .collect::<Result<_, _>>()?,
             turn: AtomicUsize::new(0),
         })
     }

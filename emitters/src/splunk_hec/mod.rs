@@ -25,4 +25,5 @@ mod request;
 mod session;
 
 pub use emitter::SplunkHec;
+pub(crate) use emitter::check;
 pub use reply::{Action, Near, Rest, Trouble, decide};

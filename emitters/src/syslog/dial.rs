@@ -31,12 +31,9 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) fn new(name: &str, options: &SyslogOptions) -> Result<Self, BuildError> {
-        let (host, port) = host_and_port(&options.address)
-            .ok_or_else(|| BuildError::option(name, "address", &"write host:port"))?;
+        let (host, port) = place(name, options)?;
         let tls = if options.transport.is_tls() {
-            let server = options.server_name.clone().unwrap_or_else(|| host.clone());
-            let server = ServerName::try_from(server)
-                .map_err(|error| BuildError::option(name, "server_name", &error))?;
+            let server = server_name(name, options, &host)?;
             Some((Arc::new(client_config(name, &options.trust())?), server))
         } else {
             None
@@ -85,6 +82,31 @@ impl Dialer {
             after: None,
         }
     }
+}
+
+/// Whether address, name and trust can be used; no file is looked at.
+pub(super) fn check(name: &str, options: &SyslogOptions) -> Result<(), BuildError> {
+    let (host, _) = place(name, options)?;
+    if options.transport.is_tls() {
+        server_name(name, options, &host)?;
+        options.trust().check(name)?;
+    }
+    Ok(())
+}
+
+fn place(name: &str, options: &SyslogOptions) -> Result<(String, u16), BuildError> {
+    host_and_port(&options.address)
+        .ok_or_else(|| BuildError::option(name, "address", &"write host:port"))
+}
+
+fn server_name(
+    name: &str,
+    options: &SyslogOptions,
+    host: &str,
+) -> Result<ServerName<'static>, BuildError> {
+    let server = options.server_name.as_deref().unwrap_or(host);
+    ServerName::try_from(server.to_owned())
+        .map_err(|error| BuildError::option(name, "server_name", &error))
 }
 
 /// `host:port`, `[v6]:port`.

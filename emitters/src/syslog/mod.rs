@@ -40,6 +40,23 @@ pub struct Syslog {
     way: Way,
 }
 
+/// What is wrong with the options by themselves.
+pub(crate) fn check(name: &str, options: &SyslogOptions) -> Result<(), BuildError> {
+    if !(2_048..=65_000).contains(&options.message_bytes_max) {
+        let reason = format!(
+            "{} is not between 2048 and 65000",
+            options.message_bytes_max
+        );
+        return Err(BuildError::option(name, "message_bytes_max", &reason));
+    }
+    if options.format == SyslogFormat::Cef && options.send.contains(&Kind::Events) {
+        let reason = "raw records (\"events\") have no CEF form: send them in an emitter with \
+                      format = \"json\"";
+        return Err(BuildError::option(name, "format", &reason));
+    }
+    dial::check(name, options)
+}
+
 /// How lines go out; one batch after the other.
 #[derive(Debug)]
 enum Way {
@@ -52,19 +69,7 @@ enum Way {
 impl Syslog {
     /// `name` is `syslog.NAME`. Connects with the first batch.
     pub fn new(name: &str, options: &SyslogOptions) -> Result<Self, BuildError> {
-        let within = (2_048..=65_000).contains(&options.message_bytes_max);
-        if !within {
-            let reason = format!(
-                "{} is not between 2048 and 65000",
-                options.message_bytes_max
-            );
-            return Err(BuildError::option(name, "message_bytes_max", &reason));
-        }
-        if options.format == SyslogFormat::Cef && options.send.contains(&Kind::Events) {
-            let reason = "raw records (\"events\") have no CEF form: send them in an emitter with \
-                          format = \"json\"";
-            return Err(BuildError::option(name, "format", &reason));
-        }
+        check(name, options)?;
         let dialer = Dialer::new(name, options)?;
         let limit = Duration::from_secs(options.write_timeout_seconds);
         let way = match options.transport {

@@ -88,7 +88,37 @@ impl SyslogOptions {
     }
 }
 
+/// What is asked of a certificate besides its authority.
+struct Asked {
+    pins: Option<Pins>,
+    server_name: Option<ServerName<'static>>,
+}
+
 impl Trust<'_> {
+    /// Whether the options go together; no file is looked at.
+    pub(crate) fn check(&self, name: &str) -> Result<(), BuildError> {
+        self.asked(name)?;
+        if self.certificate_file.is_some() != self.key_file.is_some() {
+            let why = "write both or neither";
+            return Err(BuildError::option(name, "certificate_file, key_file", &why));
+        }
+        Ok(())
+    }
+
+    fn asked(&self, name: &str) -> Result<Asked, BuildError> {
+        let pins = Pins::read(self.pin_sha256)
+            .map_err(|why| BuildError::option(name, "pin_sha256", &why))?;
+        if self.insecure_skip_verify && (pins.is_some() || self.ca_file.is_some()) {
+            let why = "it makes ca_file and pin_sha256 useless: take it away";
+            return Err(BuildError::option(name, "insecure_skip_verify", &why));
+        }
+        let server_name = self.server_name.map(|name| name.to_owned().try_into());
+        let server_name = server_name
+            .transpose()
+            .map_err(|error| BuildError::option(name, "server_name", &error))?;
+        Ok(Asked { pins, server_name })
+    }
+
     /// Whether authority, name and dates are looked at: a pinned key needs nobody to vouch for it, unless
     /// that is asked for too.
     pub(crate) fn verifies_chain(&self) -> bool {
@@ -118,6 +148,7 @@ pub fn verifier_for(tls: &Tls) -> Result<Arc<dyn ServerCertVerifier>, String> {
 
 /// The client's side of TLS for the emitter `name`.
 pub(crate) fn client_config(name: &str, trust: &Trust<'_>) -> Result<ClientConfig, BuildError> {
+    trust.check(name)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = verifier(name, trust, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
@@ -127,15 +158,12 @@ pub(crate) fn client_config(name: &str, trust: &Trust<'_>) -> Result<ClientConfi
         .with_custom_certificate_verifier(verifier);
     let unusable =
         |error: &dyn Display| BuildError::option(name, "certificate_file, key_file", error);
-    match (trust.certificate_file, trust.key_file) {
-        (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(certificate), Some(key)) => {
-            let (certificates, key) = identity(certificate, key).map_err(|e| unusable(&e))?;
-            let config = builder.with_client_auth_cert(certificates, key);
-            config.map_err(|error| unusable(&error))
-        }
-        (Some(_), None) | (None, Some(_)) => Err(unusable(&"write both or neither")),
-    }
+    let Some((certificate, key)) = trust.certificate_file.zip(trust.key_file) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let (certificates, key) = identity(certificate, key).map_err(|error| unusable(&error))?;
+    let config = builder.with_client_auth_cert(certificates, key);
+    config.map_err(|error| unusable(&error))
 }
 
 /// What the receiver's certificate has to withstand.
@@ -144,16 +172,7 @@ fn verifier(
     trust: &Trust<'_>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
-    let pins =
-        Pins::read(trust.pin_sha256).map_err(|why| BuildError::option(name, "pin_sha256", &why))?;
-    if trust.insecure_skip_verify && (pins.is_some() || trust.ca_file.is_some()) {
-        let why = "it makes ca_file and pin_sha256 useless: take it away";
-        return Err(BuildError::option(name, "insecure_skip_verify", &why));
-    }
-    let server_name = trust.server_name.map(|name| name.to_owned().try_into());
-    let server_name = server_name
-        .transpose()
-        .map_err(|error| BuildError::option(name, "server_name", &error))?;
+    let Asked { pins, server_name } = trust.asked(name)?;
     let chain = if trust.verifies_chain() {
         Some(chain(trust, provider).map_err(|why| BuildError::option(name, "ca_file", &why))?)
     } else {

@@ -74,16 +74,13 @@ impl Webhook {
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BuildError> {
+        check(name, options)?;
         let url = url(name, options, environment)?;
         let place = url.origin().ascii_serialization();
         if url.scheme() == "http" && !is_loopback(&url) {
             tracing::warn!(emitter = name, "findings travel unencrypted: use https");
         }
         let key = match &options.secret {
-            None if options.format == WebhookFormat::Standard => {
-                let reason = "format = \"standard\" signs what it sends: name a secret";
-                return Err(BuildError::option(name, "secret", &reason));
-            }
             None => None,
             Some(source) => {
                 let secret = environment.secret(source);
@@ -95,12 +92,6 @@ impl Webhook {
                 Some(key(&secret).map_err(|why| BuildError::option(name, "secret", &why))?)
             }
         };
-        let messages_only = |kind: &Kind| matches!(kind, Kind::Events | Kind::Internal);
-        if options.format != WebhookFormat::Standard && options.send.iter().any(messages_only) {
-            let reason =
-                "Slack and Teams take findings and signals; for others use format = \"standard\"";
-            return Err(BuildError::option(name, "send", &reason));
-        }
         let settings = Settings {
             connect_timeout: Duration::from_secs(options.connect_timeout_seconds),
             request_timeout: Duration::from_secs(options.request_timeout_seconds),
@@ -291,28 +282,54 @@ fn words(body: &[u8], url: &Url) -> String {
     }
 }
 
+/// What is wrong with the options by themselves.
+pub(crate) fn check(name: &str, options: &WebhookOptions) -> Result<(), BuildError> {
+    let wrong = |member: &str, reason: &str| Err(BuildError::option(name, member, &reason));
+    match (&options.url, &options.url_secret) {
+        (Some(url), None) => {
+            allowed(url).map_err(|why| BuildError::option(name, "url", &why))?;
+        }
+        (None, Some(_)) => {}
+        (Some(_), Some(_)) | (None, None) => {
+            return wrong(
+                "url",
+                "write url, or url_secret where the URL is itself a secret",
+            );
+        }
+    }
+    let is_standard = options.format == WebhookFormat::Standard;
+    if is_standard && options.secret.is_none() {
+        return wrong(
+            "secret",
+            "format = \"standard\" signs what it sends: name a secret",
+        );
+    }
+    let others = |kind: &Kind| matches!(kind, Kind::Events | Kind::Internal);
+    if !is_standard && options.send.iter().any(others) {
+        return wrong(
+            "send",
+            "Slack and Teams take findings and signals; for others use format = \"standard\"",
+        );
+    }
+    options.trust().check(name)
+}
+
 /// The configured URL, which may stand in a secret.
 fn url(name: &str, options: &WebhookOptions, environment: &Environment) -> Result<Url, BuildError> {
-    let (member, url) = match (&options.url, &options.url_secret) {
-        (Some(url), None) => ("url", url.clone()),
-        (None, Some(source)) => {
-            let text = environment.secret(source);
-            let text = text.map_err(|source| BuildError::Secret {
-                emitter: name.to_owned(),
-                member: "url_secret",
-                source,
-            })?;
-            let url = Url::parse(text.expose_secret());
-            // The parser's words do not quote the text.
-            let url = url.map_err(|error| BuildError::option(name, "url_secret", &error))?;
-            ("url_secret", url)
-        }
-        (Some(_), Some(_)) | (None, None) => {
-            let reason = "write url, or url_secret where the URL is itself a secret";
-            return Err(BuildError::option(name, "url", &reason));
-        }
+    let Some(source) = &options.url_secret else {
+        let missing = || BuildError::option(name, "url", &"it is missing");
+        return options.url.clone().ok_or_else(missing);
     };
-    allowed(&url).map_err(|why| BuildError::option(name, member, &why))?;
+    let text = environment.secret(source);
+    let text = text.map_err(|source| BuildError::Secret {
+        emitter: name.to_owned(),
+        member: "url_secret",
+        source,
+    })?;
+    // The parser's words do not quote the text.
+    let unusable = |why: &dyn std::fmt::Display| BuildError::option(name, "url_secret", why);
+    let url = Url::parse(text.expose_secret()).map_err(|error| unusable(&error))?;
+    allowed(&url).map_err(|why| unusable(&why))?;
     Ok(url)
 }
 
