@@ -5,6 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use exfilwatch::pipeline::notice::Notice;
+use exfilwatch_emitters::SyslogFormat;
+use exfilwatch_emitters::formats::syslog5424::{Header, line};
+
 type Conf = BTreeMap<String, BTreeMap<String, String>>;
 
 fn folder() -> PathBuf {
@@ -66,6 +70,10 @@ fn aliases_and_searches_take_fields_that_are_sent() {
             let from = from.trim_matches('"').trim_end_matches("{}");
             assert!(finding.contains(from), "{key}: {from} is not sent");
         }
+        for from in value.split("mvindex(").skip(1) {
+            let from = from.split(',').next().unwrap();
+            assert!(finding.contains(from), "{key}: {from} is not sent");
+        }
     }
     let searches = read("savedsearches.conf");
     let table = &searches["exfilwatch - new alerts"]["search"];
@@ -107,6 +115,58 @@ fn what_is_tagged_exists_and_what_is_scheduled_is_off_and_by_index_time() {
         for used in text.split('`').skip(1).step_by(2) {
             assert!(macros.contains_key(used), "{name}: {used}");
         }
+    }
+}
+
+/// By the name that it has in JSON (`type`), or by the indexed field (`name`), where only that is there.
+#[test]
+fn our_own_items_are_searched_by_the_names_they_go_out_under() {
+    let stream = "contoso/office365/Audit.Exchange".parse().unwrap();
+    let at = "2026-11-24T02:16:00Z".parse().unwrap();
+    let notice = Notice::degraded(&stream, at, "x", "y");
+    let item = &notice.frame(stream.tenant()).items[0];
+    let json: serde_json::Value = serde_json::from_slice(&item.payload).unwrap();
+    assert_eq!(json["type"], "collector.degraded");
+    let header = Header {
+        facility: 16,
+        hostname: "h".to_owned(),
+        app_name: "a".to_owned(),
+        bytes_max: 8_192,
+        message: SyslogFormat::Json,
+    };
+    let line = line(item, &header).unwrap();
+    assert!(line.contains(" name=\"collector.degraded\" "), "{line}");
+
+    let words = |text: &str| -> Vec<String> {
+        let parts = text.split([' ', '(', ')']);
+        parts
+            .filter(|part| part.contains("=collector."))
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut searched = Vec::new();
+    for conf in [read("eventtypes.conf"), read("savedsearches.conf")] {
+        for search in conf.values().map(|of| &of["search"]) {
+            let field = if search.contains("tstats") {
+                "name="
+            } else {
+                "type="
+            };
+            for word in words(search) {
+                searched.push(word.strip_prefix(field).expect(search).to_owned());
+            }
+        }
+    }
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/pipeline");
+    let told: String = ["notice.rs", "heartbeat.rs"]
+        .map(|file| std::fs::read_to_string(source.join(file)).unwrap_or_default())
+        .concat();
+    assert!(searched.len() >= 5, "{searched:?}");
+    for name in searched {
+        assert!(
+            told.contains(&format!("\"{name}\"")),
+            "{name} is never sent"
+        );
     }
 }
 

@@ -406,7 +406,7 @@ fn syslog_lines() {
     <131>1 2026-11-24T02:20:00.123Z contoso exfilwatch - FINDING [exfilwatch@32473 finding_uid="f8d174e7-c68f-5aa4-9528-cf0699056aa8" rule_id="5d6f2a4e-58a3-4f0b-9c3e-0d2f6b7a8c91" detection="gws.drive.mass_share_external" severity="high" tenant="contoso" revision="1" user="alice@contoso.example" src="198.51.100.7" target="bob@rival.example" external_domain="rival.example"]
     <134>1 2026-11-24T02:15:00.000Z contoso exfilwatch - EVENT [exfilwatch@32473 event_id="6f0d" tenant="contoso" stream="contoso/office365/Audit.Exchange"]
     <134>1 2026-11-24T02:15:00.000Z contoso exfilwatch - EVENT [exfilwatch@32473 event_id="2026-11-24T02:15:00.000Z/-72/drive" tenant="contoso" stream="contoso/google_workspace/drive"]
-    <134>1 2026-11-24T02:20:00.000Z contoso exfilwatch - INTERNAL [exfilwatch@32473 name="heartbeat" tenant="contoso" stream="contoso/office365/Audit.Exchange"]
+    <134>1 2026-11-24T02:20:00.000Z contoso exfilwatch - INTERNAL [exfilwatch@32473 name="collector.heartbeat" tenant="contoso" stream="contoso/office365/Audit.Exchange"]
     "#);
     insta::assert_snapshot!(split(&lines[1]).1, @r#"{"CreationTime":"2026-11-24T02:15:00","Id":"6f0d","Operation":"New-InboxRule","RecordType":1,"Workload":"Exchange","UserId":"alice@contoso.example", "Parameters":[{"Name":"ForwardTo","Value":"Bj\u00f6rn \u00fc <b@rival.example>"}]}"#);
 }

@@ -53,7 +53,7 @@ async fn what_a_collector_gets() {
     795486500.000,"host":"contoso","source":"exfilwatch","sourcetype":"gws:reports:drive","index":"saas_contoso","fields":{"event_id":"2026-11-24T02:15:00.000Z/-72/drive","part":1,"tenant":"contoso","connector":"google_workspace","stream":"drive"}
     795486800.123,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:finding","index":"security","fields":{"finding_uid":"f8d174e7-c68f-5aa4-9528-cf0699056aa8","rule_id":"5d6f2a4e-58a3-4f0b-9c3e-0d2f6b7a8c91","severity":"high","tenant":"contoso"}
     795486560.000,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:finding","index":"security","fields":{"finding_uid":"f8d174e7-c68f-5aa4-9528-cf0699056aa8","rule_id":"5d6f2a4e-58a3-4f0b-9c3e-0d2f6b7a8c91","severity":"high","tenant":"contoso"}
-    795486800.000,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:internal","fields":{"name":"heartbeat","tenant":"contoso","connector":"office365","stream":"Audit.Exchange"}
+    795486800.000,"host":"contoso","source":"exfilwatch","sourcetype":"exfilwatch:internal","fields":{"name":"collector.heartbeat","tenant":"contoso","connector":"office365","stream":"Audit.Exchange"}
     "#);
     let events = call.events();
     assert_eq!(events[1]["event"]["event"]["name"], "change_user_access");

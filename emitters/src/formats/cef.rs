@@ -12,6 +12,7 @@ use exfilwatch_model::{Envelope, Finding, Mode, Severity, UpdateReason};
 use serde_json::value::RawValue;
 
 use super::attack;
+use super::internal::name;
 use super::text::{ascii_json, push_cut, push_visible};
 
 /// Longest value that says who, whence, to whom, in bytes as written.
@@ -43,7 +44,8 @@ pub fn finding(finding: &Finding, time: DateTime<Utc>, bytes_max: usize) -> Stri
 
 /// The text of an item about ourselves (a heartbeat, a gap).
 pub(super) fn internal(envelope: &Envelope, json: &RawValue, time: DateTime<Utc>) -> String {
-    let mut text = header(&envelope.id, &envelope.id, 1);
+    let name = name(envelope);
+    let mut text = header(&name, &name, 1);
     let mut extension = Extension(&mut text);
     extension.number("rt", time.timestamp_millis());
     extension.labelled("cs1", "tenant", envelope.stream.tenant().as_str());

@@ -2,6 +2,7 @@
 
 mod attack;
 pub mod cef;
+pub(crate) mod internal;
 pub mod ocsf;
 pub mod risk;
 pub mod splunk;

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::envelope::{Fields, Setting};
 use super::records::shape;
+use crate::formats::internal::name;
 use crate::formats::{risk, splunk};
 use crate::options::SplunkHecOptions;
 
@@ -172,7 +173,9 @@ impl<'a> Encoder<'a> {
             time: envelope.time.unwrap_or(envelope.fetched_at),
             sourcetype: INTERNAL,
             index: index_of(envelope.kind, self.options),
-            fields: Fields::Internal { name: &envelope.id },
+            fields: Fields::Internal {
+                name: &name(envelope),
+            },
         };
         self.piece((item, envelope), &said, event)
     }

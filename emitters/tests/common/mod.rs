@@ -180,9 +180,9 @@ pub(crate) fn heartbeat() -> Envelope {
     Envelope {
         kind: Kind::Internal,
         stream: stream("contoso/office365/Audit.Exchange"),
-        id: "heartbeat".to_owned(),
+        id: "collector.heartbeat:contoso/office365/Audit.Exchange:1795486800000".to_owned(),
         time: None,
         fetched_at: at("2026-11-24T02:20:00Z"),
-        payload: Bytes::from_static(br#"{"name":"heartbeat","lag_seconds":12}"#),
+        payload: Bytes::from_static(br#"{"type":"collector.heartbeat","lag_seconds":12}"#),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{Header, NotJson, Params, Start};
 use crate::formats::cef;
+use crate::formats::internal::name;
 use crate::formats::text::{ascii_json, cut_json};
 use crate::options::SyslogFormat;
 
@@ -20,11 +21,10 @@ pub(super) fn line(envelope: &Envelope, header: &Header) -> Result<String, NotJs
     let stream = envelope.stream.to_string();
     let params = |truncated: bool| {
         let mut params = Params::new();
-        let id = match envelope.kind {
-            Kind::Internal => "name",
-            Kind::Events | Kind::Findings | Kind::Signals => "event_id",
-        };
-        params.add(id, &envelope.id);
+        match envelope.kind {
+            Kind::Internal => params.add("name", &name(envelope)),
+            Kind::Events | Kind::Findings | Kind::Signals => params.add("event_id", &envelope.id),
+        }
         params.add("tenant", envelope.stream.tenant().as_str());
         params.add("stream", &stream);
         params.add("truncated", if truncated { "true" } else { "" });
