@@ -61,7 +61,7 @@ pub struct Counters {
     pub late_events: u64,
     /// Entries left out because one key had too many within an hour.
     pub capped_entries: u64,
-    /// Oldest entries let go because the detector had too many.
+    /// Oldest entries let go because all together took too much memory.
     pub shed_entries: u64,
     /// Stored entries let go because their rule has gone or changed.
     pub outdated_entries: u64,
@@ -135,6 +135,11 @@ pub trait Detector: Send + Debug {
     /// The changes of memory since the last call.
     fn drain_changes(&mut self) -> Vec<StateChange>;
 
+    /// The same where nobody stores them.
+    fn drop_changes(&mut self) {
+        drop(self.drain_changes());
+    }
+
     /// Adds what it knows of the past, as it would be stored: what another line can learn.
     fn past(&self, out: &mut Vec<StateChange>);
 
@@ -154,4 +159,15 @@ pub trait Detector: Send + Debug {
 
     /// What it remembers and which bounds were hit.
     fn counters(&self) -> Counters;
+
+    /// What its entries take of memory, about; 0 where their number has a bound of its own.
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    /// Forgets the oldest of its entries, by whole hours, since there is no room for all. `false` where
+    /// it has none.
+    fn shed(&mut self) -> bool {
+        false
+    }
 }

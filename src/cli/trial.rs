@@ -77,7 +77,7 @@ impl Trial {
     /// Takes up what was found, now and then, so that the evidence is at hand.
     pub(crate) fn collect(&mut self) {
         // Nothing is kept, so nobody else takes the changes of memory away.
-        drop(self.engine.drain_changes());
+        self.engine.drop_changes();
         let found = self.engine.collect(self.now);
         self.findings
             .extend(found.into_iter().map(|finding| (finding.uid, finding)));

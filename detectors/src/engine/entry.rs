@@ -34,16 +34,21 @@ pub(crate) struct EntryId {
 
 impl EntryId {
     pub(crate) fn new(key: &str, event: &Event) -> Self {
-        let mut hasher = SipHasher13::new();
-        hasher.write(key.as_bytes());
-        hasher.write_u8(0xff);
-        hasher.write(event.record_id.as_bytes());
         Self {
             time_ms: event.time.timestamp_millis(),
-            hash: hasher.finish(),
+            hash: event_hash(key, event.record_id.as_bytes()),
             part: event.part,
         }
     }
+}
+
+/// Hash of a key and the id of a record.
+pub(super) fn event_hash(key: &str, record_id: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(key.as_bytes());
+    hasher.write_u8(0xff);
+    hasher.write(record_id);
+    hasher.finish()
 }
 
 /// What is remembered of it. Ordered, so that of two versions of one event the same one stays
@@ -90,14 +95,26 @@ impl View<'_> {
 impl Entry {
     pub(crate) fn new(event: &Event, layout: &Layout, value: u64, flags: u32) -> Self {
         let mut packed = Vec::with_capacity(192);
-        put(&mut packed, cut(&event.record_id, RECORD_ID_BYTES_MAX));
+        put_text(
+            &mut packed,
+            cut(&event.record_id, RECORD_ID_BYTES_MAX).as_bytes(),
+        );
         let mut left = FIELDS_BYTES_MAX;
         for name in layout.fields() {
             let text = event.get(name).map_or(Cow::Borrowed(""), joined);
             let text = cut(&text, FIELD_BYTES_MAX.min(left));
             left -= text.len();
-            put(&mut packed, text);
+            put_text(&mut packed, text.as_bytes());
         }
+        Self {
+            packed: packed.into_boxed_slice(),
+            value,
+            flags,
+        }
+    }
+
+    /// An entry of parts that [`Entry::packed`] gave.
+    pub(super) fn whole(packed: Vec<u8>, value: u64, flags: u32) -> Self {
         Self {
             packed: packed.into_boxed_slice(),
             value,
@@ -147,17 +164,23 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
         .unwrap_or_default()
 }
 
-fn put(packed: &mut Vec<u8>, text: &str) {
+/// Packs a text behind others.
+pub(super) fn put_text(packed: &mut Vec<u8>, text: &[u8]) {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     packed.extend_from_slice(&length.to_le_bytes());
-    packed.extend_from_slice(text.as_bytes());
+    packed.extend_from_slice(text);
 }
 
-fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+/// Takes the first of packed texts.
+pub(super) fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, after) = rest.split_first_chunk::<2>()?;
     let (text, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
     *rest = after;
-    std::str::from_utf8(text).ok()
+    Some(text)
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_text(rest)?).ok()
 }
 
 /// The parts of a key as one text. A long one ends in its hash instead.

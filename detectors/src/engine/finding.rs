@@ -14,7 +14,7 @@ use exfilwatch_model::{
 };
 use uuid::Uuid;
 
-use super::entry::{Entry, EntryId, SEPARATOR, View};
+use super::entry::{Entry, SEPARATOR, View};
 use super::quotes::Quotes;
 use crate::rules::{Counted, Kind, Piece, Rule, Tier};
 
@@ -37,7 +37,7 @@ pub(crate) struct Material<'a> {
     pub(crate) scope: &'a Scope,
     pub(crate) quotes: &'a Quotes,
     /// The events that count, by time. Not empty.
-    pub(crate) entries: &'a [(EntryId, &'a Entry)],
+    pub(crate) entries: &'a [(i64, Entry)],
     /// Place of the event at which the condition was met.
     pub(crate) trip: usize,
     /// Severity before `raise` and `lower`.
@@ -240,10 +240,10 @@ impl Material<'_> {
         chosen.sort_unstable();
         let operation = self.rule.layout.place(field::OPERATION);
         let evidence = |place: usize| {
-            let (view, (id, _)) = (views.get(place)?, self.entries.get(place)?);
+            let (view, (time_ms, _)) = (views.get(place)?, self.entries.get(place)?);
             Some(Evidence {
                 event_id: view.record_id.to_owned(),
-                time: time(*id),
+                time: time(*time_ms),
                 operation: operation
                     .and_then(|p| view.field(p))
                     .unwrap_or_default()
@@ -340,8 +340,8 @@ fn event_ids(views: &[View<'_>]) -> Vec<String> {
     ids.take(EVENT_IDS_MAX).map(str::to_owned).collect()
 }
 
-fn time(id: EntryId) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(id.time_ms).unwrap_or_default()
+fn time(time_ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(time_ms).unwrap_or_default()
 }
 
 /// A length of time in words: `24 h`, `30 min`.

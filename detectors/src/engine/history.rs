@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::baseline::{Origin, day_of};
-use super::entry::{Entry, EntryId};
+use super::series::Moment;
 use crate::contract::StateChange;
 use crate::rules::{Above, Counted, Usual};
 
@@ -180,7 +180,7 @@ pub(crate) struct Before {
 /// Counts what lies before the starts of windows, which only move on.
 pub(crate) struct Earlier<'a> {
     counted: &'a Counted,
-    entries: &'a [(EntryId, &'a Entry)],
+    moments: &'a [Moment],
     at: usize,
     day: i64,
     events: u32,
@@ -188,11 +188,11 @@ pub(crate) struct Earlier<'a> {
 }
 
 impl<'a> Earlier<'a> {
-    /// `entries` are sorted by time and reach back to the day of the first start.
-    pub(crate) fn new(counted: &'a Counted, entries: &'a [(EntryId, &'a Entry)]) -> Self {
+    /// `moments` are sorted by time and reach back to the day of the first start.
+    pub(crate) fn new(counted: &'a Counted, moments: &'a [Moment]) -> Self {
         Self {
             counted,
-            entries,
+            moments,
             at: 0,
             day: i64::MIN,
             events: 0,
@@ -202,13 +202,13 @@ impl<'a> Earlier<'a> {
 
     /// Up to and including an instant, of its day.
     pub(crate) fn until(&mut self, start_ms: i64) -> Before {
-        while let Some((id, entry)) = self.entries.get(self.at)
-            && id.time_ms <= start_ms
+        while let Some(moment) = self.moments.get(self.at)
+            && moment.time_ms <= start_ms
         {
-            self.enter(day_of(id.time_ms));
+            self.enter(day_of(moment.time_ms));
             self.events += 1;
             if let Counted::Values(_) = self.counted {
-                self.values.insert(entry.value);
+                self.values.insert(moment.value);
             }
             self.at += 1;
         }
@@ -231,12 +231,12 @@ impl<'a> Earlier<'a> {
 }
 
 /// Counts of each day, of what the rule counts.
-pub(crate) fn by_day(counted: &Counted, entries: &[(EntryId, &Entry)]) -> BTreeMap<i64, u32> {
+pub(crate) fn by_day(counted: &Counted, moments: &[Moment]) -> BTreeMap<i64, u32> {
     let mut days: BTreeMap<i64, (u32, HashSet<u64>)> = BTreeMap::new();
-    for (id, entry) in entries {
-        let (events, values) = days.entry(day_of(id.time_ms)).or_default();
+    for moment in moments {
+        let (events, values) = days.entry(day_of(moment.time_ms)).or_default();
         *events += 1;
-        values.insert(entry.value);
+        values.insert(moment.value);
     }
     let count = |(events, values): (u32, HashSet<u64>)| match counted {
         Counted::Values(_) => u32::try_from(values.len()).unwrap_or(u32::MAX),

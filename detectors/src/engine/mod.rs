@@ -5,15 +5,19 @@
 
 mod act;
 mod baseline;
+mod block;
+mod delta;
 mod entry;
 pub(crate) mod explain;
 mod finding;
 mod history;
 mod incident;
 mod ledger;
+mod memory;
 mod novelty;
 pub(crate) mod period;
 mod quotes;
+mod series;
 pub(crate) mod sigma;
 mod single;
 mod stored;
@@ -33,6 +37,7 @@ use crate::rules::{Kind, Rule, RuleSet};
 pub(crate) use entry::{SEPARATOR, View};
 pub(crate) use finding::Scope;
 use incident::Incidents;
+use memory::{Bounds, Share};
 use single::Single;
 use window::Windows;
 
@@ -49,6 +54,9 @@ pub struct Engine {
     /// Stored values of detectors that are gone, to be taken away.
     orphans: Vec<(String, StateChange)>,
     orphan_entries: u64,
+    /// What the detectors' windows take of the memory that the process has for them.
+    share: Share,
+    bounds: Bounds,
 }
 
 impl Engine {
@@ -80,6 +88,8 @@ impl Engine {
             listeners,
             orphans: Vec::new(),
             orphan_entries: 0,
+            share: Share::default(),
+            bounds: Bounds::default(),
         }
     }
 
@@ -129,7 +139,26 @@ impl Engine {
                 detector.collect(fetched_at, &mut findings);
             }
         }
+        self.hold_memory();
         findings
+    }
+
+    /// Holds the bound on what the windows of all tenants and jobs remember: the detector that remembers
+    /// most forgets its oldest hours.
+    fn hold_memory(&mut self) {
+        self.tell_memory();
+        while self.share.is_beyond(self.bounds) {
+            let largest = self.detectors.iter_mut().max_by_key(|one| one.bytes());
+            if !largest.is_some_and(|largest| largest.shed()) {
+                return;
+            }
+            self.tell_memory();
+        }
+    }
+
+    fn tell_memory(&mut self) {
+        self.share
+            .set(self.detectors.iter().map(|one| one.bytes()).sum());
     }
 
     /// Says that everything before an instant has come, but for what is late
@@ -169,6 +198,14 @@ impl Engine {
             );
         }
         changes
+    }
+
+    /// The same where nobody stores them.
+    pub fn drop_changes(&mut self) {
+        self.orphans.clear();
+        for detector in &mut self.detectors {
+            detector.drop_changes();
+        }
     }
 
     /// Whether a detector of this id is one of its.
@@ -253,5 +290,60 @@ pub(crate) fn detector(rules: &Arc<RuleSet>, place: usize, scope: &Scope) -> Box
         Some(Kind::Incident { .. }) => Box::new(Incidents::new(rules, place, scope)),
         Some(Kind::Window { .. }) => Box::new(Windows::new(rules, place, scope)),
         Some(Kind::Single { .. }) | None => Box::new(Single::new(rules, place, scope)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::SourceFile;
+    use chrono::TimeDelta;
+
+    /// Shares of so many minutes, one each; what is remembered of them within some bounds.
+    fn remembered(minutes: i64, bounds: Bounds) -> (Counters, usize) {
+        let file = SourceFile {
+            name: "rules.yml".into(),
+            text: include_str!("../../tests/common/rules.yml").into(),
+        };
+        let rules = Arc::new(RuleSet::from_files(&[file], &[], &[]).unwrap());
+        let mut engine = Engine::new(rules, TenantId::new("corp").unwrap(), JobId::live());
+        engine.bounds = bounds;
+        for minute in 0..minutes {
+            let time = DateTime::UNIX_EPOCH + TimeDelta::minutes(minute);
+            let id = format!("r{minute}").into();
+            let product = Product::GoogleWorkspace;
+            let mut event = Event::new(product, id, 0, time, bytes::Bytes::new());
+            event.set("operation", "change_user_access");
+            event.set("actor", "alice@corp.example");
+            event.set("target", format!("t{minute}@x.example"));
+            event.set("external_domain", "x.example");
+            event.set("is_external", true);
+            engine.observe(&event);
+            if minute % 100 == 0 {
+                drop(engine.collect(time));
+            }
+        }
+        drop(engine.collect(DateTime::UNIX_EPOCH));
+        let mut counters = Counters::default();
+        let windows = engine.detectors.iter().filter(|one| one.bytes() > 0);
+        windows.for_each(|one| counters += one.counters());
+        (
+            counters,
+            engine.detectors.iter().map(|one| one.bytes()).sum(),
+        )
+    }
+
+    #[test]
+    fn where_memory_is_short_the_oldest_hours_go_and_that_is_counted() {
+        let (all, bytes) = remembered(1_200, Bounds::default());
+        assert_eq!(all.shed_entries, 0);
+        let bounds = Bounds {
+            process_bytes: 0,
+            own_bytes: bytes / 2,
+        };
+        let (some, bytes) = remembered(1_200, bounds);
+        assert!(bytes <= bounds.own_bytes);
+        assert!(some.shed_entries > 0 && some.entries > all.entries / 4);
+        assert_eq!(some.entries + some.shed_entries, all.entries);
     }
 }

@@ -56,7 +56,7 @@ impl Single {
     fn finding(&self, rule: &Rule, key: &str, fetched_at: DateTime<Utc>) -> Option<Finding> {
         let mut entries = self.ledger.entries(key, i64::MIN, i64::MAX);
         if let Some(rule) = first_seen(rule) {
-            entries.retain(|(id, entry)| self.is_new(rule, *id, entry));
+            entries.retain(|(time_ms, entry)| self.is_new(rule, *time_ms, entry));
         }
         Material {
             rule,
@@ -77,10 +77,10 @@ impl Single {
 
 impl Single {
     /// Whether an event is told as the first of its values.
-    fn is_new(&self, rule: &FirstSeen, id: EntryId, entry: &Entry) -> bool {
-        id.time_ms < self.settled_ms
-            && self.novelty.origin.is_learned(rule.learn_ms, id.time_ms)
-            && self.novelty.is_first(rule, entry.value, id.time_ms)
+    fn is_new(&self, rule: &FirstSeen, time_ms: i64, entry: &Entry) -> bool {
+        time_ms < self.settled_ms
+            && self.novelty.origin.is_learned(rule.learn_ms, time_ms)
+            && self.novelty.is_first(rule, entry.value, time_ms)
     }
 }
 
@@ -164,7 +164,7 @@ impl Detector for Single {
         let key = key(event, fields, *period_ms);
         let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
         self.quotes.put(&event.record_id, &event.raw);
-        if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
+        if self.ledger.insert(&key, EntryId::new(&key, event), &entry) {
             self.dirty.insert(key);
         }
     }
@@ -176,8 +176,7 @@ impl Detector for Single {
             return;
         }
         let touched = self.ledger.touched(self.settled_ms, until_ms);
-        self.dirty
-            .extend(touched.into_iter().map(|(key, _)| key.to_string()));
+        self.dirty.extend(touched.map(|(key, _)| key.to_owned()));
         self.settled_ms = until_ms;
     }
 
@@ -203,19 +202,21 @@ impl Detector for Single {
             .ledger
             .watermark_ms()
             .map_or(i64::MIN, |known_ms| period::final_before_ms(rule, known_ms));
-        let mut keys: Vec<_> = self.ledger.touched(done_ms, before_ms);
-        keys.dedup_by(|(one, _), (other, _)| one == other);
-        for (key, _) in keys {
-            // Hops are coarser than the watermark: a key is closed when its last event is passed.
-            let last_ms = self
-                .ledger
-                .entries(&key, i64::MIN, i64::MAX)
-                .last()
-                .map(|(id, _)| id.time_ms);
-            if last_ms.is_some_and(|last_ms| (done_ms..before_ms).contains(&last_ms)) {
-                out.extend(self.finding(rule, &key, fetched_at));
-            }
-        }
+        // Hops are coarser than the watermark: a key is closed when its last event is passed.
+        let is_due = |key: &str| {
+            let moments = self.ledger.moments(key, i64::MIN, i64::MAX);
+            let last_ms = moments.last().map(|moment| moment.time_ms);
+            last_ms.is_some_and(|last_ms| (done_ms..before_ms).contains(&last_ms))
+        };
+        let touched = self.ledger.touched(done_ms, before_ms);
+        let due: BTreeSet<&str> = touched
+            .map(|(key, _)| key)
+            .filter(|key| is_due(key))
+            .collect();
+        out.extend(
+            due.into_iter()
+                .filter_map(|key| self.finding(rule, key, fetched_at)),
+        );
     }
 
     fn evict(&mut self, watermark: DateTime<Utc>) {
@@ -234,6 +235,11 @@ impl Detector for Single {
         let mut changes = self.ledger.drain();
         self.novelty.drain(&mut changes);
         changes
+    }
+
+    fn drop_changes(&mut self) {
+        self.ledger.drop_changes();
+        self.novelty.drain(&mut Vec::new());
     }
 
     fn past(&self, out: &mut Vec<StateChange>) {
@@ -267,10 +273,18 @@ impl Detector for Single {
         let (Some((key, id, entry)), Some(rule)) = (foreign, self.rules.at(self.place)) else {
             return Ok(());
         };
-        if !is_late(rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, entry) {
+        if !is_late(rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, &entry) {
             self.dirty.insert(key);
         }
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.ledger.bytes()
+    }
+
+    fn shed(&mut self) -> bool {
+        self.ledger.shed()
     }
 
     fn counters(&self) -> Counters {

@@ -1,11 +1,11 @@
-//! Trailing windows over the entries of one key, and how much each holds of what a rule counts.
+//! Trailing windows over the events of one key, and how much each holds of what a rule counts.
 
 use std::collections::HashMap;
 
-use super::entry::{Entry, EntryId};
+use super::series::Moment;
 use crate::rules::{Counted, WindowBase};
 
-/// A trailing window: places of entries, the end exclusive.
+/// A trailing window: places of events, the end exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) start: usize,
@@ -14,9 +14,9 @@ pub(super) struct Window {
     pub(super) size: u64,
 }
 
-/// Trailing windows over sorted entries, one for each instant at which there are events.
+/// Trailing windows over sorted events, one for each instant at which there are events.
 pub(super) struct Trailing<'a> {
-    entries: &'a [(EntryId, &'a Entry)],
+    moments: &'a [Moment],
     span_ms: i64,
     start: usize,
     end: usize,
@@ -38,7 +38,7 @@ impl<'a> Trailing<'a> {
     pub(super) fn new(
         counted: &Counted,
         bases: &[WindowBase],
-        entries: &'a [(EntryId, &'a Entry)],
+        moments: &'a [Moment],
         span_ms: i64,
     ) -> Self {
         let holds = match counted {
@@ -48,7 +48,7 @@ impl<'a> Trailing<'a> {
             Counted::Chain => Holds::Chain(vec![i64::MIN; bases.len()]),
         };
         Self {
-            entries,
+            moments,
             span_ms,
             start: 0,
             end: 0,
@@ -58,21 +58,21 @@ impl<'a> Trailing<'a> {
 
     /// The next window. Events at one instant enter together: the window of each of them holds all.
     pub(super) fn next(&mut self) -> Option<Window> {
-        let time_ms = self.entries.get(self.end)?.0.time_ms;
+        let time_ms = self.moments.get(self.end)?.time_ms;
         let first = self.end;
-        while let Some((id, entry)) = self.entries.get(self.end)
-            && id.time_ms == time_ms
+        while let Some(moment) = self.moments.get(self.end)
+            && moment.time_ms == time_ms
         {
-            self.holds.enter(entry.value);
+            self.holds.enter(moment.value);
             self.end += 1;
         }
-        let entered = self.entries.get(first..self.end).unwrap_or_default();
+        let entered = self.moments.get(first..self.end).unwrap_or_default();
         self.holds.link(entered, time_ms);
         let before_ms = time_ms.saturating_sub(self.span_ms);
-        while let Some((id, entry)) = self.entries.get(self.start)
-            && id.time_ms <= before_ms
+        while let Some(moment) = self.moments.get(self.start)
+            && moment.time_ms <= before_ms
         {
-            self.holds.leave(entry.value);
+            self.holds.leave(moment.value);
             self.start += 1;
         }
         let events = self.end - self.start;
@@ -110,11 +110,11 @@ impl Holds {
 
     /// Lengthens the chains by the events of one instant. Base by base, so that they may stand in
     /// any order within it.
-    fn link(&mut self, entered: &[(EntryId, &Entry)], time_ms: i64) {
+    fn link(&mut self, entered: &[Moment], time_ms: i64) {
         let Self::Chain(starts) = self else { return };
         let matched = entered
             .iter()
-            .fold(0, |matched, (_, entry)| matched | entry.value);
+            .fold(0, |matched, moment| matched | moment.value);
         let mut before = time_ms;
         for (place, start) in starts.iter_mut().enumerate() {
             if matched >> place & 1 == 1 {

@@ -20,6 +20,7 @@ use super::history::{self, Before, Earlier, History, KIND_COUNT, KIND_OPEN};
 use super::ledger::{HOP_MS, Ledger};
 use super::period;
 use super::quotes::Quotes;
+use super::series::Moment;
 use super::single::{cut, interests, is_late};
 use super::trailing::{Trailing, Window};
 use crate::contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
@@ -101,19 +102,18 @@ impl Windows {
     ) -> Option<Finding> {
         let from_ms = period::start_ms(number, parts.period_ms);
         let reach_ms = period::longest_span_ms(parts.rule);
-        let entries = self.ledger.entries(
-            key,
-            from_ms.saturating_sub(reach_ms),
-            from_ms.saturating_add(parts.period_ms),
-        );
+        let since_ms = from_ms.saturating_sub(reach_ms);
+        let until_ms = from_ms.saturating_add(parts.period_ms);
+        let moments = self.ledger.moments(key, since_ms, until_ms);
         let past = Past::new(self, parts, key, from_ms);
-        let met = sweep(parts, &entries, from_ms, past.as_ref())?;
-        let covered: Vec<(EntryId, &Entry)> = entries
-            .iter()
-            .zip(&met.covered)
-            .filter_map(|(entry, covered)| covered.then_some(*entry))
-            .collect();
-        let trip = covered.iter().position(|(id, _)| *id == met.trip)?;
+        let further = Further::new(parts, || self.ledger.entries(key, since_ms, until_ms));
+        let met = sweep(parts, &moments, from_ms, past.as_ref(), &further)?;
+        // Only now are the entries unpacked: few windows are satisfied.
+        let mut covered = met.covered.iter();
+        let mut entries = self.ledger.entries(key, since_ms, until_ms);
+        entries.retain(|_| covered.next().is_some_and(|covered| *covered));
+        let trip = met.covered.get(..met.trip)?;
+        let trip = trip.iter().filter(|covered| **covered).count();
         let entity = parts
             .group_by
             .iter()
@@ -130,7 +130,7 @@ impl Windows {
             rule: parts.rule,
             scope: &self.scope,
             quotes: &self.quotes,
-            entries: &covered,
+            entries: &entries,
             trip,
             level: met.tier.level,
             tier: Some(met.tier),
@@ -151,13 +151,13 @@ struct Past<'a> {
     counted: &'a Counted,
     /// Span of the days that count.
     span_ms: (i64, i64),
-    at_hand: OnceCell<AtHand<'a>>,
+    at_hand: OnceCell<AtHand>,
 }
 
 /// What is at hand of the days that count. Few windows are large enough to be measured against it.
-struct AtHand<'a> {
+struct AtHand {
     /// By time.
-    entries: Vec<(EntryId, &'a Entry)>,
+    moments: Vec<Moment>,
     /// Counts of days that are still open.
     recent: BTreeMap<i64, u32>,
 }
@@ -179,19 +179,19 @@ impl<'a> Past<'a> {
         })
     }
 
-    fn at_hand(&self) -> &AtHand<'a> {
+    fn at_hand(&self) -> &AtHand {
         self.at_hand.get_or_init(|| {
             let (earliest, until) = self.span_ms;
-            let entries = self.ledger.entries(self.key, earliest, until);
-            let mut recent = history::by_day(self.counted, &entries);
+            let moments = self.ledger.moments(self.key, earliest, until);
+            let mut recent = history::by_day(self.counted, &moments);
             // Of a day that is a number already only a part may be at hand.
             recent.retain(|day, _| self.history.open_from().is_none_or(|open| *day >= open));
-            AtHand { entries, recent }
+            AtHand { moments, recent }
         })
     }
 
     fn earlier(&self) -> Earlier<'_> {
-        Earlier::new(self.counted, &self.at_hand().entries)
+        Earlier::new(self.counted, &self.at_hand().moments)
     }
 
     /// Whether a window that ends at an instant holds more than usual. `before` says what lies before
@@ -216,31 +216,32 @@ impl<'a> Past<'a> {
 /// Where the conditions of a rule are met.
 #[derive(Debug, PartialEq, Eq)]
 struct Met {
-    /// For each entry, whether it lies in a satisfied window.
+    /// For each event, whether it lies in a satisfied window.
     covered: Vec<bool>,
-    /// The first event at which a condition is met.
-    trip: EntryId,
+    /// Place of the first event at which a condition is met.
+    trip: usize,
     /// The highest tier.
     tier: Tier,
 }
 
-/// Evaluates all tiers for windows that end at or after `from_ms`. Entries are sorted by time.
+/// Evaluates all tiers for windows that end at or after `from_ms`. Moments are sorted by time.
 fn sweep(
     parts: &Parts<'_>,
-    entries: &[(EntryId, &Entry)],
+    moments: &[Moment],
     from_ms: i64,
     past: Option<&Past<'_>>,
+    further: &Further<'_>,
 ) -> Option<Met> {
     // +1 where a satisfied window starts, -1 behind its end.
-    let mut edges = vec![0_i32; entries.len() + 1];
-    let mut trip: Option<EntryId> = None;
+    let mut edges = vec![0_i32; moments.len() + 1];
+    let mut trip: Option<usize> = None;
     let mut highest: Option<Tier> = None;
-    let further = Further::new(parts, entries);
     for tier in parts.tiers {
         let mut earlier = None;
-        let mut windows = Trailing::new(parts.counted, parts.bases, entries, tier.span_ms);
+        let mut windows = Trailing::new(parts.counted, parts.bases, moments, tier.span_ms);
         while let Some(Window { start, end, size }) = windows.next() {
-            let Some((last, _)) = end.checked_sub(1).and_then(|at| entries.get(at)) else {
+            let place = end.saturating_sub(1);
+            let Some(last) = moments.get(place) else {
                 break;
             };
             let is_above = |above: &Above| {
@@ -265,13 +266,13 @@ fn sweep(
             if let Some(edge) = edges.get_mut(end) {
                 *edge -= 1;
             }
-            trip = Some(trip.map_or(*last, |known| known.min(*last)));
+            trip = Some(trip.map_or(place, |known| known.min(place)));
             // Tiers lie highest first.
             highest.get_or_insert(*tier);
         }
     }
     let mut depth = 0;
-    let covered = edges.iter().take(entries.len()).map(|edge| {
+    let covered = edges.iter().take(moments.len()).map(|edge| {
         depth += edge;
         depth > 0
     });
@@ -282,14 +283,19 @@ fn sweep(
     })
 }
 
-/// Values of the further fields that a window must hold, by entry.
+/// Values of the further fields that a window must hold, by event.
 struct Further<'a> {
     also: &'a [Also],
     values: Vec<Vec<Option<u64>>>,
 }
 
 impl<'a> Further<'a> {
-    fn new(parts: &Parts<'a>, entries: &[(EntryId, &Entry)]) -> Self {
+    fn new(parts: &Parts<'a>, entries: impl FnOnce() -> Vec<(i64, Entry)>) -> Self {
+        let entries = if parts.also.is_empty() {
+            Vec::new()
+        } else {
+            entries()
+        };
         let value = |entry: &Entry, also: &Also| {
             let view = entry.view()?;
             let text = view.field(parts.rule.layout.place(&also.field)?)?;
@@ -316,6 +322,14 @@ impl<'a> Further<'a> {
 fn touched(rule: &Rule, period_ms: i64, time_ms: i64) -> std::ops::RangeInclusive<i64> {
     let until_ms = time_ms.saturating_add(period::longest_span_ms(rule) - 1);
     period::number(time_ms, period_ms)..=period::number(until_ms, period_ms)
+}
+
+/// Numbers of the periods that some hops lie in.
+fn periods(hops: &[i64], period_ms: i64) -> BTreeSet<i64> {
+    let last = |hop_ms: i64| period::number(hop_ms.saturating_add(HOP_MS - 1), period_ms);
+    hops.iter()
+        .flat_map(|&hop_ms| period::number(hop_ms, period_ms)..=last(hop_ms))
+        .collect()
 }
 
 /// Texts of some fields in normal form; `None` where the event lacks one.
@@ -391,7 +405,7 @@ impl Detector for Windows {
         self.quotes.put(&event.record_id, &event.raw);
         for (key, value) in counts {
             let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
-            if self.ledger.insert(&key, EntryId::new(&key, event), entry) {
+            if self.ledger.insert(&key, EntryId::new(&key, event), &entry) {
                 let touched = touched(rule, *period_ms, time_ms);
                 self.dirty
                     .extend(touched.map(|number| (key.clone(), number)));
@@ -407,11 +421,10 @@ impl Detector for Windows {
         if until_ms <= self.settled_ms || days_kept(parts.tiers).is_none() {
             return;
         }
-        for (key, hop_ms) in self.ledger.touched(self.settled_ms, until_ms) {
-            let last = period::number(hop_ms.saturating_add(HOP_MS - 1), parts.period_ms);
-            let numbers = period::number(hop_ms, parts.period_ms)..=last;
+        for (key, hops) in self.ledger.touched(self.settled_ms, until_ms) {
+            let numbers = periods(&hops, parts.period_ms).into_iter();
             self.dirty
-                .extend(numbers.map(|number| (key.to_string(), number)));
+                .extend(numbers.map(|number| (key.to_owned(), number)));
         }
         self.settled_ms = until_ms;
     }
@@ -447,14 +460,11 @@ impl Detector for Windows {
         let touched = self
             .ledger
             .touched(from_ms, period::start_ms(first_open, parts.period_ms));
+        let is_due = |number: &i64| *number < first_open && done.is_none_or(|done| *number >= done);
         let mut due = BTreeSet::new();
-        for (key, hop_ms) in touched {
-            let last = period::number(hop_ms.saturating_add(HOP_MS - 1), parts.period_ms);
-            for number in period::number(hop_ms, parts.period_ms)..=last {
-                if number < first_open && done.is_none_or(|done| number >= done) {
-                    due.insert((Arc::clone(&key), number));
-                }
-            }
+        for (key, hops) in touched {
+            let numbers = periods(&hops, parts.period_ms).into_iter();
+            due.extend(numbers.filter(is_due).map(|number| (key, number)));
         }
         out.extend(
             due.iter()
@@ -485,6 +495,11 @@ impl Detector for Windows {
         changes
     }
 
+    fn drop_changes(&mut self) {
+        self.ledger.drop_changes();
+        self.history.drain(&mut Vec::new());
+    }
+
     fn past(&self, out: &mut Vec<StateChange>) {
         let Some(parts) = self.rules.at(self.place).and_then(parts) else {
             return;
@@ -501,8 +516,7 @@ impl Detector for Windows {
     fn baseline(&self) -> Option<Baseline> {
         let rule = self.rules.at(self.place)?;
         rule.learns_ms()?;
-        let open = self.ledger.touched(i64::MIN, i64::MAX);
-        let keys = self.history.keys(open.iter().map(|(key, _)| hash_of(key)));
+        let keys = self.history.keys(self.ledger.keys().map(hash_of));
         self.history.origin.baseline(rule, keys)
     }
 
@@ -530,12 +544,20 @@ impl Detector for Windows {
         let (Some((key, id, entry)), Some(parts)) = (foreign, parts) else {
             return Ok(());
         };
-        if !is_late(parts.rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, entry) {
+        if !is_late(parts.rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, &entry) {
             let touched = touched(parts.rule, parts.period_ms, id.time_ms);
             self.dirty
                 .extend(touched.map(|number| (key.clone(), number)));
         }
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.ledger.bytes()
+    }
+
+    fn shed(&mut self) -> bool {
+        self.ledger.shed()
     }
 
     fn counters(&self) -> Counters {
@@ -573,12 +595,12 @@ fn open_days(
         .open_from()
         .map_or(i64::MIN, |day| day.saturating_mul(DAY_MS));
     let until_ms = until_day.saturating_mul(DAY_MS);
-    let mut keys = ledger.touched(from_ms, until_ms);
-    keys.dedup_by(|(one, _), (other, _)| one == other);
-    let days = |key: &str| {
+    let of_key = |(key, _): (&str, Vec<i64>)| {
         let hash = hash_of(key);
-        let days = history::by_day(counted, &ledger.entries(key, from_ms, until_ms));
+        let days = history::by_day(counted, &ledger.moments(key, from_ms, until_ms));
         days.into_iter().map(move |(day, count)| (hash, day, count))
     };
-    keys.iter().flat_map(|(key, _)| days(key)).collect()
+    let mut days: Vec<_> = ledger.touched(from_ms, until_ms).flat_map(of_key).collect();
+    days.sort_unstable();
+    days
 }

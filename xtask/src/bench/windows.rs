@@ -129,12 +129,18 @@ fn write(mut writer: impl Write, arguments: Arguments) -> Result<()> {
         let time = begun + TimeDelta::seconds(i64::try_from(seconds)?);
         writeln!(
             writer,
-            r#"{{"CreationTime":"{}","Id":"{:032x}","Operation":"BenchShare","RecordType":14,"UserId":"user{actor:07}@bench.example","Workload":"OneDrive","ObjectId":"https://bench-my.sharepoint.com/personal/u{actor}/Documents/{number}.docx","TargetUserOrGroupType":"Member","TargetUserOrGroupName":"target{number}@other.example"}}"#,
+            r#"{{"CreationTime":"{}","Id":"{}","Operation":"BenchShare","RecordType":14,"UserId":"user{actor:07}@bench.example","Workload":"OneDrive","ObjectId":"https://bench-my.sharepoint.com/personal/u{actor}/Documents/{number}.docx","TargetUserOrGroupType":"Member","TargetUserOrGroupName":"target{number}@other.example"}}"#,
             time.format("%Y-%m-%dT%H:%M:%S"),
-            number,
+            record_id(number),
         )?;
     }
     Ok(writer.flush()?)
+}
+
+/// As the vendor's: no two have much in common.
+fn record_id(number: usize) -> uuid::Uuid {
+    const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    uuid::Uuid::from_u128((number as u128 + 1).wrapping_mul(ODD))
 }
 
 #[cfg(test)]
