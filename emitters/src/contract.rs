@@ -100,6 +100,11 @@ pub trait Emitter: Send + Sync + Debug {
         delivered
     }
 
+    /// The id under which an item goes out, by which it is found at the receiver.
+    fn sent_id(&self, item: &Envelope) -> String {
+        item.id.clone()
+    }
+
     /// What an operator should know of the receiver, though everything is delivered.
     fn remark(&self) -> Option<String> {
         None

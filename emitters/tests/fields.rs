@@ -397,6 +397,8 @@ async fn every_emitter_sends_what_the_policy_leaves() {
         let emitter = registry::build("x.main", &options, &environment(), clock).unwrap();
         let delivered = emitter.emit(&[finding_envelope(&alice())]).await.unwrap();
         assert!(delivered.refused.is_empty(), "{kind}: {delivered:?}");
+        let id = made(fields.clone()).sent_uid(&alice().tenant, alice().uid);
+        assert_eq!(emitter.sent_id(&finding_envelope(&alice())), id.to_string());
         if kind == "splunk_hec" {
             emitter.emit(&[heartbeat(), closed()]).await.unwrap();
         }

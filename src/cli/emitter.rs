@@ -152,7 +152,7 @@ async fn send(
     let item = rehearsal::item(kind, tenant, clock.now())
         .map_err(|error| Failure::caused(Code::Usage, "making the test item", &error))?
         .ok_or_else(|| Failure::new(Code::State, "the test item cannot be written"))?;
-    let (id, started) = (item.id.clone(), Instant::now());
+    let (id, started) = (route.emitter.sent_id(&item), Instant::now());
     let outcome = timeout(limit, route.emitter.emit(&[item])).await;
     let said = match outcome {
         Err(_) => Some((

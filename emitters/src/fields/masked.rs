@@ -88,6 +88,10 @@ impl Emitter for Masked {
         self.inner.emit_telling(&masked, sent).await
     }
 
+    fn sent_id(&self, item: &Envelope) -> String {
+        self.masked(item).id
+    }
+
     fn remark(&self) -> Option<String> {
         self.inner.remark()
     }
