@@ -50,6 +50,17 @@ pub struct Kept {
     pub items_too_old: u64,
 }
 
+/// What an emitter counts since the process began, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Name, as it stands behind `exfilwatch_emitter_`.
+    pub name: &'static str,
+    /// What is counted, in a few words.
+    pub help: &'static str,
+    /// How often.
+    pub value: u64,
+}
+
 /// Why a batch was not taken, by what the lane must do. Nothing of the batch counts as delivered;
 /// it is sent again as the same bytes.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -110,8 +121,8 @@ pub trait Emitter: Send + Sync + Debug {
         None
     }
 
-    /// What is counted besides what lanes count, by name.
-    fn counts(&self) -> Vec<(&'static str, u64)> {
+    /// What is counted besides what lanes count.
+    fn counts(&self) -> Vec<Count> {
         Vec::new()
     }
 

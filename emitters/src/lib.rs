@@ -25,7 +25,7 @@ mod syslog;
 mod tls;
 mod webhook;
 
-pub use contract::{Delivered, EmitError, Emitter, HeldItem, Kept, Refusal};
+pub use contract::{Count, Delivered, EmitError, Emitter, HeldItem, Kept, Refusal};
 pub use environment::{Environment, SecretError};
 pub use error::BuildError;
 pub use fields::{FieldAction, FieldsOptions};

@@ -145,6 +145,7 @@ async fn poll(
         })?;
         let status = http::Status {
             watch: shared.watch.clone(),
+            store: shared.store.clone(),
             clock: shared.clock.clone(),
             finding_wait_max: app::seconds(config.serve.finding_wait_seconds_max),
         };

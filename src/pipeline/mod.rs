@@ -145,6 +145,9 @@ impl Pipeline {
         // Durable before the first frame: a lane without a mark would not hold its segments.
         parts.state.commit_group(vec![opened.marks])?;
         let watch = Watch::default();
+        for route in &parts.routes {
+            watch.emitter(&route.name, &route.emitter);
+        }
         let (committer, paused, committer_thread) = Committer::start(
             parts.state,
             parts.clock.clone(),

@@ -2,10 +2,11 @@
 //! heartbeats and the demo's screen. Written by the workers, read by everyone else.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use chrono::{DateTime, Utc};
 use exfilwatch_detectors::Counters;
+use exfilwatch_emitters::Emitter;
 use exfilwatch_model::{Finding, Severity, StreamId, Suppression, TenantId};
 use exfilwatch_state::LaneId;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,8 @@ pub struct Shown {
     pub streams: BTreeMap<StreamId, StreamHealth>,
     /// By lane.
     pub lanes: BTreeMap<LaneId, Arc<Mutex<LaneHealth>>>,
+    /// The emitters, by name and route; a route may have two. None is kept from being let go.
+    pub emitters: Vec<(String, String, Weak<dyn Emitter>)>,
     /// Findings put into the outbox, by detection and severity; revisions count too.
     pub findings: BTreeMap<(String, Severity, bool), u64>,
     /// Findings that were kept from alerting, by tenant, by what, and detection; revisions count too.
@@ -186,6 +189,13 @@ impl Watch {
     /// Shows a lane; returns where its health is to be written.
     pub fn lane(&self, lane: &LaneId) -> Arc<Mutex<LaneHealth>> {
         self.shown().lanes.entry(lane.clone()).or_default().clone()
+    }
+
+    /// Shows what an emitter of a route counts.
+    pub fn emitter(&self, route: &str, emitter: &Arc<dyn Emitter>) {
+        let (name, route) = (emitter.name().to_owned(), route.to_owned());
+        let emitters = &mut self.shown().emitters;
+        emitters.push((name, route, Arc::downgrade(emitter)));
     }
 
     /// How far lanes are behind the end of the outbox.

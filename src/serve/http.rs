@@ -10,9 +10,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::TimeDelta;
 use exfilwatch_model::{Clock, Kind};
+use exfilwatch_state::{StateError, StateStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::pipeline::committer::chain;
 use crate::pipeline::watch::Watch;
 use crate::serve::metrics;
 
@@ -21,6 +23,8 @@ use crate::serve::metrics;
 pub struct Status {
     /// The pipeline.
     pub watch: Watch,
+    /// What waits in quarantine.
+    pub store: Arc<dyn StateStore>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// A finding that waits longer makes the process unready.
@@ -88,15 +92,27 @@ fn late_findings(status: &Status) -> Vec<String> {
 }
 
 async fn metric_page(State(status): State<Status>) -> Response {
-    let text = metrics::text(&status.watch.copy(), status.clock.now());
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+    let page = move || {
+        let entries = status.store.quarantined()?;
+        let now = status.clock.now();
+        Ok(metrics::text(&status.watch.copy(), &entries, now))
+    };
+    let unavailable = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why + "\n").into_response();
+    match tokio::task::spawn_blocking(page).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Ok(Err(error)) => {
+            let error: &StateError = &error;
+            unavailable(format!("the quarantine cannot be read: {}", chain(error)))
+        }
+        Err(error) => unavailable(format!("the page could not be made: {error}")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use chrono::{DateTime, Utc};
-    use exfilwatch_state::LaneId;
+    use exfilwatch_state::{LaneId, Options, State};
 
     #[derive(Debug)]
     struct Fixed(DateTime<Utc>);
@@ -110,9 +126,11 @@ mod tests {
     #[test]
     fn a_finding_that_waits_too_long_makes_us_unready() {
         let now = DateTime::UNIX_EPOCH + TimeDelta::hours(1);
-        let watch = Watch::default();
+        let (watch, folder) = (Watch::default(), tempfile::tempdir().unwrap());
+        let state = State::open(folder.path(), now, Options::default());
         let status = Status {
             watch: watch.clone(),
+            store: state.unwrap().state.store(),
             clock: Arc::new(Fixed(now)),
             finding_wait_max: TimeDelta::minutes(5),
         };

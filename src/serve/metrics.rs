@@ -1,7 +1,11 @@
 //! The metrics page, in OpenMetrics text. Labels hold configured names only, never what came from a
 //! record.
 
+use std::collections::{BTreeMap, HashMap};
+
 use chrono::{DateTime, Utc};
+use exfilwatch_model::{StreamId, TenantId};
+use exfilwatch_state::{LaneId, Quarantined};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -27,6 +31,17 @@ struct LaneLabels {
     emitter: String,
     route: String,
     kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EmitterLabels {
+    emitter: String,
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabels {
+    tenant: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,12 +111,14 @@ impl Page {
 }
 
 /// The page as text.
-pub fn text(shown: &Shown, now: DateTime<Utc>) -> String {
+pub fn text(shown: &Shown, quarantined: &[Quarantined], now: DateTime<Utc>) -> String {
     let mut page = Page {
         registry: Registry::with_prefix("exfilwatch"),
     };
     streams(&mut page, shown, now);
     lanes(&mut page, shown, now);
+    quarantine(&mut page, shown, quarantined);
+    emitters(&mut page, shown);
     detectors(&mut page, shown);
     let findings = shown
         .findings
@@ -265,14 +282,10 @@ fn streams(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
 
 fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
     let labelled = || {
-        shown.lanes.keys().map(|lane| {
-            let labels = LaneLabels {
-                emitter: lane.emitter.clone(),
-                route: lane.route.clone(),
-                kind: lane.kind.as_str().to_owned(),
-            };
-            (labels, shown.lane_health(lane))
-        })
+        shown
+            .lanes
+            .keys()
+            .map(|lane| (lane_labels(lane), shown.lane_health(lane)))
     };
     page.counters(
         "lane_delivered",
@@ -318,8 +331,63 @@ fn lanes(page: &mut Page, shown: &Shown, now: DateTime<Utc>) {
     );
 }
 
+fn lane_labels(lane: &LaneId) -> LaneLabels {
+    LaneLabels {
+        emitter: lane.emitter.clone(),
+        route: lane.route.clone(),
+        kind: lane.kind.as_str().to_owned(),
+    }
+}
+
+/// What waits for somebody to look at it: what receivers refused, and what could not be read.
+fn quarantine(page: &mut Page, shown: &Shown, entries: &[Quarantined]) {
+    let lanes = shown.lanes.keys().map(|lane| (lane_labels(lane), 0));
+    let mut refused: HashMap<LaneLabels, i64> = lanes.collect();
+    let tenants = shown.streams.keys().map(StreamId::tenant);
+    let tenant = |tenant: &TenantId| TenantLabels {
+        tenant: tenant.to_string(),
+    };
+    let mut unreadable: HashMap<TenantLabels, i64> = tenants.map(|of| (tenant(of), 0)).collect();
+    for entry in entries.iter().filter(|entry| !entry.fate.is_over()) {
+        let count = match &entry.item {
+            Some(item) => refused.entry(lane_labels(&item.lane)).or_default(),
+            None => unreadable.entry(tenant(entry.stream.tenant())).or_default(),
+        };
+        *count += 1;
+    }
+    let help =
+        "Items that the lane's receiver refused and that wait in quarantine (exfilwatch dlq)";
+    page.gauges("quarantine_items", help, refused.into_iter());
+    let help = "Records, and stretches of the outbox, that could not be read and lie in quarantine";
+    page.gauges("quarantine_unreadable", help, unreadable.into_iter());
+}
+
+/// What emitters count themselves. A route may have two, which count together.
+fn emitters(page: &mut Page, shown: &Shown) {
+    let mut counts: BTreeMap<(&str, &str), Vec<(EmitterLabels, u64)>> = BTreeMap::new();
+    for (emitter, route, one) in &shown.emitters {
+        let labels = || EmitterLabels {
+            emitter: emitter.clone(),
+            route: route.clone(),
+        };
+        for count in one.upgrade().iter().flat_map(|one| one.counts()) {
+            let of_name = counts.entry((count.name, count.help)).or_default();
+            of_name.push((labels(), count.value));
+        }
+    }
+    for ((name, help), values) in counts {
+        page.counters(&format!("emitter_{name}"), help, values.into_iter());
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use exfilwatch_emitters::{Count, Delivered, EmitError, Emitter};
+    use exfilwatch_model::{Envelope, Kind};
+    use exfilwatch_state::Fate;
+
     use super::*;
     use crate::pipeline::watch::Watch;
 
@@ -335,17 +403,17 @@ mod tests {
         }]);
         for (days, left) in [(0, 3), (3, 0), (5, -2)] {
             let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days);
-            let page = text(&watch.copy(), now);
+            let page = text(&watch.copy(), &[], now);
             let labels = r#"{tenant="contoso",exception="agreed"}"#;
             let line = format!("exfilwatch_exception_days_left{labels} {left}\n");
             assert!(page.contains(&line), "{page}");
             assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
         }
         watch.reloaded(DateTime::UNIX_EPOCH, Some("broken".into()));
-        let page = text(&watch.copy(), DateTime::UNIX_EPOCH);
+        let page = text(&watch.copy(), &[], DateTime::UNIX_EPOCH);
         assert!(page.contains("exfilwatch_reload_refused 1\n"), "{page}");
         watch.reloaded(DateTime::UNIX_EPOCH, None);
-        let page = text(&watch.copy(), DateTime::UNIX_EPOCH);
+        let page = text(&watch.copy(), &[], DateTime::UNIX_EPOCH);
         assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
         let counted = r#"exfilwatch_reloads_total{outcome="refused"} 1"#;
         assert!(page.contains(counted), "{page}");
@@ -367,7 +435,7 @@ mod tests {
             bytes_removed: 5,
             items_too_old: 3,
         });
-        let page = text(&watch.copy(), DateTime::UNIX_EPOCH);
+        let page = text(&watch.copy(), &[], DateTime::UNIX_EPOCH);
         let labels = r#"{emitter="archive.main",route="all",kind="events"}"#;
         for line in [
             format!("exfilwatch_archive_bytes{labels} 7\n"),
@@ -383,6 +451,91 @@ mod tests {
         );
     }
 
+    /// Counts to seven.
+    #[derive(Debug)]
+    struct Counting;
+
+    #[async_trait::async_trait]
+    impl Emitter for Counting {
+        fn name(&self) -> &'static str {
+            "splunk_hec.main"
+        }
+
+        fn batch_max(&self) -> (usize, usize) {
+            (1, 1)
+        }
+
+        async fn emit(&self, _batch: &[Envelope]) -> Result<Delivered, EmitError> {
+            unreachable!("nothing is sent")
+        }
+
+        fn counts(&self) -> Vec<Count> {
+            vec![Count {
+                name: "maybe_twice",
+                help: "Repeats",
+                value: 7,
+            }]
+        }
+    }
+
+    #[test]
+    fn the_page_counts_what_lies_in_quarantine_and_what_emitters_count() {
+        let watch = Watch::default();
+        let lane = LaneId {
+            emitter: "splunk_hec.main".into(),
+            route: "all".into(),
+            kind: Kind::Events,
+        };
+        watch.lane(&lane);
+        // Records and findings have a connection each.
+        let both: [Arc<dyn Emitter>; 2] = [Arc::new(Counting), Arc::new(Counting)];
+        for one in &both {
+            watch.emitter("all", one);
+        }
+        let now = DateTime::UNIX_EPOCH;
+        let item = Envelope {
+            kind: Kind::Events,
+            stream: "contoso/office365/Audit.Exchange".parse().unwrap(),
+            id: "a".into(),
+            time: None,
+            fetched_at: now,
+            payload: bytes::Bytes::from_static(b"{}"),
+        };
+        let refused = || Quarantined::refused(lane.clone(), &item, "no".into(), now);
+        let stream = item.stream.clone();
+        let unreadable = Quarantined::new(
+            stream,
+            "blob".into(),
+            "no".into(),
+            now,
+            [].as_slice().into(),
+        );
+        let dropped = Quarantined {
+            fate: Fate::Dropped {
+                at: now,
+                reason: "a test".into(),
+            },
+            ..refused()
+        };
+        let entries = [refused(), refused(), unreadable, dropped];
+        let page = text(&watch.copy(), &entries, now);
+        let labels = r#"{emitter="splunk_hec.main",route="all",kind="events"}"#;
+        let route = r#"{emitter="splunk_hec.main",route="all"}"#;
+        for line in [
+            format!("exfilwatch_quarantine_items{labels} 2\n"),
+            "exfilwatch_quarantine_unreadable{tenant=\"contoso\"} 1\n".to_owned(),
+            format!("exfilwatch_emitter_maybe_twice_total{route} 14\n"),
+            "# HELP exfilwatch_emitter_maybe_twice Repeats.\n".to_owned(),
+        ] {
+            assert!(page.contains(&line), "{line}{page}");
+        }
+        let none = format!("exfilwatch_quarantine_items{labels} 0\n");
+        assert!(text(&watch.copy(), &[], now).contains(&none));
+        drop(both);
+        let page = text(&watch.copy(), &[], now);
+        assert!(!page.contains("maybe_twice"), "they are let go of: {page}");
+    }
+
     #[test]
     fn the_page_names_streams_with_their_lag() {
         let watch = Watch::default();
@@ -394,7 +547,7 @@ mod tests {
             health.records_late = 2;
         });
         let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(90);
-        let page = text(&watch.copy(), now);
+        let page = text(&watch.copy(), &[], now);
         let labels = r#"{tenant="contoso",connector="office365",stream="Audit.Exchange"}"#;
         assert!(
             page.contains(&format!("exfilwatch_records_total{labels} 3")),

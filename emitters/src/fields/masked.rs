@@ -9,7 +9,7 @@ use exfilwatch_model::{Envelope, Finding, Kind, TenantId};
 use uuid::Uuid;
 
 use super::mask::{Notice, Policy};
-use crate::contract::{Delivered, EmitError, Emitter, Kept};
+use crate::contract::{Count, Delivered, EmitError, Emitter, Kept};
 
 /// See the module.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Emitter for Masked {
         self.inner.remark()
     }
 
-    fn counts(&self) -> Vec<(&'static str, u64)> {
+    fn counts(&self) -> Vec<Count> {
         self.inner.counts()
     }
 

@@ -15,7 +15,7 @@ use super::encoded::Encoder;
 use super::endpoints::addresses;
 use super::line::Line;
 use super::reply::INDEX;
-use crate::contract::{Delivered, EmitError, Emitter, HeldItem, Refusal};
+use crate::contract::{Count, Delivered, EmitError, Emitter, HeldItem, Refusal};
 use crate::environment::Environment;
 use crate::error::BuildError;
 use crate::http_client::is_loopback;
@@ -109,7 +109,7 @@ impl Emitter for SplunkHec {
         self.deployment.facts.remark()
     }
 
-    fn counts(&self) -> Vec<(&'static str, u64)> {
+    fn counts(&self) -> Vec<Count> {
         self.deployment.facts.counts().into()
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::contract::Count;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -79,10 +81,18 @@ impl Facts {
     }
 
     /// For metrics.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 2] {
+    pub(super) fn counts(&self) -> [Count; 2] {
         [
-            ("ack_timeouts", self.ack_timeouts.load(Ordering::Relaxed)),
-            ("maybe_twice", self.maybe_twice.load(Ordering::Relaxed)),
+            Count {
+                name: "ack_timeouts",
+                help: "Requests that were not acknowledged in time and went out again",
+                value: self.ack_timeouts.load(Ordering::Relaxed),
+            },
+            Count {
+                name: "maybe_twice",
+                help: "Events sent again that may have arrived before",
+                value: self.maybe_twice.load(Ordering::Relaxed),
+            },
         ]
     }
 }
