@@ -1,14 +1,15 @@
 //! The two lines with the store between them, in process: what a failed commit, a refusing receiver
 //! and a bad commit of another tenant may and may not do.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod killed;
 mod parting;
 mod quarantine;
 mod routes;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,10 @@ struct Receiver {
     blocked: Mutex<Option<CancellationToken>>,
     /// Tenants whose index is not there.
     holds: Mutex<BTreeSet<String>>,
+    /// Batches that it was offered.
+    offered: AtomicUsize,
+    /// The next batch is its last.
+    panics: AtomicBool,
     taken: Mutex<Vec<Envelope>>,
 }
 
@@ -156,6 +161,8 @@ impl Emitter for Receiver {
     }
 
     async fn emit(&self, batch: &[Envelope]) -> Result<Delivered, EmitError> {
+        self.offered.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
         let blocked = self.blocked.lock().unwrap().clone();
         if let Some(token) = blocked {
             token.cancelled().await;

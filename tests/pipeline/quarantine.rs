@@ -162,3 +162,63 @@ async fn what_is_no_longer_one_object_in_its_file_is_not_sent() {
     finish(pipeline).await;
     assert_eq!(taken_of(&receiver, "contoso").len(), 9);
 }
+
+/// A receiver that has refused every record whose number ends with 4, and what of it is in quarantine.
+async fn refused(folder: &Path, numbers: std::ops::Range<u32>) -> (Arc<Receiver>, Pipeline) {
+    let receiver = Arc::new(Receiver {
+        refuses: Mutex::new(Some("4")),
+        ..Receiver::default()
+    });
+    let route = Route::all(receiver.clone(), vec![Kind::Events]);
+    let pipeline = start_routes(open(folder, Steps::default()), vec![route]);
+    let refused = numbers.clone().filter(|number| number % 10 == 4).count();
+    records(&pipeline, "contoso", numbers).await;
+    let store = pipeline.shared().store.clone();
+    eventually("refused", || store.quarantined().unwrap().len() == refused).await;
+    *receiver.refuses.lock().unwrap() = None;
+    (receiver, pipeline)
+}
+
+#[tokio::test]
+async fn what_is_dropped_while_it_is_being_sent_again_stays_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, pipeline) = refused(folder.path(), 0..20).await;
+    let store = pipeline.shared().store.clone();
+    let block = CancellationToken::new();
+    *receiver.blocked.lock().unwrap() = Some(block.clone());
+    let offered = receiver.offered.load(Ordering::SeqCst);
+    let sent = ask(&pipeline, Ask::Retry(None)).await.unwrap();
+    let under_way = || receiver.offered.load(Ordering::SeqCst) > offered;
+    eventually("the first is being sent", under_way).await;
+    let reason = "a test".to_owned();
+    let id = sent[0].id.clone();
+    ask(&pipeline, Ask::Drop { id, reason }).await.unwrap();
+    *receiver.blocked.lock().unwrap() = None;
+    block.cancel();
+    // They are sent one by one: when the second is noted, so is the first.
+    let fate = |number: usize| {
+        let all = store.quarantined().unwrap();
+        let mut of = all.into_iter().filter(|one| one.id == sent[number].id);
+        of.next().unwrap().fate
+    };
+    eventually("the second is delivered", || {
+        matches!(fate(1), Fate::Delivered { .. })
+    })
+    .await;
+    assert!(matches!(fate(0), Fate::Dropped { .. }), "{:?}", fate(0));
+    drop(store);
+    finish(pipeline).await;
+}
+
+#[tokio::test]
+async fn sending_again_that_panics_ends_the_process_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, pipeline) = refused(folder.path(), 0..10).await;
+    receiver.panics.store(true, Ordering::SeqCst);
+    ask(&pipeline, Ask::Retry(None)).await.unwrap();
+    let shutdown = pipeline.shared().shutdown.clone();
+    eventually("it ends", || shutdown.is_cancelled()).await;
+    let why = pipeline.shared().watch.copy().fatal.unwrap();
+    assert!(why.contains("sending out of quarantine"), "{why}");
+    pipeline.stop().await;
+}
