@@ -294,14 +294,20 @@ pub(crate) fn elements(text: Raw<'_>) -> Parts<'_> {
 
 /// A raw string as text; `None` for anything else.
 pub(crate) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if memchr::memchr(b'\\', inner).is_none() {
-        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    if raw.first() != Some(&b'"') || memchr::memchr(b'\\', raw).is_none() {
+        return plain(raw).map(Cow::Borrowed);
     }
     match value(raw) {
         Value::String(text) => Some(Cow::Owned(text)),
         _ => None,
     }
+}
+
+/// A raw string as it stands, where it holds no escape: most are such.
+fn plain(raw: Raw<'_>) -> Option<&str> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let is_plain = memchr::memchr(b'\\', inner).is_none();
+    is_plain.then(|| std::str::from_utf8(inner).ok())?
 }
 
 /// A raw key without its quotes, escapes undone: for comparing with names.
@@ -329,6 +335,9 @@ pub(crate) fn scalar(raw: Raw<'_>) -> Option<Cow<'_, str>> {
 /// Reads a checked raw value. Where `serde_json` does not take it (half a surrogate pair, a number
 /// beyond all bounds) the halves are replaced; what still fails is kept as text.
 pub(crate) fn value(raw: Raw<'_>) -> Value {
+    if let Some(text) = plain(raw) {
+        return Value::String(text.to_owned());
+    }
     serde_json::from_slice(raw)
         .or_else(|_| serde_json::from_slice(&without_half_pairs(raw)))
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(raw).into_owned()))
