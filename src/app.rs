@@ -2,11 +2,11 @@
 //! says what to do; a tenant that cannot be built is left out aloud, the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_config::{Config, ConnectorConfig, ConnectorOptions, Sources};
+use exfilwatch_config::{Config, ConnectorConfig, ConnectorOptions, EmitterConfig, Sources};
 use exfilwatch_connectors::Connector;
 use exfilwatch_connectors::kernel::surroundings::{BuildError, Surroundings};
 use exfilwatch_connectors::options::RecordIdentity;
@@ -14,6 +14,7 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_emitters::{EmitterOptions, FilterOptions};
 use exfilwatch_model::{Clock, Domains, JobId, Kind, LiveDomains, Product, TenantId};
 use exfilwatch_state::{Commit, JobState, Options, State, StateError};
 use tokio::sync::mpsc;
@@ -332,6 +333,7 @@ pub fn tenants(
         workers: Vec::new(),
         domains: Vec::new(),
     };
+    let archives = whole_archives(config);
     for (tenant, connectors) in built {
         let (own, own_rules) = (domains.remove(&tenant), tuned.rules.remove(&tenant));
         let (Some(own), Some(rules)) = (own, own_rules) else {
@@ -354,9 +356,24 @@ pub fn tenants(
             heartbeat: seconds(config.run.heartbeat_interval_seconds),
             alarms: Alarms::new(alarms(config), raises_alarms(config, &tenant)),
             first_run: TimeDelta::days(i64::from(config.run.first_read_days)),
+            archives: archives.clone(),
         });
     }
     Ok(tenants)
+}
+
+/// Folders of the archives that keep every record of the streams they are given.
+fn whole_archives(config: &Config) -> Vec<PathBuf> {
+    let takes_all = |filter: &FilterOptions| filter.include.is_empty() && filter.exclude.is_empty();
+    let whole = |emitter: &EmitterConfig| {
+        let EmitterOptions::Archive(options) = &emitter.options else {
+            return None;
+        };
+        let mut filters = emitter.options.routes().into_values().map(|own| own.filter);
+        let all = takes_all(emitter.options.filter()) && filters.any(|own| takes_all(&own));
+        all.then(|| options.folder.clone())
+    };
+    config.emitters.iter().filter_map(whole).collect()
 }
 
 /// Whether `x.audit.gap` is run for a tenant.

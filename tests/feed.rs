@@ -248,6 +248,7 @@ fn worker_config(service: &Running, pipeline: &Pipeline, clock: &Arc<dyn Clock>)
         alarms: Alarms::new(AlarmOptions::default(), false),
         heartbeat: TimeDelta::minutes(5),
         first_run: TimeDelta::hours(1),
+        archives: Vec::new(),
     }
 }
 

@@ -283,6 +283,7 @@ impl Process {
             heartbeat: TimeDelta::minutes(5),
             alarms: Alarms::new(AlarmOptions::default(), false),
             first_run: TimeDelta::hours(1),
+            archives: Vec::new(),
         }
     }
 

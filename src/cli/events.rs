@@ -75,6 +75,7 @@ pub(crate) fn run(args: &EventsArgs, common: &Common) -> Outcome {
         actor: args.actor.as_deref(),
         window,
         tenant: args.tenant.as_ref(),
+        stream: None,
     };
     for archive in &archives {
         let searched = search.run(archive, &mut |found| {

@@ -1,8 +1,8 @@
 //! `learn`: reads the past for what rules measure events against (first seen, more than usual), and says
 //! nothing of what it finds.
 //!
-//! From the vendors' logs it is a job like `backfill`, done by a running process where one answers; from
-//! files it is done here. Either way what was learned lies in the state as lessons, which the live line
+//! From the vendors' logs it is a job like `backfill`, done by a running process where one answers; what our own
+//! archive has is read from there. From files it is done here. Either way what was learned lies in the state as lessons, which the live line
 //! takes in.
 
 use std::sync::Arc;
@@ -34,7 +34,8 @@ pub(crate) struct LearnArgs {
     /// Files with native records to learn from, as `forward` takes them, in place of the vendors' logs.
     #[arg(value_name = "FILE")]
     files: Vec<String>,
-    /// How far back the vendors' logs are read: an age (30d), a date (UTC) or a time with zone.
+    /// How far back the vendors' logs are read: an age (30d), a date (UTC) or a time with zone. Days that an
+    /// archive ([emitters.archive]) has are read from there.
     #[arg(long)]
     since: Option<String>,
     /// End of the range, written like --since; the present where absent.

@@ -1,6 +1,7 @@
 //! The worker of one tenant: runs its session, and builds it anew from the store when a commit failed
 //! or a task panicked. A tenant's trouble stays its own.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct WorkerConfig {
     pub alarms: Alarms,
     /// How far the very first run reads back.
     pub first_run: TimeDelta,
+    /// Folders of archives that hold the tenant's records, all of those of the streams they have.
+    pub archives: Vec<PathBuf>,
 }
 
 /// Shared parts of the process.

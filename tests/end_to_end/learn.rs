@@ -114,6 +114,72 @@ async fn the_past_is_learned_beside_and_before_a_poller_and_nothing_of_it_is_tol
     scene.services.shutdown().await;
 }
 
+/// How many slices with records were read from where.
+fn read_from(account: &Value, source: &str) -> usize {
+    let slices = account["slices_read"].as_array().unwrap().iter();
+    let of = slices.filter(|slice| slice["source"] == source);
+    of.filter(|slice| slice["records"].as_u64() > Some(0))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_archive_has_is_learned_from_there_and_is_the_same() {
+    let scene = scene(FaultScript::default()).await;
+    let folder = scene.folder.path().display();
+    let archive = format!("\n[emitters.archive.kept]\nfolder = \"{folder}/archive\"\n");
+    scene.write("exfilwatch.toml", &(scene.configuration() + &archive));
+    let clock = scene.virtual_clock();
+    let learn = ["learn", "--since", START, "--virtual-clock", &clock];
+    let forget = || std::fs::remove_dir_all(scene.path("state")).unwrap();
+
+    let of_vendor = json(&scene, &learn, 0).await;
+    assert_eq!(read_from(&of_vendor, "kept"), 0, "there is no archive yet");
+    forget();
+    let backfill = ["backfill", "--since", START, "--virtual-clock", &clock];
+    json(&scene, &backfill, 0).await;
+    forget();
+
+    let of_both = json(&scene, &learn, 0).await;
+    let (kept, fed) = (read_from(&of_both, "kept"), read_from(&of_both, "feed"));
+    assert!(kept > fed && fed > 0, "{kept} kept, {fed} fed: {of_both:#}");
+    assert_eq!(of_both["learned"], of_vendor["learned"]);
+
+    // What is damaged there is asked of the vendor.
+    forget();
+    let mut spoilt = 0;
+    for (index, file) in files_below(&scene.path("archive")).into_iter().enumerate() {
+        if index % 5 == 0 {
+            let bytes = std::fs::read(&file).unwrap();
+            let middle = bytes.len() / 2;
+            std::fs::write(
+                &file,
+                [&bytes[..middle], b"spoilt", &bytes[middle..]].concat(),
+            )
+            .unwrap();
+            spoilt += 1;
+        }
+    }
+    assert!(spoilt > 10);
+    let repaired = json(&scene, &learn, 0).await;
+    assert!(read_from(&repaired, "kept") < kept, "{repaired:#}");
+    assert_eq!(repaired["learned"], of_vendor["learned"]);
+    scene.services.shutdown().await;
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if path.to_string_lossy().ends_with(".zst") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_learns_it_knows_in_the_end_what_it_would_have_known() {
     let slow = Fault::Delay { milliseconds: 15 };

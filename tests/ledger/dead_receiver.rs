@@ -216,6 +216,7 @@ async fn worker(pipeline: &Pipeline, feed: &Arc<Feed>) -> WorkerConfig {
         alarms: Alarms::new(AlarmOptions::default(), false),
         heartbeat: TimeDelta::minutes(5),
         first_run: TimeDelta::days(1),
+        archives: Vec::new(),
     }
 }
 

@@ -266,6 +266,7 @@ impl Setting {
             ),
             heartbeat: TimeDelta::minutes(5),
             first_run: TimeDelta::days(if self.is_new { 1 } else { 6 }),
+            archives: Vec::new(),
         }
     }
 }

@@ -34,6 +34,7 @@ use exfilwatch_model::{Event, Finding, JobId, Product, TenantId, field};
 use crate::contract::{BadState, Baseline, Counters, Detector, StateChange};
 use crate::native;
 use crate::rules::{Kind, Rule, RuleSet};
+pub(crate) use baseline::DAY_MS;
 pub(crate) use entry::{SEPARATOR, View};
 pub(crate) use finding::Scope;
 use incident::Incidents;

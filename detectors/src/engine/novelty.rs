@@ -49,11 +49,12 @@ impl Novelty {
         }
     }
 
-    /// Whether no event of the value lies in the days before an instant. Events at the very instant
-    /// are all first.
+    /// Whether no event of the value lies in the days before an instant, but for the time in which it is
+    /// still new. Events at the very instant are all first.
     pub(crate) fn is_first(&self, rule: &FirstSeen, value: u64, time_ms: i64) -> bool {
         let from_ms = time_ms.saturating_sub(i64::from(rule.days) * DAY_MS);
-        let is_before = |at: i64| (from_ms..time_ms).contains(&at);
+        let until_ms = time_ms.saturating_sub(rule.fresh_ms);
+        let is_before = |at: i64| (from_ms..until_ms).contains(&at);
         (day_of(from_ms)..=day_of(time_ms)).all(|day| {
             let known = self.days.get(&(day, value));
             known.is_none_or(|(first, last)| !is_before(*first) && !is_before(*last))
@@ -131,6 +132,8 @@ mod tests {
         fields: Vec::new(),
         days: 3,
         learn_ms: 0,
+        fresh_ms: 0,
+        told: None,
     };
 
     proptest! {
@@ -139,14 +142,16 @@ mod tests {
         #[test]
         fn the_first_of_some_days_is_as_looking_by_hand_says(
             times in prop::collection::vec((0..200_i64, 0..3_u64), 1..30),
+            fresh in 0..48_i64,
         ) {
+            let rule = FirstSeen { fresh_ms: fresh * 3_600_000, ..RULE };
             let mut novelty = Novelty::default();
             for (hour, value) in times.iter().rev() {
                 novelty.note(*value, hour * 3_600_000);
             }
             for (hour, value) in &times {
-                let earlier = |(h, v): &(i64, u64)| v == value && h < hour && *h >= hour - 72;
-                let first = novelty.is_first(&RULE, *value, hour * 3_600_000);
+                let earlier = |(h, v): &(i64, u64)| v == value && *h < hour - fresh && *h >= hour - 72;
+                let first = novelty.is_first(&rule, *value, hour * 3_600_000);
                 prop_assert_eq!(first, !times.iter().any(earlier));
             }
         }

@@ -153,7 +153,8 @@ impl Detector for Single {
             value = known;
             let time_ms = event.time.timestamp_millis();
             self.novelty.note(value, time_ms);
-            if !self.novelty.is_first(new, value, time_ms) {
+            let is_told = new.told.as_ref().is_none_or(|told| told.matches(event));
+            if !is_told || !self.novelty.is_first(new, value, time_ms) {
                 return;
             }
         }

@@ -430,7 +430,9 @@ fn fingerprint(rule: &Rule, own: &OwnKeys) -> u32 {
                 ..
             } => {
                 let new = first_seen.as_ref().map_or(&[][..], |new| &new.fields);
-                format!("{fields:?}{period_ms:?}{new:?}")
+                let told = own.first_seen.as_ref().and_then(|new| new.told.as_ref());
+                let told = told.map(|told| format!("{told:?}")).unwrap_or_default();
+                format!("{fields:?}{period_ms:?}{new:?}{told}")
             }
             Kind::Window { bases, counted, .. } => {
                 let bases: Vec<_> = bases.iter().map(|base| (&base.name, &base.key)).collect();

@@ -105,7 +105,7 @@ pub enum Usual {
 }
 
 /// An event counts only when it is the first of its values in some days.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct FirstSeen {
     /// Fields that make the value.
     pub fields: Vec<String>,
@@ -113,6 +113,10 @@ pub struct FirstSeen {
     pub days: u32,
     /// Nothing is said until the detector has seen so much time, in milliseconds.
     pub learn_ms: i64,
+    /// For so long after the first event of a value it is still new, in milliseconds.
+    pub fresh_ms: i64,
+    /// Which of the events are told; the others only make their values known. All where `None`.
+    pub told: Option<Arc<Matcher>>,
 }
 
 /// What sort of rule it is.

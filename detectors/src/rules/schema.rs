@@ -200,6 +200,12 @@ pub(crate) struct FirstSeenKey {
     /// How long nothing is said at first; 7 days where absent.
     #[serde(default)]
     pub(crate) learn: Option<String>,
+    /// How long a value is new after its first event; only at that event where absent.
+    #[serde(default)]
+    pub(crate) fresh: Option<String>,
+    /// A Sigma selection: the events that are told. The others make their values known.
+    #[serde(default)]
+    pub(crate) told: Option<Value>,
 }
 
 /// `identity: record`, or a map.

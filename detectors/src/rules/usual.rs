@@ -1,9 +1,15 @@
 //! The keys `above` and `first_seen`: what is measured against the past.
 
+use std::sync::Arc;
+
+use yaml_serde::Value;
+
 use super::build::span_ms;
 use super::error::{Place, RuleError};
 use super::rule::{Above, FirstSeen, Usual};
 use super::schema::{AboveKey, FirstSeenKey};
+use crate::engine::DAY_MS;
+use crate::engine::sigma::Matcher;
 
 /// How many days before count, where the rule does not say.
 const DAYS: u32 = 30;
@@ -35,11 +41,38 @@ pub(super) fn first_seen(place: Place<'_>, key: &FirstSeenKey) -> Result<FirstSe
         let help = format!("name 1 to {FIELDS_MAX} fields");
         return Err(place.error("first_seen.fields", "they say what must be new", help));
     }
+    let days = days(place, "first_seen.days", key.days)?;
     Ok(FirstSeen {
         fields: key.fields.clone(),
-        days: days(place, "first_seen.days", key.days)?,
+        days,
         learn_ms: learn(place, "first_seen.learn", key.learn.as_deref())?,
+        fresh_ms: fresh(place, key.fresh.as_deref(), days)?,
+        told: key
+            .told
+            .as_ref()
+            .map(|told| selection(place, told))
+            .transpose()?,
     })
+}
+
+/// What is new for so long must have been looked for over a day more, since of a day the first and the last
+/// event are known.
+fn fresh(place: Place<'_>, fresh: Option<&str>, days: u32) -> Result<i64, RuleError> {
+    let key = "first_seen.fresh";
+    let fresh_ms = fresh.map_or(Ok(0), |text| span_ms(place, key, text))?;
+    if fresh_ms > (i64::from(days) - 1) * DAY_MS {
+        let help = "name more days, or a shorter time";
+        return Err(place.error(key, "it is not a day shorter than days", help));
+    }
+    Ok(fresh_ms)
+}
+
+fn selection(place: Place<'_>, told: &Value) -> Result<Arc<Matcher>, RuleError> {
+    let help = "write a selection: a map, or a list of maps";
+    let matcher = Matcher::of_selection(told);
+    matcher
+        .map(Arc::new)
+        .map_err(|problem| place.error("first_seen.told", problem, help))
 }
 
 fn days(place: Place<'_>, key: &'static str, days: Option<u32>) -> Result<u32, RuleError> {

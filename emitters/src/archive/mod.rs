@@ -31,7 +31,7 @@ use crate::ndjson::{failed, line, refuse};
 use crate::options::ArchiveOptions;
 
 pub use limits::Removed;
-pub use search::{ArchiveError, Archived, Search, Searched};
+pub use search::{ArchiveError, Archived, Search, Searched, hours};
 
 use block::Block;
 use limits::Limits;

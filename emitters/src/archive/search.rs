@@ -1,6 +1,6 @@
 //! Finding records again: by actor and time, reading only the blocks that may hold them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,18 @@ pub struct Search<'a> {
     pub window: Window,
     /// `None` for all.
     pub tenant: Option<&'a TenantId>,
+    /// `None` for all.
+    pub stream: Option<&'a StreamId>,
+}
+
+/// The hours of a stream of which an archive has records.
+pub fn hours(archive: &Path, stream: &StreamId) -> Result<BTreeSet<DateTime<Utc>>, ArchiveError> {
+    let files = place::files_of_stream(archive, stream);
+    let files = files.map_err(|source| ArchiveError::Read {
+        path: archive.to_owned(),
+        source,
+    })?;
+    Ok(files.iter().map(|file| file.place.hour()).collect())
 }
 
 /// A record that was found.
@@ -89,6 +101,7 @@ impl Search<'_> {
         };
         let wanted = |stream: &StreamId, hour: DateTime<Utc>| {
             self.tenant.is_none_or(|tenant| tenant == stream.tenant())
+                && self.stream.is_none_or(|wanted| wanted == stream)
                 && hour < self.window.until()
                 && hour + TimeDelta::hours(1) > self.window.from()
         };

@@ -58,6 +58,7 @@ fn search(folder: &Path, actor: Option<&str>, tenant: Option<&str>) -> (Vec<Stri
         actor,
         window: Window::new(at("2026-05-08T09:00:00Z"), at("2026-05-08T11:00:00Z")).unwrap(),
         tenant: tenant.as_ref(),
+        stream: None,
     };
     let mut notes = Vec::new();
     let searched = search.run(&folder.join("archive"), &mut |found| {
@@ -323,6 +324,7 @@ fn a_block_with_too_many_actors_is_read_for_every_search() {
         actor: Some("user2999@contoso.example"),
         window: Window::new(at("2026-05-08T09:00:00Z"), at("2026-05-08T11:00:00Z")).unwrap(),
         tenant: None,
+        stream: None,
     };
     search
         .run(&folder.path().join("archive"), &mut |_| {

@@ -217,6 +217,7 @@ impl Compare<'_> {
             actor: None,
             window,
             tenant: wanted.as_ref(),
+            stream: None,
         };
         for folder in folders {
             let mut outcome = Ok(());

@@ -24,6 +24,8 @@ pub enum Source {
     Feed,
     /// A search of the vendor's archive.
     Archive,
+    /// Our own archive.
+    Kept,
 }
 
 /// One finished slice of a stream.

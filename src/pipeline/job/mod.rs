@@ -15,6 +15,7 @@ mod calls;
 mod gaps;
 mod items;
 pub mod keeper;
+mod kept;
 pub mod plan;
 mod reader;
 pub(crate) mod reconcile;

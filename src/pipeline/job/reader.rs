@@ -1,6 +1,7 @@
 //! A job at work for one tenant: stream by stream, slice by slice, each noted when it is finished.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -33,6 +34,8 @@ pub(super) struct Reader<'a> {
     pub(super) reports: &'a mut Reports,
     pub(super) ingest: Ingest,
     pub(super) job: JobId,
+    /// Our own archives, where the job may read them.
+    pub(super) archives: Vec<PathBuf>,
     pub(super) stored: Stored,
     pub(super) streams: BTreeMap<StreamId, Done>,
     accounts: BTreeMap<StreamId, StreamAccount>,
@@ -75,11 +78,17 @@ impl<'a> Reader<'a> {
         let (store, committer) = (shared.store.clone(), shared.committer.clone());
         let ingest = Ingest::restore(config, store, committer, shared.watch.clone())?
             .detecting(stored.request.kind == JobKind::Reconcile);
+        // Others hold what is listed against what is there, or deliver: the vendor has to say it.
+        let archives = match stored.request.kind {
+            JobKind::Learn => worker.archives.clone(),
+            _ => Vec::new(),
+        };
         Ok(Self {
             shared,
             reports,
             ingest,
             job,
+            archives,
             stored,
             streams: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -134,7 +143,7 @@ impl<'a> Reader<'a> {
                     self.not_refused(stream, read, &mut refused)?;
                 }
             }
-            self.settle_learned(*slice);
+            self.settle_learned(*slice, &wanted);
         }
         for (connector, stream) in &wanted {
             self.search_what_is_not_listed(stream)?;
@@ -152,10 +161,14 @@ impl<'a> Reader<'a> {
     }
 
     /// What lies before a slice that all streams have read is turned into days' counts: a month of
-    /// events is more than a detector holds. Where an archive is searched later, its events are older.
-    fn settle_learned(&mut self, slice: Window) {
+    /// events is more than a detector holds. Where the vendor's archive is searched later, its events are older.
+    fn settle_learned(&mut self, slice: Window, wanted: &[(&Arc<dyn Connector>, StreamId)]) {
         let learns = self.stored.request.kind == JobKind::Learn;
-        if learns && self.streams.values().all(|done| done.beyond.is_none()) {
+        let is_searched_later = wanted.iter().any(|(connector, stream)| {
+            let done = self.streams.get(stream);
+            done.is_some_and(|done| done.beyond.is_some()) && connector.archive().is_ok()
+        });
+        if learns && !is_searched_later {
             let now = self.shared.clock.now();
             self.ingest.stage_tick(now, Some(slice.until()));
         }
@@ -205,7 +218,7 @@ impl<'a> Reader<'a> {
         let mut account = SliceAccount::new(stream, slice, Source::Feed);
         if self.reconciles() {
             self.reconcile(connector, slice, &mut account).await?;
-        } else {
+        } else if !self.take_kept(connector, slice, &mut account).await? {
             self.slice(connector, slice, &mut account).await?;
         }
         if let Some(done) = self.streams.get_mut(stream) {
