@@ -367,6 +367,7 @@ async fn worker(config: &Config, pipeline: &Pipeline, feed: &Arc<Feed>) -> Resul
         alarms: Alarms::new(AlarmOptions::default(), false),
         heartbeat: TimeDelta::seconds(heartbeat),
         first_run: TimeDelta::days(1),
+        archives: Vec::new(),
     })
 }
 
