@@ -8,7 +8,7 @@ use exfilwatch_model::pattern::Pattern;
 use exfilwatch_model::{Claim, Look, field};
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaRule,
-    SigmaValue, StringPart,
+    SigmaString, SigmaValue, StringPart,
 };
 
 use super::interest;
@@ -172,7 +172,8 @@ fn of_item(item: &DetectionItem) -> Need {
     if let Some(operations) = interest::of_item(item) {
         return Need::Operation(operations);
     }
-    let Some(name) = item.field.name.as_ref().filter(|name| !is_always(name)) else {
+    let name = item.field.name.as_ref();
+    let Some(name) = name.filter(|name| !ALWAYS.contains(&name.as_str())) else {
         return Need::Nothing;
     };
     let modifiers = item.field.modifiers.as_slice();
@@ -188,10 +189,15 @@ fn of_item(item: &DetectionItem) -> Need {
     let word = match name.as_str() {
         field::RECORD_TYPE if modifiers.is_empty() => number,
         field::RECORD_TYPE => |_: &SigmaValue| None,
+        name if name.ends_with(".*") => word_of_pair,
         _ => word,
     };
-    let words: Option<Vec<String>> = item.values.iter().map(word).collect();
-    Need::Field(name.clone(), words.unwrap_or_default())
+    let needed = |words: Option<Vec<String>>| Need::Field(name.clone(), words.unwrap_or_default());
+    if modifiers.contains(&Modifier::All) {
+        let each = item.values.iter().map(|value| word(value).map(|w| vec![w]));
+        return Need::all(each.map(needed));
+    }
+    needed(item.values.iter().map(word).collect())
 }
 
 /// A value that is met by one number only.
@@ -223,18 +229,33 @@ fn asks_for_text(item: &DetectionItem) -> bool {
 }
 
 /// A word that stands in every text that meets a value, in some case; `None` where none is long enough to
-/// look for. Only of characters that records write as they are.
+/// look for.
 fn word(value: &SigmaValue) -> Option<String> {
-    let text = match value {
-        SigmaValue::String(text) => text,
-        SigmaValue::Integer(number) => return Some(number.to_string()),
-        SigmaValue::Float(_) | SigmaValue::Bool(_) | SigmaValue::Null => return None,
+    match value {
+        SigmaValue::String(text) => longest(text, "=."),
+        SigmaValue::Integer(number) => Some(number.to_string()),
+        SigmaValue::Float(_) | SigmaValue::Bool(_) | SigmaValue::Null => None,
+    }
+}
+
+/// The same of what is met by `name=value`, put together of what stands apart in the record. Numbers
+/// become text there, however they are written: what may be a part of one is not looked for.
+fn word_of_pair(value: &SigmaValue) -> Option<String> {
+    let SigmaValue::String(text) = value else {
+        return None;
     };
+    let is_in_no_number = |c: char| c.is_ascii_alphabetic() && !c.eq_ignore_ascii_case(&'e');
+    longest(text, "").filter(|word| word.contains(is_in_no_number))
+}
+
+/// The longest word in a text, of characters that records write as they are and of these others.
+fn longest(text: &SigmaString, others: &str) -> Option<String> {
     let plain = text.parts.iter().filter_map(|part| match part {
         StringPart::Plain(text) => Some(text.as_str()),
         StringPart::Special(_) => None,
     });
-    let is_written_so = |c: char| c.is_ascii_alphanumeric() || "=@:_.- ".contains(c);
+    let is_written_so =
+        |c: char| c.is_ascii_alphanumeric() || "@:_- ".contains(c) || others.contains(c);
     plain
         .flat_map(|text| text.split(|c: char| !is_written_so(c)))
         .max_by_key(|word| word.len())
@@ -242,8 +263,8 @@ fn word(value: &SigmaValue) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether naming a field asks for nothing: all events have it, `Parameters.*` stands for any of
-/// them, `raw` for the record.
+/// Whether a key or count that names a field asks for nothing: all events have it, or it stands for
+/// several.
 fn is_always(name: &str) -> bool {
     ALWAYS.contains(&name) || name.ends_with(".*") || name == "raw"
 }
@@ -346,7 +367,6 @@ mod tests {
                 "f|contains: ['axios/', node-fetch]",
                 vec!["axios", "node-fetch"],
             ),
-            ("f|contains|all: [one, two]", vec!["one", "two"]),
             ("f: [50126, '50053']", vec!["50126", "50053"]),
             ("f: 'ab*long?c'", vec!["long"]),
             // One that cannot be looked for lets all through.
@@ -362,6 +382,43 @@ mod tests {
             let words = words.into_iter().map(str::to_owned).collect();
             let need = Need::of(&parsed.rules[0]);
             assert_eq!(need, Need::Field("f".to_owned(), words), "{item}");
+        }
+    }
+
+    #[test]
+    fn what_stands_for_several_fields_or_for_the_record_is_asked_for_its_words() {
+        let one = |name: &str, word: &str| Need::Field(name.to_owned(), vec![word.to_owned()]);
+        let all = Need::All;
+        for (item, expected) in [
+            (
+                "raw|contains|all: ['New-Search.x', Export, ab]",
+                all(vec![
+                    one("raw", "New-Search.x"),
+                    one("raw", "Export"),
+                    Need::Field("raw".to_owned(), Vec::new()),
+                ]),
+            ),
+            // Name and value, and the parts of a name, stand apart in the record.
+            (
+                "P.*|contains: 'ForwardTo=x@gmail.com'",
+                one("P.*", "ForwardTo"),
+            ),
+            ("P.*|contains: 'Policy.State'", one("P.*", "Policy")),
+            // A number may be written otherwise.
+            (
+                "P.*|contains: '1e100'",
+                Need::Field("P.*".to_owned(), Vec::new()),
+            ),
+            (
+                "P.*|contains: 1000",
+                Need::Field("P.*".to_owned(), Vec::new()),
+            ),
+        ] {
+            let text = format!(
+                "title: t\nlogsource: {{product: m365}}\ndetection:\n  a: {{{item}}}\n  condition: a\n"
+            );
+            let need = Need::of(&rsigma_parser::parse_sigma_yaml(&text).unwrap().rules[0]);
+            assert_eq!(need, expected, "{item}");
         }
     }
 

@@ -24,7 +24,8 @@ pub(super) fn look_for_words(claim: Claim<'_>) -> Look {
         return Look::Open;
     };
     // A switch without a value is true, which stands nowhere.
-    if name.starts_with("Parameters.") {
+    let is_of_true = |word: &String| "true".contains(&word.to_ascii_lowercase());
+    if name.starts_with("Parameters.") && words.iter().any(is_of_true) {
         return Look::Open;
     }
     Look::words(words)
@@ -49,8 +50,14 @@ mod tests {
         let expected = Look::all([Look::word("UserAgent"), Look::words(&words)]);
         assert_eq!(look(Claim::Holds("Data.UserAgent", &words)), expected);
         assert_eq!(look(Claim::Has("Data.UserAgent")), Look::word("UserAgent"));
-        let switch = look(Claim::Holds("Parameters.Force", &words));
+        let switches = ["axios".to_owned(), "True".to_owned()];
+        let switch = look(Claim::Holds("Parameters.Force", &switches));
         assert_eq!(switch, Look::word("Parameters"));
+        let other = look(Claim::Holds("Parameters.Force", &words));
+        assert_eq!(
+            other,
+            Look::all([Look::word("Parameters"), Look::words(&words)])
+        );
     }
 
     #[test]
