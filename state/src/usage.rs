@@ -9,6 +9,9 @@ use crate::contract::StateError;
 use crate::disk;
 use crate::outbox::{self, Content, Filter};
 
+/// Segments that are thinned out in one go, at most.
+const THINNED_AT_ONCE: usize = 4;
+
 /// Which lane needs which segment: lanes want some tenants only, and a segment may hold nothing for them.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
@@ -113,7 +116,9 @@ pub(crate) fn usage(
             let needed = needs.of(folder, std::slice::from_ref(mark), (*number, end))?;
             if needed.is_none_or(|needed| !needed.is_empty()) {
                 let is_first = *number == mark.position.segment;
-                let from = if is_first { mark.position.offset } else { 0 };
+                // Of one that is thinned out it is not known what lies behind the mark: all of it then.
+                let is_told = is_first && mark.position.offset <= *bytes;
+                let from = if is_told { mark.position.offset } else { 0 };
                 let is_last = *number == end.segment;
                 let until = if is_last { end.offset } else { *bytes };
                 behind += until.saturating_sub(from);
@@ -151,7 +156,7 @@ pub(crate) fn free(
     marks: &[LaneMark],
     end: Position,
 ) -> Result<Trimmed, StateError> {
-    let mut trimmed = Trimmed::default();
+    let (mut trimmed, mut scattered) = (Trimmed::default(), Vec::new());
     let segments = outbox::list(folder)?;
     let first = segments.first().map_or(0, |(number, _)| *number);
     needs.contents = needs.contents.split_off(&first);
@@ -169,7 +174,14 @@ pub(crate) fn free(
                 .map_err(disk::failed("emptying", path))?;
             trimmed.segments += 1;
             trimmed.bytes += bytes - outbox::START;
-        } else if needs.is_worth_thinning(number, &kept) && outbox::thin(folder, number, &kept)? {
+        } else if needs.is_worth_thinning(number, &kept) {
+            scattered.push((number, bytes, kept));
+        }
+    }
+    // Copies need room and time: after what needs none, and a few at a time, since commits wait.
+    scattered.truncate(THINNED_AT_ONCE);
+    for (number, bytes, kept) in scattered {
+        if outbox::thin(folder, number, &kept)? {
             needs.contents.insert(number, Some(kept));
             trimmed.segments += 1;
             trimmed.bytes += bytes.saturating_sub(outbox::bytes_of(folder, number)?);

@@ -34,7 +34,7 @@ impl Reader<'_> {
         let mut is_whole = false;
         for archive in self.archives.clone() {
             is_whole |= self
-                .from_archive(archive, connector, slice, account)
+                .take_archived(archive, connector, slice, account)
                 .await?;
         }
         is_whole &= !self.is_known_to_miss(&account.stream, slice)?;
@@ -44,7 +44,7 @@ impl Reader<'_> {
         Ok(is_whole)
     }
 
-    async fn from_archive(
+    async fn take_archived(
         &mut self,
         archive: PathBuf,
         connector: &Arc<dyn Connector>,

@@ -18,6 +18,8 @@ pub(crate) const START: u64 = 16;
 const MAGIC: &[u8; 8] = b"EXFWSEG1";
 /// Smaller segments are not thinned out: a file system gives whole blocks.
 pub(crate) const THINNED_BYTES_MIN: u64 = 64 << 10;
+/// What the copy of a segment that is thinned out is called by, until it takes the segment's place.
+const THINNED: &str = "thin";
 /// Bytes of a block, as `stat` counts them on every system.
 const BLOCK_BYTES: u64 = 512;
 
@@ -127,6 +129,21 @@ impl Segment {
         })
     }
 
+    /// Where the frame without items ends inside which an offset lies; `None` where none does.
+    pub(crate) fn end_of_filler_over(&self, offset: u64) -> Result<Option<u64>, StateError> {
+        let mut at = START;
+        while at < offset {
+            let Found::Frame(head) = self.head(at)? else {
+                return Ok(None);
+            };
+            at += head.frame_bytes();
+            if at > offset {
+                return Ok(head.is_filler().then_some(at));
+            }
+        }
+        Ok(None)
+    }
+
     fn is_empty(&self) -> Result<bool, StateError> {
         let about = self.file.metadata();
         let about = about.map_err(disk::failed("reading", &self.path))?;
@@ -185,20 +202,32 @@ pub(crate) fn content(folder: &Path, number: u64) -> Result<Option<Content>, Sta
 }
 
 /// Leaves only these frames of a segment that is written no more. What was between them becomes frames without
-/// items whose bodies are holes in the file, so every position stays what it was; who is reading the file reads the
-/// old one on. After a crash it is the old one or the new one. `false` where the segment does not read to
+/// items whose bodies are holes in the file, so every position stays what it was, also those inside such a frame (a walk
+/// goes on behind it); who is reading the file reads the old one on. After a crash it is the old one or the new one. `false` where the segment does not read to
 /// its end: then it stays as it is.
 pub(crate) fn thin(folder: &Path, number: u64, kept: &Content) -> Result<bool, StateError> {
     let Some(segment) = Segment::open(folder, number)? else {
         return Ok(false);
     };
-    let temporary = segment.path.with_extension("thin");
-    let file = disk::create(&temporary)?;
+    let temporary = segment.path.with_extension(THINNED);
+    let thinned = thin_into(&segment, &temporary, kept);
+    if !matches!(thinned, Ok(true)) {
+        // Half a copy is of no use, and takes room that may be what was missing.
+        fs::remove_file(&temporary).ok();
+        return thinned;
+    }
+    fs::rename(&temporary, &segment.path).map_err(disk::failed("putting in place", &temporary))?;
+    disk::sync_folder(folder)?;
+    Ok(true)
+}
+
+fn thin_into(segment: &Segment, temporary: &Path, kept: &Content) -> Result<bool, StateError> {
+    let file = disk::create(temporary)?;
     let write = |bytes: &[u8], at| {
         file.write_all_at(bytes, at)
-            .map_err(disk::failed("writing", &temporary))
+            .map_err(disk::failed("writing", temporary))
     };
-    write(&preamble(number), 0)?;
+    write(&preamble(segment.number), 0)?;
     let fill = |mut from: u64, until: u64| {
         while from < until {
             let (head, taken) = frame::filler(until - from);
@@ -226,10 +255,23 @@ pub(crate) fn thin(folder: &Path, number: u64, kept: &Content) -> Result<bool, S
     fill(free_from, offset)?;
     file.set_len(offset)
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, &segment.path))
-        .map_err(disk::failed("putting in place", &temporary))?;
-    disk::sync_folder(folder)?;
+        .map_err(disk::failed("writing", temporary))?;
     Ok(true)
+}
+
+/// Removes copies that a process which ended did not get to put in place.
+pub(crate) fn remove_unfinished(folder: &Path) -> Result<(), StateError> {
+    let failed = || disk::failed("listing", folder);
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == THINNED)
+        {
+            fs::remove_file(&path).map_err(disk::failed("removing", path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Offset after the last frame of the segment that is whole; `None` when there is none.

@@ -65,6 +65,11 @@ impl FrameWalk {
                 Found::End if at.segment < end.segment => self.next_segment(end, None, damage)?,
                 Found::End => self.next_segment(end, Some("the segment ends too early"), damage)?,
                 Found::Damaged => {
+                    // A mark that was set between two frames which are there no more.
+                    if let Some(offset) = segment.end_of_filler_over(at.offset)? {
+                        (self.position.offset, self.position.item) = (offset, 0);
+                        continue;
+                    }
                     self.next_segment(end, Some("the header of a frame is damaged"), damage)?;
                 }
             }

@@ -44,6 +44,7 @@ impl OutboxWriter {
         segment_bytes_max: u64,
     ) -> Result<(Self, Option<Damage>), StateError> {
         disk::make_private_folder(folder)?;
+        segment::remove_unfinished(folder)?;
         let mut writer = Self {
             folder: folder.to_owned(),
             segment_bytes_max,
