@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::TimeDelta;
 use exfilwatch_model::{Clock, Kind};
-use exfilwatch_state::{StateError, StateStore};
+use exfilwatch_state::StateStore;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -93,18 +93,19 @@ fn late_findings(status: &Status) -> Vec<String> {
 
 async fn metric_page(State(status): State<Status>) -> Response {
     let page = move || {
-        let entries = status.store.quarantined()?;
+        // What streams and lanes do is wanted most when the store is in trouble.
+        let entries = status.store.quarantined().inspect_err(|error| {
+            tracing::warn!(error = %chain(error), "the metrics leave out the quarantine, which cannot be read");
+        });
         let now = status.clock.now();
-        Ok(metrics::text(&status.watch.copy(), &entries, now))
+        metrics::text(&status.watch.copy(), entries.ok().as_deref(), now)
     };
-    let unavailable = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why + "\n").into_response();
     match tokio::task::spawn_blocking(page).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => {
-            let error: &StateError = &error;
-            unavailable(format!("the quarantine cannot be read: {}", chain(error)))
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            let why = format!("the page could not be made: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
         }
-        Err(error) => unavailable(format!("the page could not be made: {error}")),
     }
 }
 

@@ -110,14 +110,16 @@ impl Page {
     }
 }
 
-/// The page as text.
-pub fn text(shown: &Shown, quarantined: &[Quarantined], now: DateTime<Utc>) -> String {
+/// The page as text; without what waits in quarantine where the store does not tell that.
+pub fn text(shown: &Shown, quarantined: Option<&[Quarantined]>, now: DateTime<Utc>) -> String {
     let mut page = Page {
         registry: Registry::with_prefix("exfilwatch"),
     };
     streams(&mut page, shown, now);
     lanes(&mut page, shown, now);
-    quarantine(&mut page, shown, quarantined);
+    if let Some(entries) = quarantined {
+        quarantine(&mut page, shown, entries);
+    }
     emitters(&mut page, shown);
     detectors(&mut page, shown);
     let findings = shown
@@ -403,17 +405,17 @@ mod tests {
         }]);
         for (days, left) in [(0, 3), (3, 0), (5, -2)] {
             let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(days);
-            let page = text(&watch.copy(), &[], now);
+            let page = text(&watch.copy(), Some(&[]), now);
             let labels = r#"{tenant="contoso",exception="agreed"}"#;
             let line = format!("exfilwatch_exception_days_left{labels} {left}\n");
             assert!(page.contains(&line), "{page}");
             assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
         }
         watch.reloaded(DateTime::UNIX_EPOCH, Some("broken".into()));
-        let page = text(&watch.copy(), &[], DateTime::UNIX_EPOCH);
+        let page = text(&watch.copy(), Some(&[]), DateTime::UNIX_EPOCH);
         assert!(page.contains("exfilwatch_reload_refused 1\n"), "{page}");
         watch.reloaded(DateTime::UNIX_EPOCH, None);
-        let page = text(&watch.copy(), &[], DateTime::UNIX_EPOCH);
+        let page = text(&watch.copy(), Some(&[]), DateTime::UNIX_EPOCH);
         assert!(page.contains("exfilwatch_reload_refused 0\n"), "{page}");
         let counted = r#"exfilwatch_reloads_total{outcome="refused"} 1"#;
         assert!(page.contains(counted), "{page}");
@@ -435,7 +437,7 @@ mod tests {
             bytes_removed: 5,
             items_too_old: 3,
         });
-        let page = text(&watch.copy(), &[], DateTime::UNIX_EPOCH);
+        let page = text(&watch.copy(), Some(&[]), DateTime::UNIX_EPOCH);
         let labels = r#"{emitter="archive.main",route="all",kind="events"}"#;
         for line in [
             format!("exfilwatch_archive_bytes{labels} 7\n"),
@@ -518,7 +520,7 @@ mod tests {
             ..refused()
         };
         let entries = [refused(), refused(), unreadable, dropped];
-        let page = text(&watch.copy(), &entries, now);
+        let page = text(&watch.copy(), Some(&entries), now);
         let labels = r#"{emitter="splunk_hec.main",route="all",kind="events"}"#;
         let route = r#"{emitter="splunk_hec.main",route="all"}"#;
         for line in [
@@ -530,9 +532,11 @@ mod tests {
             assert!(page.contains(&line), "{line}{page}");
         }
         let none = format!("exfilwatch_quarantine_items{labels} 0\n");
-        assert!(text(&watch.copy(), &[], now).contains(&none));
+        assert!(text(&watch.copy(), Some(&[]), now).contains(&none));
+        let untold = text(&watch.copy(), None, now);
+        assert!(!untold.contains("quarantine_items") && untold.contains("lane_quarantined"));
         drop(both);
-        let page = text(&watch.copy(), &[], now);
+        let page = text(&watch.copy(), Some(&[]), now);
         assert!(!page.contains("maybe_twice"), "they are let go of: {page}");
     }
 
@@ -547,7 +551,7 @@ mod tests {
             health.records_late = 2;
         });
         let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(90);
-        let page = text(&watch.copy(), &[], now);
+        let page = text(&watch.copy(), Some(&[]), now);
         let labels = r#"{tenant="contoso",connector="office365",stream="Audit.Exchange"}"#;
         assert!(
             page.contains(&format!("exfilwatch_records_total{labels} 3")),
