@@ -93,10 +93,9 @@ impl Chunks {
     }
 }
 
-impl Iterator for Chunks {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
+impl Chunks {
+    /// Appends the next chunk; nothing where there is none.
+    fn lay_out(&mut self, chunk: &mut Vec<u8>) {
         let (mut end, mut bytes) = (self.next, 0);
         while end < self.load.run.len() {
             let more = self.load.length(end);
@@ -105,13 +104,22 @@ impl Iterator for Chunks {
             }
             (end, bytes) = (end + 1, bytes + more);
         }
-        let mut chunk = Vec::with_capacity(bytes);
+        chunk.reserve_exact(bytes);
         for at in self.next..end {
             for part in self.load.parts(at) {
                 chunk.extend_from_slice(part);
             }
         }
         (self.next, self.bytes_left) = (end, self.bytes_left - bytes);
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut chunk = Vec::new();
+        self.lay_out(&mut chunk);
         (!chunk.is_empty()).then_some(chunk)
     }
 }
@@ -179,10 +187,13 @@ pub(super) async fn body(load: Load, gzip: bool) -> Body {
 }
 
 /// Level 1: the fastest.
-fn compress(chunks: Chunks) -> std::io::Result<Vec<u8>> {
+fn compress(mut chunks: Chunks) -> std::io::Result<Vec<u8>> {
     let room = Vec::with_capacity(chunks.bytes_left / 4);
     let mut encoder = GzEncoder::new(room, Compression::fast());
-    for chunk in chunks {
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    while chunks.bytes_left > 0 {
+        chunk.clear();
+        chunks.lay_out(&mut chunk);
         encoder.write_all(&chunk)?;
     }
     encoder.finish()
