@@ -115,11 +115,12 @@ pub(crate) fn usage(
             }
             let needed = needs.of(folder, std::slice::from_ref(mark), (*number, end))?;
             if needed.is_none_or(|needed| !needed.is_empty()) {
-                let is_first = *number == mark.position.segment;
-                // Of one that is thinned out it is not known what lies behind the mark: all of it then.
-                let is_told = is_first && mark.position.offset <= *bytes;
+                let (is_first, is_last) =
+                    (*number == mark.position.segment, *number == end.segment);
+                // Of one that takes less room than it is long it is not known what lies behind the mark: all
+                // of it then. The last one is never thinned out.
+                let is_told = is_first && (is_last || mark.position.offset <= *bytes);
                 let from = if is_told { mark.position.offset } else { 0 };
-                let is_last = *number == end.segment;
                 let until = if is_last { end.offset } else { *bytes };
                 behind += until.saturating_sub(from);
             }
