@@ -3,14 +3,18 @@
 
 use std::cell::OnceCell;
 use std::fmt::{self, Debug};
+use std::sync::LazyLock;
 
-use memchr::memchr3_iter;
-use memchr::memmem::{self, Finder};
+use aho_corasick::packed;
+use memchr::memmem::Finder;
 
 use crate::look::{Look, Sight};
 
 /// Words whose finding is remembered while a record is looked at; of more each is looked for again.
 const REMEMBERED: usize = 128;
+
+/// As many words, and more, of which one is asked for are looked for together.
+const TOGETHER: usize = 3;
 
 /// A [`Look`], prepared.
 pub struct Glance {
@@ -23,6 +27,7 @@ pub struct Glance {
 enum Condition {
     Open,
     Word(usize),
+    OneOf(Words),
     Number(Box<Finder<'static>>, Vec<u64>),
     Listed(String),
     All(Vec<Condition>),
@@ -52,7 +57,7 @@ impl Glance {
             found: 0,
         };
         self.condition.is_met(sight, &mut |part| seen.holds(part))
-            || (may_hide_letters(text) && self.condition.is_met(sight, &mut |_| true))
+            || (HIDING.are_in(text) && self.condition.is_met(sight, &mut |_| true))
     }
 }
 
@@ -78,7 +83,20 @@ fn prepared(look: &Look, words: &mut Vec<String>) -> Condition {
         }
         Look::Listed(field) => Condition::Listed(field.clone()),
         Look::All(looks) => Condition::All(looks.iter().map(|one| prepared(one, words)).collect()),
-        Look::Any(looks) => Condition::Any(looks.iter().map(|one| prepared(one, words)).collect()),
+        Look::Any(looks) => {
+            let (alike, others): (Vec<&Look>, Vec<&Look>) =
+                looks.iter().partition(|one| matches!(one, Look::Word(_)));
+            if alike.len() < TOGETHER {
+                return Condition::Any(looks.iter().map(|one| prepared(one, words)).collect());
+            }
+            let alike = alike.into_iter().filter_map(|one| match one {
+                Look::Word(word) => Some(word.as_bytes()),
+                _ => None,
+            });
+            let one_of = Condition::OneOf(Words::new(alike));
+            let others = others.into_iter().map(|one| prepared(one, words));
+            Condition::Any(std::iter::once(one_of).chain(others).collect())
+        }
     }
 }
 
@@ -87,7 +105,7 @@ impl Condition {
     fn is_met(&self, sight: &dyn Sight, holds: &mut dyn FnMut(&Self) -> bool) -> bool {
         match self {
             Self::Open => true,
-            Self::Word(_) | Self::Number(..) => holds(self),
+            Self::Word(_) | Self::OneOf(_) | Self::Number(..) => holds(self),
             Self::Listed(field) => sight.may_say(field),
             Self::All(parts) => parts.iter().all(|part| part.is_met(sight, holds)),
             Self::Any(parts) => parts.iter().any(|part| part.is_met(sight, holds)),
@@ -110,9 +128,14 @@ impl Seen<'_> {
     fn holds(&mut self, part: &Condition) -> bool {
         match part {
             Condition::Word(word) => self.has(*word),
+            Condition::OneOf(words) => words.are_in(self.lower()),
             Condition::Number(member, numbers) => may_be_one_of(self.text, member, numbers),
             Condition::Open | Condition::Listed(_) | Condition::All(_) | Condition::Any(_) => true,
         }
+    }
+
+    fn lower(&self) -> &[u8] {
+        self.lower.get_or_init(|| self.text.to_ascii_lowercase())
     }
 
     fn has(&mut self, word: usize) -> bool {
@@ -120,9 +143,8 @@ impl Seen<'_> {
         if self.known & bit != 0 {
             return self.found & bit != 0;
         }
-        let lower = self.lower.get_or_init(|| self.text.to_ascii_lowercase());
         let finder = self.words.get(word);
-        let is_found = finder.is_none_or(|finder| finder.find(lower).is_some());
+        let is_found = finder.is_none_or(|finder| finder.find(self.lower()).is_some());
         self.known |= bit;
         if is_found {
             self.found |= bit;
@@ -149,21 +171,35 @@ fn may_be_one_of(text: &[u8], member: &Finder<'_>, numbers: &[u64]) -> bool {
     member.find_iter(text).any(is_one)
 }
 
-/// Whether a letter may be written as an escape, or as one of the three characters that are an ASCII
-/// letter in another case (U+0130, U+017F and the Kelvin sign), so that a word need not stand there as
-/// it is.
-fn may_hide_letters(text: &[u8]) -> bool {
-    const LONG_S: &[u8] = "\u{17F}".as_bytes();
-    let mut hiding = memchr3_iter(b'\\', 0xC4, 0xE2, text);
-    let is_hiding = hiding.any(|at| {
-        text.get(at..).is_some_and(|rest| {
-            rest.starts_with(b"\\u")
-                || rest.starts_with(b"\xC4\xB0")
-                || rest.starts_with(b"\xE2\x84\xAA")
-        })
-    });
-    is_hiding || memmem::find(text, LONG_S).is_some()
+/// Several words of which one is looked for, in one pass where the processor can.
+#[derive(Debug)]
+struct Words {
+    packed: Option<packed::Searcher>,
+    each: Vec<Finder<'static>>,
 }
+
+impl Words {
+    fn new<'a>(words: impl Iterator<Item = &'a [u8]> + Clone) -> Self {
+        Self {
+            packed: packed::Searcher::new(words.clone()),
+            each: words.map(|word| Finder::new(word).into_owned()).collect(),
+        }
+    }
+
+    fn are_in(&self, text: &[u8]) -> bool {
+        match &self.packed {
+            Some(packed) => packed.find(text).is_some(),
+            None => self.each.iter().any(|word| word.find(text).is_some()),
+        }
+    }
+}
+
+/// What may stand for a letter, so that a word need not stand there as it is: an escape, or one of the
+/// three characters that are an ASCII letter in another case (U+0130, U+017F and the Kelvin sign).
+static HIDING: LazyLock<Words> = LazyLock::new(|| {
+    let texts = ["\\u", "\u{130}", "\u{17F}", "\u{212A}"];
+    Words::new(texts.iter().map(|text| text.as_bytes()))
+});
 
 #[cfg(test)]
 mod tests {

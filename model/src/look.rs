@@ -55,8 +55,15 @@ impl Look {
     pub fn all(looks: impl IntoIterator<Item = Self>) -> Self {
         let mut some: Vec<Self> = Vec::new();
         for look in looks {
-            if look != Self::Open && !some.contains(&look) {
-                some.push(look);
+            let parts = match look {
+                Self::Open => continue,
+                Self::All(parts) => parts,
+                other => vec![other],
+            };
+            for part in parts {
+                if !some.contains(&part) {
+                    some.push(part);
+                }
             }
         }
         match some.len() {
@@ -66,7 +73,7 @@ impl Look {
         }
     }
 
-    /// One of these.
+    /// One of these. What is asked for in several of them is asked for once.
     pub fn any(looks: impl IntoIterator<Item = Self>) -> Self {
         let mut some: Vec<Self> = Vec::new();
         for look in looks {
@@ -81,6 +88,12 @@ impl Look {
                 }
             }
         }
+        let alone = some.clone();
+        some.retain(|look| match look {
+            Self::All(parts) => !parts.iter().any(|part| alone.contains(part)),
+            _ => true,
+        });
+        let mut some = gathered(some);
         match some.len() {
             1 => some.remove(0),
             _ => Self::Any(some),
@@ -88,9 +101,80 @@ impl Look {
     }
 }
 
+/// Puts alternatives that ask for one thing first, and then for others, behind that one thing.
+fn gathered(looks: Vec<Look>) -> Vec<Look> {
+    let first = |look: &Look| match look {
+        Look::All(parts) => parts.first().cloned(),
+        _ => None,
+    };
+    let mut gathered: Vec<(Option<Look>, Vec<Look>)> = Vec::new();
+    for look in looks {
+        let key = first(&look);
+        let known = gathered
+            .iter_mut()
+            .find(|(known, _)| key.is_some() && *known == key);
+        match known {
+            Some((_, alike)) => alike.push(look),
+            None => gathered.push((key, vec![look])),
+        }
+    }
+    let rest = |look: Look| match look {
+        Look::All(parts) => Look::all(parts.into_iter().skip(1)),
+        other => other,
+    };
+    let behind = |(key, mut alike): (Option<Look>, Vec<Look>)| match key {
+        Some(first) if alike.len() > 1 => {
+            Look::all([first, Look::any(alike.into_iter().map(rest))])
+        }
+        _ => alike.remove(0),
+    };
+    gathered.into_iter().map(behind).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether it is met where these words, of one letter each, are found.
+    fn is_met(look: &Look, found: &str) -> bool {
+        match look {
+            Look::Open => true,
+            Look::Word(word) => found.contains(word.as_str()),
+            Look::Number(..) | Look::Listed(_) => panic!("none is made here"),
+            Look::All(parts) => parts.iter().all(|part| is_met(part, found)),
+            Look::Any(parts) => parts.iter().any(|part| is_met(part, found)),
+        }
+    }
+
+    #[test]
+    fn put_together_in_another_way_a_look_is_met_by_the_same() {
+        // Each pair of conjunctions of up to three of four words, and a third beside them.
+        let words = |bits: u32| {
+            "abcd"
+                .chars()
+                .filter(move |c| bits >> (*c as u32 - 97) & 1 == 1)
+        };
+        let all = |bits: u32| Look::all(words(bits).map(|c| Look::word(&c.to_string())));
+        let holds = |bits: u32, found: u32| found & bits == bits;
+        for (one, two, three) in (0..4_096).map(|n| (n & 15, n >> 4 & 15, n >> 8 & 15)) {
+            let any = Look::any([all(one), all(two), all(three)]);
+            let nested = Look::all([Look::any([all(one), all(two)]), all(three)]);
+            for found in 0..16 {
+                let text: String = words(found).collect();
+                let either = holds(one, found) || holds(two, found);
+                assert_eq!(
+                    is_met(&any, &text),
+                    either || holds(three, found),
+                    "{any:?} {text}"
+                );
+                assert_eq!(
+                    is_met(&nested, &text),
+                    either && holds(three, found),
+                    "{nested:?}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn what_asks_for_nothing_more_is_left_out() {
@@ -105,5 +189,27 @@ mod tests {
         let both = Look::Any(vec![word("a"), word("b")]);
         assert_eq!(Look::any([word("a"), both.clone(), word("b")]), both);
         assert_eq!(Look::any([]), Look::Any(Vec::new()), "nothing meets it");
+    }
+
+    #[test]
+    fn what_several_ask_for_is_asked_for_once() {
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(Look::word);
+        let both = |one: &Look, other: &Look| Look::all([one.clone(), other.clone()]);
+        let either = |one: &Look, other: &Look| Look::any([one.clone(), other.clone()]);
+        let part = both(&a, &b);
+        assert_eq!(
+            Look::any([part.clone(), a.clone(), c.clone()]),
+            either(&a, &c)
+        );
+        let alike = Look::any([part, d.clone(), both(&a, &c)]);
+        assert_eq!(alike, either(&Look::all([a.clone(), either(&b, &c)]), &d));
+        assert_eq!(
+            either(&both(&a, &b), &both(&c, &d)),
+            Look::Any(vec![both(&a, &b), both(&c, &d)])
+        );
+        assert_eq!(
+            Look::all([both(&a, &b), b, c.clone()]),
+            Look::all([both(&a, &Look::word("b")), c])
+        );
     }
 }

@@ -1,12 +1,35 @@
 //! Entra ID (Azure Active Directory): directory changes and sign-ins. `Actor[]` and `Target[]` name
 //! one party in several ways, told apart by `Type` (5 = user principal name, 1 = display name).
 
-use exfilwatch_model::{Event, field};
+use exfilwatch_model::{Claim, Event, Look, field};
 use serde_json::Value;
 
 use super::super::flatten::text;
 use super::super::outside::set_party;
 use super::Body;
+
+/// The property of which the licences of an account are the value.
+const LICENCES: &str = "AssignedLicense";
+
+/// What stands in the text of a record of which an event meets a claim on one of our fields: a role by
+/// its name, as the vendor writes it, and the end of an account that is only changed among its licences.
+/// Cmdlets, which have a verb and a noun, give roles that stand nowhere.
+pub(super) fn look(operation: &str, claim: Claim<'_>) -> Look {
+    match claim {
+        Claim::Holds(field::ROLE, words) if !operation.contains('-') => {
+            let is_name = |word: &String| word.bytes().any(|byte| byte.is_ascii_alphabetic());
+            if words.iter().all(is_name) {
+                Look::words(words)
+            } else {
+                Look::Open
+            }
+        }
+        claim if claim.field() == field::ACCOUNT_ENDED && changes_licences(operation) => {
+            Look::word(LICENCES)
+        }
+        _ => Look::Open,
+    }
+}
 
 /// One event.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
@@ -47,11 +70,17 @@ fn ended(event: &Event, operation: &str) -> Option<&'static str> {
     match operation.trim_end_matches('.') {
         "Delete user" => Some("deleted"),
         "Disable account" => Some("suspended"),
-        "Update user" | "Change user license" => {
-            (property(event, "AssignedLicense").as_deref() == Some("[]")).then_some("unlicensed")
+        _ if changes_licences(operation) => {
+            (property(event, LICENCES).as_deref() == Some("[]")).then_some("unlicensed")
         }
         _ => None,
     }
+}
+
+/// Whether an activity may take the licences of an account away.
+fn changes_licences(operation: &str) -> bool {
+    let operation = operation.trim_end_matches('.');
+    operation == "Update user" || operation == "Change user license"
 }
 
 /// The name that an account had before it was deleted: Entra puts its id, without hyphens, in front.
@@ -158,6 +187,24 @@ mod tests {
             let said = event.text(field::ACCOUNT_ENDED);
             assert_eq!(said.as_deref(), ended, "{operation} {properties}");
             assert_eq!(event.text(field::TARGET).as_deref(), Some(told));
+        }
+    }
+
+    #[test]
+    fn a_role_is_looked_for_by_its_name_and_an_end_among_the_licences() {
+        let [role, number] = ["Global Administrator", "62"].map(|word| vec![word.to_owned()]);
+        let grant = "Add member to role.";
+        let ended = Claim::Has(field::ACCOUNT_ENDED);
+        for (operation, claim, expected) in [
+            (grant, Claim::Holds(field::ROLE, &role), Look::words(&role)),
+            (grant, Claim::Holds(field::ROLE, &number), Look::Open),
+            (grant, Claim::Has(field::ROLE), Look::Open),
+            ("Set-Mailbox", Claim::Holds(field::ROLE, &role), Look::Open),
+            ("Update user.", ended, Look::word("AssignedLicense")),
+            ("Delete user.", ended, Look::Open),
+            ("Update user.", Claim::Has(field::TARGET), Look::Open),
+        ] {
+            assert_eq!(look(operation, claim), expected, "{operation} {claim:?}");
         }
     }
 

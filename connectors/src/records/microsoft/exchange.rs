@@ -79,9 +79,8 @@ pub(super) struct Destination {
 }
 
 /// What stands in the text of a record of which an event has one of our fields: a cmdlet that can set
-/// forwarding has the fields of forwarding only where one of its parameters is named (or a member
-/// bears the field's own name), and a role only where it names who gets it. A quarter of a real log
-/// are such cmdlets, of the service itself.
+/// forwarding has the fields of forwarding only where one of its parameters is named, and a role only
+/// where it names who gets it. A quarter of a real log are such cmdlets, of the service itself.
 pub(super) fn look(operation: &str, name: &str) -> Look {
     let Some((verb, noun)) = operation.split_once('-') else {
         return Look::Open;
@@ -90,7 +89,7 @@ pub(super) fn look(operation: &str, name: &str) -> Look {
     if name == field::ROLE
         && let Some(role) = grant
     {
-        return Look::words([role, name]);
+        return Look::word(role);
     }
     let sets = SETTING_VERBS.iter().any(|v| v.eq_ignore_ascii_case(verb));
     let of_noun = |known: &&(&str, &'static str, &str)| known.0.eq_ignore_ascii_case(noun);
@@ -101,13 +100,7 @@ pub(super) fn look(operation: &str, name: &str) -> Look {
     }
     let is_switch = name == field::FORWARD_PATH && noun.eq_ignore_ascii_case(CONNECTOR);
     let switch = is_switch.then_some(SWITCH);
-    Look::words(
-        parameters
-            .into_iter()
-            .chain(grant)
-            .chain(switch)
-            .chain([name]),
-    )
+    Look::words(parameters.into_iter().chain(grant).chain(switch))
 }
 
 /// One event per destination, or the event alone.

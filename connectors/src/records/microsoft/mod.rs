@@ -86,11 +86,11 @@ impl Sight for Microsoft365Records {
             // What a rule looks through as it is.
             "raw" => raw::look_for_words(claim),
             field::RECORD_TYPE => raw::look_for_type(claim),
-            name if Lists::default().may_say(name) => exchange::look(operation, name),
-            name => Look::all([
+            name if Lists::default().may_say(name) => Look::all([
                 exchange::look(operation, name),
-                Look::any([Look::Listed(name.to_owned()), Look::word(name)]),
+                entra::look(operation, claim),
             ]),
+            name => Look::Listed(name.to_owned()),
         }
     }
 
@@ -212,9 +212,11 @@ impl Body<'_> {
         self.members.text(name).map(Cow::into_owned)
     }
 
-    /// Whether a field of the vendor's is wanted in the event.
+    /// Whether a field of the vendor's is wanted in the event. What bears the name of one of our fields
+    /// is never taken for it: they are ours to set.
     fn wants(&self, name: &str) -> bool {
-        self.asked.has(name) || READ_BY_US.contains(&name)
+        let is_ours = !raw::is_vendors(name) && field::ALL.contains(&name);
+        !is_ours && (self.asked.has(name) || READ_BY_US.contains(&name))
     }
 
     fn operation(&self) -> String {
@@ -370,6 +372,15 @@ mod tests {
                 .fields()
                 .any(|(name, _)| name.starts_with("New.Inner"))
         );
+    }
+
+    #[test]
+    fn a_member_with_the_name_of_one_of_our_fields_is_not_taken_for_it() {
+        let events = events(
+            r#"{"Id":"n","Operation":"Set-Mailbox","is_removal":true,"role":["SendAs"],"lower":1}"#,
+        );
+        assert!(events[0].get(field::IS_REMOVAL).is_none() && events[0].get(field::ROLE).is_none());
+        assert_eq!(events[0].text("lower").as_deref(), Some("1"));
     }
 
     #[test]
