@@ -330,7 +330,7 @@ fn the_real_logs_give_the_same_findings_in_any_order_and_when_read_twice() {
                 .map(|f| {
                     (
                         f.uid,
-                        f.rule.detection,
+                        f.rule.detection.clone(),
                         f.count,
                         f.severity,
                         f.alert,

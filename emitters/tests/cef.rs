@@ -4,6 +4,8 @@
 mod common;
 
 use common::{finding, finding_envelope, heartbeat, worst_finding};
+use std::sync::Arc;
+
 use exfilwatch_emitters::formats::syslog5424;
 use exfilwatch_emitters::{BuildError, Syslog, SyslogFormat, SyslogOptions};
 use exfilwatch_model::UpdateReason;
@@ -79,7 +81,7 @@ fn cef_lines() {
     over_v6.src = Some("2001:db8::7".to_owned());
     over_v6.revision = 2;
     over_v6.update_reason = Some(UpdateReason::CountDoubled);
-    over_v6.rule.title = "Shares | outside \\ many".to_owned();
+    Arc::make_mut(&mut over_v6.rule).title = "Shares | outside \\ many".to_owned();
     over_v6.message = "a=b | c\nd \\ e\u{202e}".to_owned();
     let lines = [
         finding_envelope(&finding()),
@@ -134,7 +136,7 @@ proptest! {
     fn no_text_breaks_out_of_a_cef_field(text in any::<String>(), printable in "[ -~]{1,60}") {
         let mut finding = finding();
         finding.message.clone_from(&text);
-        finding.rule.title.clone_from(&text);
+        Arc::make_mut(&mut finding.rule).title.clone_from(&text);
         finding.user = Some(format!("u{printable}u"));
         finding.target = Some(text.clone());
         let line = syslog5424::line(&finding_envelope(&finding), &cef_header(8_192)).unwrap();

@@ -283,7 +283,7 @@ fn check_message(format: &str, body: &str) {
 async fn nothing_that_a_record_says_is_markup_and_the_longest_finding_fits() {
     let collector = Collector::start(|_| answer(200)).await;
     let mut marked = finding();
-    marked.rule.title = "<!channel> & <https://evil.example|click>".to_owned();
+    Arc::make_mut(&mut marked.rule).title = "<!channel> & <https://evil.example|click>".to_owned();
     marked.message = "[click](https://evil.example) *bold* <@U1>".to_owned();
     for format in ["slack", "teams"] {
         let batch = [
@@ -324,7 +324,7 @@ async fn no_text_breaks_out_of_a_message() {
         .iter()
         .map(|text| {
             let mut finding = finding();
-            finding.rule.title.clone_from(text);
+            Arc::make_mut(&mut finding.rule).title.clone_from(text);
             finding.message = text.repeat(40);
             finding.user = Some(text.repeat(20));
             finding.target = Some(text.clone());

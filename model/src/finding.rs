@@ -1,6 +1,7 @@
 //! Findings: what a detector says, complete enough that an analyst need not ask back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -211,8 +212,9 @@ pub struct Finding {
     pub incident_uid: Uuid,
     /// The tenant.
     pub tenant: TenantId,
-    /// The rule.
-    pub rule: RuleFacts,
+    /// The rule. All its findings share what it says.
+    #[serde(with = "shared")]
+    pub rule: Arc<RuleFacts>,
     /// The feed its records came from (`Audit.Exchange`, `drive`).
     pub stream: String,
     /// Whether someone should look; `false` makes it a signal.
@@ -269,6 +271,26 @@ pub struct Finding {
     /// Which fields its texts were taken from.
     #[serde(default)]
     pub provenance: Provenance,
+}
+
+/// What is shared in memory stands in each document in full.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        shared: &Arc<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        shared.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// What the finding table remembers of a finding, so that updates keep their id and count up.

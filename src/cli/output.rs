@@ -21,6 +21,8 @@ pub enum Output {
     Ndjson,
 }
 
+/// Bytes of lines that are written at a time.
+const WRITE_BYTES: usize = 64 << 10;
 /// Longest cell, in characters; longer ones end in `…`.
 const CELL_MAX: usize = 80;
 
@@ -101,8 +103,12 @@ impl Table {
 
 /// Writes text to standard output. A closed pipe ends the command with a clear sentence.
 pub fn print(text: &str) -> Outcome {
+    write(text.as_bytes())
+}
+
+fn write(bytes: &[u8]) -> Outcome {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
+    out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|error| {
             Failure::caused(
@@ -115,23 +121,35 @@ pub fn print(text: &str) -> Outcome {
 
 /// Writes items in the wanted form.
 pub fn print_items<T: Serialize>(output: Output, items: &[T], table: &Table) -> Outcome {
-    let broken = |error: serde_json::Error| Failure::caused(Code::State, "writing JSON", &error);
     match output {
         Output::Table => print(&table.text()),
         Output::Json => {
-            let mut text = serde_json::to_string_pretty(items).map_err(broken)?;
+            let mut text =
+                serde_json::to_string_pretty(items).map_err(|error| unwritten(&error))?;
             text.push('\n');
             print(&text)
         }
-        Output::Ndjson => {
-            let mut text = String::new();
-            for item in items {
-                text.push_str(&serde_json::to_string(item).map_err(broken)?);
-                text.push('\n');
-            }
-            print(&text)
+        Output::Ndjson => print_lines(items),
+    }
+}
+
+/// Writes each item as a line of JSON. Lines go out some at a time: they may be many.
+pub fn print_lines(items: impl IntoIterator<Item = impl Serialize>) -> Outcome {
+    let mut lines = Vec::new();
+    for item in items {
+        serde_json::to_writer(&mut lines, &item).map_err(|error| unwritten(&error))?;
+        lines.push(b'\n');
+        if lines.len() >= WRITE_BYTES {
+            write(&lines)?;
+            lines.clear();
         }
     }
+    write(&lines)
+}
+
+/// What is no JSON after all.
+pub fn unwritten(error: &serde_json::Error) -> Failure {
+    Failure::caused(Code::State, "writing JSON", error)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A trial: rules run over records, for their findings only. Nothing is kept or sent.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -19,6 +19,9 @@ pub(crate) struct Totals {
     pub(crate) malformed: u64,
 }
 
+/// What was found. One is large, and they are put in order.
+pub(crate) type Found = Vec<Box<Finding>>;
+
 /// The rules of one tenant, at work.
 #[derive(Debug)]
 pub(crate) struct Trial {
@@ -28,8 +31,8 @@ pub(crate) struct Trial {
     /// Stands in for the time of fetching.
     now: DateTime<Utc>,
     pub(crate) totals: Totals,
-    /// The last word on each finding.
-    findings: BTreeMap<Uuid, Finding>,
+    /// The last word on each finding. Boxed: they are many, large, and put in order at the end.
+    findings: HashMap<Uuid, Box<Finding>>,
 }
 
 impl Trial {
@@ -45,7 +48,7 @@ impl Trial {
             readers,
             now,
             totals: Totals::default(),
-            findings: BTreeMap::new(),
+            findings: HashMap::new(),
         })
     }
 
@@ -79,8 +82,8 @@ impl Trial {
         // Nothing is kept, so nobody else takes the changes of memory away.
         self.engine.drop_changes();
         let found = self.engine.collect(self.now);
-        self.findings
-            .extend(found.into_iter().map(|finding| (finding.uid, finding)));
+        let boxed = |finding: Finding| (finding.uid, Box::new(finding));
+        self.findings.extend(found.into_iter().map(boxed));
     }
 
     /// What the detectors remember, and which bounds were hit.
@@ -89,15 +92,17 @@ impl Trial {
     }
 
     /// All findings, by time.
-    pub(crate) fn finish(mut self) -> Vec<Finding> {
+    pub(crate) fn finish(mut self) -> Found {
         self.collect();
         self.engine.settle(DateTime::<Utc>::MAX_UTC);
         self.collect();
-        let mut findings: Vec<Finding> = self.findings.into_values().collect();
-        findings.sort_by(|a, b| {
-            let key = |f: &Finding| (f.trip_time, f.rule.detection.clone(), f.uid);
-            key(a).cmp(&key(b))
-        });
+        let mut findings: Found = self.findings.into_values().collect();
+        findings.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
         findings
     }
+}
+
+/// No two findings have the same place.
+fn order(finding: &Finding) -> (DateTime<Utc>, &str, Uuid) {
+    (finding.trip_time, &finding.rule.detection, finding.uid)
 }

@@ -157,7 +157,7 @@ impl Alarm<'_> {
             uid,
             incident_uid: uid,
             tenant: stream.tenant().clone(),
-            rule: facts(self.product),
+            rule: Arc::new(facts(self.product)),
             stream: stream.name().to_owned(),
             alert: true,
             suppressed: None,

@@ -1,6 +1,7 @@
 //! Items that only show whether the way to a receiver is open: marked as such, and about nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
@@ -62,7 +63,7 @@ fn finding(stream: &StreamId, alert: bool, now: DateTime<Utc>) -> Finding {
         uid,
         incident_uid: uid,
         tenant: stream.tenant().clone(),
-        rule: RuleFacts {
+        rule: Arc::new(RuleFacts {
             id: RULE_ID,
             detection: NAME.to_owned(),
             title: "Test of a receiver: nothing happened".to_owned(),
@@ -74,7 +75,7 @@ fn finding(stream: &StreamId, alert: bool, now: DateTime<Utc>) -> Finding {
             triage: "Nothing is to be done.".to_owned(),
             false_positives: vec!["Always: it is a test".to_owned()],
             references: Vec::new(),
-        },
+        }),
         stream: stream.name().to_owned(),
         alert,
         suppressed: None,

@@ -2,6 +2,7 @@
 //! out.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use exfilwatch_model::finding::{
@@ -89,7 +90,7 @@ impl Material<'_> {
             uid,
             incident_uid: self.incident(self.act(&views)?),
             tenant: self.scope.tenant.clone(),
-            rule: rule.facts.clone(),
+            rule: Arc::clone(&rule.facts),
             stream: stream(
                 rule.facts.product,
                 digest.first(field::SERVICE).unwrap_or_default(),

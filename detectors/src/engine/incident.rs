@@ -256,7 +256,7 @@ impl Incidents {
             uid,
             incident_uid: uid,
             tenant,
-            rule: rule.facts.clone(),
+            rule: Arc::clone(&rule.facts),
             stream: facts.first().map(|f| f.stream.clone()).unwrap_or_default(),
             alert: would_alert && suppressed.is_none(),
             suppressed,

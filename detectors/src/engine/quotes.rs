@@ -20,21 +20,26 @@ const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Records at hand, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Quotes {
-    records: HashMap<u64, Bytes>,
+    records: HashMap<u64, Vec<u8>>,
     order: VecDeque<u64>,
     bytes: usize,
 }
 
 impl Quotes {
     /// Holds a record, unless it is too long to be quoted. It is copied: the original is a slice
-    /// of a whole page.
+    /// of a whole page. Line breaks between its members become blanks, so that what quotes it can be a line.
     pub(crate) fn put(&mut self, record_id: &str, raw: &Bytes) {
         let id = hash_of(record_id);
         if raw.is_empty() || raw.len() > EVIDENCE_BYTES_MAX || self.records.contains_key(&id) {
             return;
         }
-        self.bytes += raw.len();
-        self.records.insert(id, Bytes::copy_from_slice(raw));
+        let mut record = raw.to_vec();
+        record
+            .iter_mut()
+            .filter(|byte| matches!(byte, b'\n' | b'\r'))
+            .for_each(|byte| *byte = b' ');
+        self.bytes += record.len();
+        self.records.insert(id, record);
         self.order.push_back(id);
         self.hold(OPEN_BYTES_MAX);
     }
@@ -58,7 +63,7 @@ impl Quotes {
     /// The record, when it is at hand and JSON.
     pub(crate) fn get(&self, record_id: &str) -> Option<Box<RawValue>> {
         let record = self.records.get(&hash_of(record_id))?;
-        let text = String::from_utf8(record.to_vec()).ok()?;
+        let text = String::from_utf8(record.clone()).ok()?;
         RawValue::from_string(text).ok()
     }
 }
@@ -85,5 +90,13 @@ mod tests {
         quotes.put("long", &Bytes::from(vec![b'1'; EVIDENCE_BYTES_MAX + 1]));
         quotes.put("broken", &Bytes::from_static(b"{"));
         assert!(quotes.get("long").is_none() && quotes.get("broken").is_none());
+    }
+
+    #[test]
+    fn a_quoted_record_is_one_line() {
+        let mut quotes = Quotes::default();
+        quotes.put("pretty", &Bytes::from_static(b"{\r\n \"a\": \"b\\n\"\n}"));
+        let quoted = quotes.get("pretty").unwrap();
+        assert_eq!(quoted.get(), r#"{   "a": "b\n" }"#);
     }
 }

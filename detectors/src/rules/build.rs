@@ -368,7 +368,7 @@ fn finish(
         )
     })?;
     let mut rule = Rule {
-        facts: parts.facts,
+        facts: Arc::new(parts.facts),
         file: file.name.clone(),
         status: parts.status,
         service: parts.service,

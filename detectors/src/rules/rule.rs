@@ -189,7 +189,7 @@ impl Layout {
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// What its findings say of it.
-    pub facts: RuleFacts,
+    pub facts: Arc<RuleFacts>,
     /// Its file, as found.
     pub file: String,
     /// `status` of Sigma.

@@ -10,6 +10,7 @@ pub(crate) mod hec;
 pub(crate) mod tls;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -32,7 +33,7 @@ pub(crate) fn finding() -> Finding {
         uid,
         incident_uid: uid,
         tenant,
-        rule: RuleFacts {
+        rule: Arc::new(RuleFacts {
             id: rule_id,
             detection: "gws.drive.mass_share_external".to_owned(),
             title: "Many Drive files shared outside".to_owned(),
@@ -45,7 +46,7 @@ pub(crate) fn finding() -> Finding {
             triage: "1. Ask the owner.\n2. Take the shares back.".to_owned(),
             false_positives: list(&["A project hand-over"]),
             references: list(&["https://attack.mitre.org/techniques/T1567/002/"]),
-        },
+        }),
         stream: "drive".to_owned(),
         alert: true,
         suppressed: None,
@@ -114,9 +115,10 @@ pub(crate) fn worst_finding() -> Finding {
     let mut finding = finding();
     let nasty = "\u{0}\n\"\\]<134>1 ü\u{202e}😀".repeat(60);
     finding.message.clone_from(&nasty);
-    finding.rule.title.clone_from(&nasty);
-    finding.rule.description.clone_from(&nasty);
-    finding.rule.triage.clone_from(&nasty);
+    let rule = Arc::make_mut(&mut finding.rule);
+    rule.title.clone_from(&nasty);
+    rule.description.clone_from(&nasty);
+    rule.triage.clone_from(&nasty);
     finding.entity.clone_from(&nasty);
     finding.user = Some(nasty.clone());
     finding.src = Some(nasty.clone());

@@ -12,9 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use exfilwatch_config::Config;
 use exfilwatch_detectors::RuleSet;
 use exfilwatch_emitters::archive::Search;
-use exfilwatch_model::{
-    Clock, Domains, Finding, Product, RawRecord, SystemClock, TenantId, Window,
-};
+use exfilwatch_model::{Clock, Domains, Product, RawRecord, SystemClock, TenantId, Window};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -23,7 +21,7 @@ use crate::app;
 use crate::cli::backfill::parse_time;
 use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
-use crate::cli::trial::Trial;
+use crate::cli::trial::{Found, Trial};
 use crate::cli::{Common, environment, events, sources};
 use crate::files::Input;
 use crate::pipeline::filter::product_of;
@@ -279,13 +277,13 @@ impl Compare<'_> {
     }
 
     /// The findings that count, by detection and whom they are about.
-    fn by_actor(&self, findings: Vec<Finding>) -> BTreeMap<(String, String), BTreeSet<Uuid>> {
+    fn by_actor(&self, findings: Found) -> BTreeMap<(String, String), BTreeSet<Uuid>> {
         let mut all: BTreeMap<_, BTreeSet<Uuid>> = BTreeMap::new();
         for finding in findings {
             let is_meant = self.since.is_none_or(|since| finding.trip_time >= since);
             if is_meant && (finding.alert || self.args.signals) {
                 let actor = finding.user.unwrap_or(finding.entity);
-                let key = (finding.rule.detection, actor);
+                let key = (finding.rule.detection.clone(), actor);
                 all.entry(key).or_default().insert(finding.uid);
             }
         }

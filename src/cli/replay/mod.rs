@@ -12,9 +12,9 @@ use exfilwatch_model::{Clock, Finding, SystemClock, TenantId};
 use crate::app::{self, readers};
 use crate::cli::Common;
 use crate::cli::failure::{Code, Failure, Outcome};
-use crate::cli::output::{Output, Table, plain, print};
+use crate::cli::output::{Output, Table, plain, print, print_lines, unwritten};
 use crate::cli::sources;
-use crate::cli::trial::{Totals, Trial};
+use crate::cli::trial::{Found, Totals, Trial};
 use crate::files::Input;
 use crate::pipeline::step::Readers;
 
@@ -120,7 +120,7 @@ fn replay(
     args: &ReplayArgs,
     rules: Arc<RuleSet>,
     readers: Readers,
-) -> Result<(Vec<Finding>, Totals), Failure> {
+) -> Result<(Found, Totals), Failure> {
     let trial = Trial::new(args.tenant()?, rules, readers, SystemClock.now());
     let mut trial = trial.map_err(|error| Failure::caused(Code::Usage, "replay", &error))?;
     for argument in &args.files {
@@ -150,17 +150,13 @@ fn replay(
     Ok((trial.finish(), totals))
 }
 
-fn show(findings: &[Finding], output: Output) -> Outcome {
+fn show(findings: &[Box<Finding>], output: Output) -> Outcome {
+    let documents = findings.iter().map(|finding| Document::new(finding));
     match output {
-        Output::Ndjson => {
-            for finding in findings {
-                print(&(document(finding)?.to_string() + "\n"))?;
-            }
-            Ok(())
-        }
+        Output::Ndjson => print_lines(documents),
         Output::Json => {
-            let all: Result<Vec<_>, _> = findings.iter().map(document).collect();
-            print(&(serde_json::Value::Array(all?).to_string() + "\n"))
+            let all = serde_json::to_string(&documents.collect::<Vec<_>>());
+            print(&(all.map_err(|error| unwritten(&error))? + "\n"))
         }
         Output::Table => {
             let mut table = Table::new(&["TIME", "SEVERITY", "DETECTION", "WHAT"]);
@@ -175,9 +171,4 @@ fn show(findings: &[Finding], output: Output) -> Outcome {
             print(&table.text())
         }
     }
-}
-
-fn document(finding: &Finding) -> Result<serde_json::Value, Failure> {
-    serde_json::to_value(Document::new(finding))
-        .map_err(|error| Failure::caused(Code::State, "writing a finding", &error))
 }
