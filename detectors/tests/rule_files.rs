@@ -327,3 +327,28 @@ fn the_catalogue_tells_what_each_rule_is_and_what_it_lacks() {
         "{cases:?}"
     );
 }
+
+#[test]
+fn events_are_asked_for_all_fields_that_a_rule_looks_at() {
+    let rule = |selection: &str| {
+        let text = format!(
+            "title: t\nid: 0c1c7c3c-3c0b-4b1e-9a34-3f0d5b0a7d11\nname: test.asked\nstatus: test\n\
+             logsource: {{ product: m365 }}\ndetection:\n  sel: {selection}\n  condition: sel\n\
+             level: low\nidentity: record\n\
+             first_seen: {{ fields: [actor], told: {{ DeviceName: x }} }}\n"
+        );
+        load(&text).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let rules = rule("{ operation: UserLoggedIn, Owner|fieldref: Sender }");
+    for (field, is_asked) in [
+        ("DeviceName", true),
+        ("Owner", true),
+        ("Sender", true),
+        ("Other", false),
+    ] {
+        assert_eq!(rules.fields().has(field), is_asked, "{field}");
+    }
+    // What its placeholders stand for may be any field.
+    let rules = rule("{ operation: UserLoggedIn, Owner|expand: '%UserId%' }");
+    assert!(rules.fields().has("UserId"));
+}

@@ -120,6 +120,10 @@ pub(crate) fn add_fields_asked(detection: &Detection, fields: &mut BTreeSet<Stri
     match detection {
         Detection::AllOf(items) => items.iter().try_for_each(|item| {
             fields.insert(item.field.name.clone()?);
+            if item.field.modifiers.contains(&Modifier::Expand) {
+                // Placeholders stand for other fields of the event.
+                return None;
+            }
             if item.field.modifiers.contains(&Modifier::FieldRef) {
                 fields.extend(item.values.iter().filter_map(|value| match value {
                     SigmaValue::String(name) => name.as_plain(),

@@ -229,7 +229,7 @@ fn asks_for_text(item: &DetectionItem) -> bool {
 }
 
 /// A word that stands in every text that meets a value, in some case; `None` where none is long enough to
-/// look for.
+/// look for. A whole number stands there in its digits: no vendor writes one with an exponent.
 fn word(value: &SigmaValue) -> Option<String> {
     match value {
         SigmaValue::String(text) => longest(text, "=."),

@@ -307,7 +307,14 @@ impl Rule {
             Alert::Fixed(_) => {}
         }
         match &self.kind {
-            Kind::Single { matcher, .. } => matchers.push(matcher),
+            Kind::Single {
+                matcher,
+                first_seen,
+                ..
+            } => {
+                let told = first_seen.as_ref().and_then(|new| new.told.as_ref());
+                matchers.extend(std::iter::once(matcher).chain(told));
+            }
             Kind::Window { bases, .. } => matchers.extend(bases.iter().map(|base| &base.matcher)),
             Kind::Incident { .. } => {}
         }
