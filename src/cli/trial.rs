@@ -56,14 +56,15 @@ impl Trial {
     pub(crate) fn observe(&mut self, product: Product, record: &RawRecord) {
         self.totals.records += 1;
         let reader = self.readers.of(product);
-        let wanted = reader.operations(record).is_ok_and(|operations| {
-            let (product, text) = (reader.product(), record.bytes());
-            self.rules.wants_record(product, &operations, text, reader)
-        });
-        if !wanted {
+        let Ok(operations) = reader.operations(record) else {
+            return;
+        };
+        let (product, text) = (reader.product(), record.bytes());
+        if !(self.rules).wants_record(product, &operations, text, reader) {
             return;
         }
-        match reader.normalise_for(record, self.now, self.rules.fields()) {
+        let fields = self.rules.fields(product, &operations);
+        match reader.normalise_for(record, self.now, &fields) {
             Ok(events) => {
                 self.totals.wanted += 1;
                 for event in &events {

@@ -340,14 +340,16 @@ impl Step {
         record: &RawRecord,
         fetched_at: DateTime<Utc>,
     ) {
-        let wanted =
-            self.rules
-                .wants_record(head.product, &head.operations, record.bytes(), reader);
+        let (product, operations) = (head.product, &head.operations);
+        let wanted = (self.rules).wants_record(product, operations, record.bytes(), reader);
         let kept = self.inventory_wants.record(reader, record, head);
         // A head could be read, so the record is an object and normalise cannot refuse it.
         let events = match (wanted, kept) {
             (false, false) => return,
-            (true, false) => reader.normalise_for(record, fetched_at, self.rules.fields()),
+            (true, false) => {
+                let fields = self.rules.fields(product, operations);
+                reader.normalise_for(record, fetched_at, &fields)
+            }
             (_, true) => reader.normalise(record, fetched_at),
         };
         let events = events.unwrap_or_default();

@@ -1,10 +1,10 @@
 //! Which rules may match an event: by product and operation, so that an event meets only those.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use exfilwatch_model::{Glance, Product, Sight};
+use exfilwatch_model::{FieldSet, Glance, Product, Sight};
 
 use super::need::Need;
 use crate::contract::Interest;
@@ -15,6 +15,10 @@ use exfilwatch_model::pattern::Pattern;
 pub(crate) struct Index {
     m365: Table,
     google_workspace: Table,
+    /// What each position looks at in an event; `None` where that is all.
+    asked: Vec<Option<BTreeSet<String>>>,
+    /// What they look at together.
+    fields: Arc<FieldSet>,
 }
 
 /// Most operations whose rules are remembered; those beyond are looked up each time.
@@ -35,15 +39,20 @@ struct Table {
 struct Named {
     positions: Vec<usize>,
     need: Option<Need>,
+    /// What they look at: worked out when it is first asked for.
+    fields: OnceLock<Arc<FieldSet>>,
     /// How that shows in a record: worked out when it is first asked for.
     glance: OnceLock<Glance>,
 }
 
 impl Index {
-    /// An index over what each wants; positions are those of the iterator.
-    pub(crate) fn new(all: impl IntoIterator<Item = Vec<Interest>>) -> Self {
+    /// An index over what each wants and looks at; positions are those of the iterator.
+    pub(crate) fn new(
+        all: impl IntoIterator<Item = (Vec<Interest>, Option<BTreeSet<String>>)>,
+    ) -> Self {
         let mut index = Self::default();
-        for (position, interests) in all.into_iter().enumerate() {
+        for (position, (interests, asked)) in all.into_iter().enumerate() {
+            index.asked.push(asked);
             for interest in interests {
                 for product in [Product::M365, Product::GoogleWorkspace] {
                     if interest.product.is_none_or(|only| only == product) {
@@ -52,7 +61,19 @@ impl Index {
                 }
             }
         }
+        index.fields = Arc::new(index.fields_of(0..index.asked.len()));
         index
+    }
+
+    /// What some positions look at.
+    fn fields_of(&self, positions: impl IntoIterator<Item = usize>) -> FieldSet {
+        let asked = positions
+            .into_iter()
+            .filter_map(|place| self.asked.get(place));
+        match asked.map(Option::as_ref).collect::<Option<Vec<_>>>() {
+            Some(named) => FieldSet::of(named.into_iter().flatten().cloned()),
+            None => FieldSet::all(),
+        }
     }
 
     fn table_mut(&mut self, product: Product) -> &mut Table {
@@ -92,6 +113,18 @@ impl Index {
                 glance.may_be(text, sight)
             })
         })
+    }
+
+    /// What those look at who want these operations: of several, what all look at.
+    pub(crate) fn fields(&self, product: Product, operations: &[Cow<'_, str>]) -> Arc<FieldSet> {
+        let mut named = named(operations);
+        let operation = named.next().unwrap_or_default();
+        if named.any(|other| other != operation) {
+            return Arc::clone(&self.fields);
+        }
+        let named = self.table(product).named(operation);
+        let fields = || Arc::new(self.fields_of(named.positions.iter().copied()));
+        Arc::clone(named.fields.get_or_init(fields))
     }
 
     /// Puts the positions that want this operation into `found`, in order, each once.
@@ -155,6 +188,7 @@ impl Table {
         Named {
             positions,
             need: (!needs.is_empty()).then(|| Need::any(needs)),
+            fields: OnceLock::new(),
             glance: OnceLock::new(),
         }
     }
@@ -181,6 +215,11 @@ mod tests {
         }
     }
 
+    /// An index of positions that look at nothing.
+    fn index(all: impl IntoIterator<Item = Vec<Interest>>) -> Index {
+        Index::new(all.into_iter().map(|one| (one, Some(BTreeSet::new()))))
+    }
+
     /// Fields stand in records by their names.
     struct Names;
 
@@ -193,7 +232,7 @@ mod tests {
 
     #[test]
     fn an_event_meets_only_the_rules_that_may_match() {
-        let index = Index::new([
+        let index = index([
             vec![interest(Some(Product::M365), &["Set-Mailbox", "*Mailbox"])],
             vec![interest(Some(Product::M365), &["*Export*"])],
             vec![interest(None, &[])],
@@ -211,8 +250,34 @@ mod tests {
     }
 
     #[test]
+    fn of_a_record_with_one_operation_only_what_its_rules_look_at_is_asked_for() {
+        let m365 = |operations: &[&str]| vec![interest(Some(Product::M365), operations)];
+        let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        let mut all = vec![
+            (m365(&["Set-Mailbox", "*Mailbox"]), names(&["f"])),
+            (m365(&["Set-*"]), names(&["g"])),
+            (m365(&["SharingSet"]), names(&["h"])),
+        ];
+        let asked = |all: &[(Vec<Interest>, Option<BTreeSet<String>>)],
+                     operations: &[&'static str]| {
+            let operations: Vec<_> = operations.iter().map(|&o| Cow::Borrowed(o)).collect();
+            let fields = Index::new(all.iter().cloned()).fields(Product::M365, &operations);
+            ["f", "g", "h", "i"].map(|name| fields.has(name))
+        };
+        assert_eq!(asked(&all, &["Set-Mailbox"]), [true, true, false, false]);
+        assert_eq!(asked(&all, &["sharingset"]), [false, false, true, false]);
+        let twice = ["SharingSet", "SharingSet"];
+        assert_eq!(asked(&all, &twice), [false, false, true, false]);
+        assert_eq!(asked(&all, &["x", "SharingSet"]), [true, true, true, false]);
+        assert_eq!(asked(&all, &[]), [false; 4], "nobody wants it");
+        all.push((m365(&["*Set"]), None));
+        assert_eq!(asked(&all, &["Set-Mailbox"]), [true, true, false, false]);
+        assert_eq!(asked(&all, &["SharingSet"]), [true; 4], "one looks at all");
+    }
+
+    #[test]
     fn a_record_is_wanted_when_any_of_its_operations_is() {
-        let index = Index::new([vec![
+        let index = index([vec![
             interest(Some(Product::GoogleWorkspace), &["change_user_access"]),
             interest(Some(Product::M365), &["SharingSet"]),
         ]]);
@@ -238,7 +303,7 @@ mod tests {
         };
         let mut interests = vec![needing("Set-Mailbox", "f"), needing("*Mailbox", "g")];
         let wants = |interests: &[Interest], field: &str| {
-            let index = Index::new(interests.iter().cloned().map(|one| vec![one]));
+            let index = index(interests.iter().cloned().map(|one| vec![one]));
             let operations = [Cow::Borrowed("Set-Mailbox")];
             let text = format!(r#"{{"{field}":1}}"#);
             index.wants_record(Product::M365, &operations, text.as_bytes(), &Names)

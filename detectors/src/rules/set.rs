@@ -40,8 +40,6 @@ pub struct RuleSet {
     rules: Vec<Arc<Rule>>,
     skipped: Arc<[Skipped]>,
     index: Arc<Index>,
-    /// Fields that some rule looks at.
-    fields: Arc<FieldSet>,
     places: HashMap<Uuid, usize>,
 }
 
@@ -100,12 +98,14 @@ impl RuleSet {
         rules.sort_by(|a, b| {
             (&a.facts.detection, a.facts.id).cmp(&(&b.facts.detection, b.facts.id))
         });
-        let interests = rules.iter().map(|rule| rule.interests.clone());
-        let natives = native::REGISTRY.iter().map(|native| (native.interests)());
-        let index = Index::new(interests.chain(natives));
+        let wanted = rules
+            .iter()
+            .map(|rule| (rule.interests.clone(), rule.fields()));
+        let natives = native::REGISTRY.iter();
+        let natives = natives.map(|native| ((native.interests)(), None));
+        let index = Index::new(wanted.chain(natives));
         let places = rules.iter().map(|rule| rule.facts.id).zip(0..).collect();
         Self {
-            fields: Arc::new(fields(&rules)),
             rules,
             skipped,
             index: Arc::new(index),
@@ -122,7 +122,6 @@ impl RuleSet {
             rules,
             skipped: Arc::clone(&self.skipped),
             index: Arc::clone(&self.index),
-            fields: Arc::clone(&self.fields),
             places: self.places.clone(),
         }
     }
@@ -202,9 +201,9 @@ impl RuleSet {
         self.index.wants_record(product, operations, text, sight)
     }
 
-    /// The fields of events that the rules look at.
-    pub fn fields(&self) -> &FieldSet {
-        &self.fields
+    /// The fields that the rules look at in events of a record with these operations.
+    pub fn fields(&self, product: Product, operations: &[Cow<'_, str>]) -> Arc<FieldSet> {
+        self.index.fields(product, operations)
     }
 
     /// When a finding is over: events later than this no longer belong to it.
@@ -217,15 +216,6 @@ impl RuleSet {
 
     pub(crate) fn index(&self) -> &Index {
         &self.index
-    }
-}
-
-/// Fields that the rules look at: all, where one of them searches through whatever there is.
-fn fields(rules: &[Arc<Rule>]) -> FieldSet {
-    let named: Option<Vec<_>> = rules.iter().map(|rule| rule.fields()).collect();
-    match named {
-        Some(named) if native::REGISTRY.is_empty() => FieldSet::of(named.into_iter().flatten()),
-        _ => FieldSet::all(),
     }
 }
 
