@@ -1,8 +1,11 @@
 //! `forward`: records from files, through the same two lines as polled ones.
 //!
-//! A file is known by the digest of its content: one that was forwarded whole is skipped, one that was
-//! interrupted goes on where it was. Records that were delivered before, from whatever source, are
-//! detected again but not delivered again.
+//! A file is known by the digest of its content: one that was forwarded whole is skipped. Records that were
+//! delivered before, from whatever source, are detected again but not delivered again.
+//!
+//! What detectors remember is not written: an interrupted file is read again from its beginning, of what
+//! was delivered of it only for them, and counts as forwarded once all files are at their end and the last
+//! words on findings are written.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use crate::cli::failure::{Code, Failure, Outcome};
 use crate::cli::output::{Output, Table, print, print_items};
 use crate::cli::{Common, signals, sources};
 use crate::files::{ContentDigest, FileBatch, Input};
-use crate::pipeline::ingest::Ingest;
+use crate::pipeline::ingest::{Ingest, IngestError};
 use crate::pipeline::own_domains;
 use crate::pipeline::step::{Purpose, Readers, StepConfig};
 use crate::pipeline::worker::Shared;
@@ -154,9 +157,10 @@ async fn forward(
     )
     .map_err(|error| app::state_failure(&error))?;
     let mut line = Line {
-        ingest,
+        ingest: ingest.transient(),
         tenant: args.tenant.clone(),
         accounts: Vec::new(),
+        read: Vec::new(),
         pipeline,
     };
     for (input, digest) in &files {
@@ -167,6 +171,7 @@ async fn forward(
         line.accounts.push(account);
     }
     line.end().await?;
+    // An older version wrote them.
     shared
         .store
         .forget_job_windows(&job)
@@ -184,7 +189,7 @@ pub(crate) fn digest(input: &Input) -> Result<Option<String>, Failure> {
     }
 }
 
-/// One job for one set of contents: interrupted and begun again it finds its windows.
+/// One job for one set of contents, interrupted and begun again the same.
 pub(crate) fn job_of(what: &str, files: &[(&Input, Option<String>)]) -> JobId {
     let digests: BTreeSet<_> = files
         .iter()
@@ -226,6 +231,8 @@ struct Line<'a> {
     ingest: Ingest,
     tenant: TenantId,
     accounts: Vec<Account>,
+    /// Files that are at their end.
+    read: Vec<FileMark>,
     pipeline: &'a Pipeline,
 }
 
@@ -241,7 +248,8 @@ impl Line<'_> {
             ..Account::default()
         };
         let known = self.mark(digest)?;
-        if known.as_ref().is_some_and(|mark| mark.finished) && !again {
+        let given_twice = self.read.iter().any(|mark| Some(&*mark.digest) == digest);
+        if given_twice || known.as_ref().is_some_and(|mark| mark.finished) && !again {
             account.skipped = true;
             account.finished = true;
             tracing::info!(file = %input, "forwarded before; skipped");
@@ -257,25 +265,44 @@ impl Line<'_> {
                 return Ok(account);
             }
             account.finished = batch.last;
-            if batch.offset <= done && !batch.last {
-                continue;
-            }
             let mark = digest.map(|digest| FileMark {
                 path: input.to_string(),
                 digest: digest.to_owned(),
                 offset: batch.offset,
-                finished: batch.last,
+                finished: false,
             });
-            self.wait_while_paused().await;
-            self.batch(batch, mark, &mut account).await?;
+            if batch.last {
+                self.read.extend(mark.clone());
+            }
+            // Where the last batch holds no records, its offset is that of the one before.
+            if batch.offset <= done && !(batch.last && batch.records.is_empty()) {
+                self.again(batch, &mut account).await?;
+            } else {
+                self.wait_while_paused().await;
+                self.batch(batch, mark, &mut account).await?;
+            }
         }
         Ok(account)
     }
 
+    /// The last words on findings; then the files are forwarded. Interrupted between the two, they are
+    /// said of the same findings again, and so not sent.
     async fn end(&mut self) -> Outcome {
         let now = self.pipeline.shared().clock.now();
-        self.ingest
-            .end(now)
+        let ended = async {
+            self.ingest.end(now).await?;
+            let files = std::mem::take(&mut self.read).into_iter();
+            let finished = |mark| FileMark {
+                finished: true,
+                ..mark
+            };
+            self.ingest.stage_commit(Commit {
+                files: files.map(finished).collect(),
+                ..Commit::default()
+            });
+            self.ingest.flush(now).await
+        };
+        ended
             .await
             .map_err(|error| Failure::caused(Code::State, "writing what was found", &error))
     }
@@ -288,6 +315,22 @@ impl Line<'_> {
         store
             .file(digest)
             .map_err(|error| app::state_failure(&error))
+    }
+
+    /// Shows a batch that was delivered before to the detectors.
+    async fn again(&mut self, batch: FileBatch, account: &mut Account) -> Outcome {
+        for (product, page) in pages(batch, &self.tenant, self.pipeline.shared().clock.now())? {
+            let products = vec![product; page.records.len()];
+            let counts = self
+                .ingest
+                .again(&page, &products)
+                .await
+                .map_err(|error| unwritten(&error))?;
+            account.records += counts.records;
+            account.seen_before += counts.records;
+            account.malformed += counts.malformed;
+        }
+        Ok(())
     }
 
     /// Commits a batch: a page for each product in it, the file's mark with the last.
@@ -314,10 +357,7 @@ impl Line<'_> {
                 .ingest
                 .page(&page, &products, with)
                 .await
-                .map_err(|error| {
-                    Failure::caused(Code::State, "writing what was read", &error)
-                        .help("nothing is lost: run the command again, it goes on where it was")
-                })?;
+                .map_err(|error| unwritten(&error))?;
             account.records += counts.records;
             account.seen_before += counts.duplicates;
             account.malformed += counts.malformed;
@@ -334,6 +374,11 @@ impl Line<'_> {
             () = shared.shutdown.cancelled() => {}
         }
     }
+}
+
+fn unwritten(error: &IngestError) -> Failure {
+    Failure::caused(Code::State, "writing what was read", error)
+        .help("nothing is lost: run the command again, it goes on where it was")
 }
 
 /// A page for each product in a batch; at least one, as what is malformed goes with the first.

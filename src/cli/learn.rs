@@ -176,7 +176,10 @@ async fn read(
     };
     let (store, committer) = (shared.store.clone(), shared.committer.clone());
     let ingest = Ingest::restore(step, store, committer, shared.watch.clone());
-    let mut ingest = ingest.map_err(|error| app::state_failure(&error))?;
+    // Interrupted, the files are read again from the first.
+    let mut ingest = ingest
+        .map_err(|error| app::state_failure(&error))?
+        .transient();
     let mut read = Read::default();
     let unwritten = |error| {
         Failure::caused(Code::State, "writing what was learned", &error).help("run it again")
@@ -197,6 +200,7 @@ async fn read(
         }
     }
     ingest.end(shared.clock.now()).await.map_err(unwritten)?;
+    // An older version wrote them.
     let forgotten = shared.store.forget_job_windows(&job);
     forgotten.map_err(|error| app::state_failure(&error))?;
     let counters = ingest.counters();

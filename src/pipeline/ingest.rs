@@ -75,6 +75,14 @@ impl Ingest {
         }
     }
 
+    /// See [`Step::transient`]. After a flush that failed there is no going on: the input begins again.
+    pub fn transient(self) -> Self {
+        Self {
+            step: self.step.transient(),
+            ..self
+        }
+    }
+
     /// Takes a page in. `with` is written in the same commit (the item done, the file's offset).
     pub fn stage_page(&mut self, page: &Page, products: &[Product], with: Commit) -> Counts {
         let counts = self.stage(&Input::Page(page, products));
@@ -165,6 +173,17 @@ impl Ingest {
         with: Commit,
     ) -> Result<Counts, IngestError> {
         let counts = self.stage_page(page, products, with);
+        self.flush(page.fetched_at).await?;
+        Ok(counts)
+    }
+
+    /// Takes a page in that an earlier process has delivered; see [`Input::Again`].
+    pub async fn again(
+        &mut self,
+        page: &Page,
+        products: &[Product],
+    ) -> Result<Counts, IngestError> {
+        let counts = self.stage(&Input::Again(page, products));
         self.flush(page.fetched_at).await?;
         Ok(counts)
     }

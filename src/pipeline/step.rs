@@ -69,6 +69,9 @@ impl Readers {
 pub enum Input<'a> {
     /// Records, with the product of each.
     Page(&'a Page, &'a [Product]),
+    /// Records that an earlier process has delivered, of an input that begins again ([`Step::transient`]): they
+    /// are shown to the detectors and that is all.
+    Again(&'a Page, &'a [Product]),
     /// Time has passed: `now`, and the low-water before which everything has come, but for what is
     /// late (`None` where nothing can be said of it). Bounded inputs have no ticks: they forget
     /// nothing before their end.
@@ -124,6 +127,7 @@ pub struct Step {
     forwards_events: bool,
     purpose: Purpose,
     only_new: bool,
+    transient: bool,
     inventory_wants: inventory::Wants,
     /// Findings whose events lie before this are marked `backfill`, live or not.
     live_since: DateTime<Utc>,
@@ -193,6 +197,7 @@ impl Step {
             forwards_events: config.forwards_events,
             purpose: config.purpose,
             only_new: false,
+            transient: false,
             inventory_wants: inventory::Wants::default(),
             live_since: config.live_since,
             staged: HashSet::new(),
@@ -204,6 +209,13 @@ impl Step {
     /// line, whose windows know them, need not hold them a second time.
     pub fn detecting(mut self, only_new: bool) -> Self {
         self.only_new = only_new;
+        self
+    }
+
+    /// The memory of detectors is not written: an input that was interrupted is to be given again from its
+    /// beginning. What can be read at any time need not be remembered for it.
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
         self
     }
 
@@ -235,7 +247,15 @@ impl Step {
     pub fn step(&mut self, input: &Input<'_>) -> Effects {
         let mut effects = Effects::default();
         match input {
-            Input::Page(page, products) => self.page(page, products, &mut effects),
+            Input::Page(page, products) => {
+                self.page(
+                    page,
+                    products,
+                    self.purpose == Purpose::Deliver,
+                    &mut effects,
+                );
+            }
+            Input::Again(page, products) => self.page(page, products, false, &mut effects),
             Input::Tick(now, Some(low_water)) => {
                 self.settle(*now, *low_water, &mut effects);
                 self.forget(*now, *low_water - LATENESS, &mut effects);
@@ -271,7 +291,7 @@ impl Step {
         }
     }
 
-    fn page(&mut self, page: &Page, products: &[Product], out: &mut Effects) {
+    fn page(&mut self, page: &Page, products: &[Product], delivers: bool, out: &mut Effects) {
         self.last_stream = Some(page.stream.clone());
         let mut events = Vec::new();
         let mut fresh = HashSet::new();
@@ -283,7 +303,11 @@ impl Step {
                 Err(error) => {
                     let bytes = record.bytes().clone();
                     let reason = error.to_string();
-                    self.malformed(page, &Malformed { bytes, reason }, &mut fresh, out);
+                    let malformed = Malformed { bytes, reason };
+                    out.counts.malformed += 1;
+                    if delivers {
+                        self.malformed(page, &malformed, &mut fresh, out);
+                    }
                     continue;
                 }
             };
@@ -297,18 +321,19 @@ impl Step {
                 // Detected all the same: a job may have been the first to see it, and its windows
                 // are not ours. An event that is counted already is not counted again.
                 out.counts.duplicates += 1;
-            } else if self.forwards_events && self.purpose == Purpose::Deliver {
+            } else if self.forwards_events && delivers {
                 events.push(envelope(page, &head, record));
             }
             if !(known && self.only_new) {
                 self.detect(&*reader, &head, record, page.fetched_at);
             }
         }
-        for malformed in &page.malformed {
-            self.malformed(page, malformed, &mut fresh, out);
-        }
+        out.counts.malformed += page.malformed.len() as u64;
         out.commit.windows.extend(self.memory.sightings().drain());
-        if self.purpose == Purpose::Deliver {
+        if delivers {
+            for malformed in &page.malformed {
+                self.malformed(page, malformed, &mut fresh, out);
+            }
             self.remember(fresh, page.fetched_at, out);
         }
         if !events.is_empty() {
@@ -440,10 +465,8 @@ impl Step {
         fresh: &mut HashSet<u64>,
         out: &mut Effects,
     ) {
-        out.counts.malformed += 1;
         let fingerprint = fingerprint_of_bytes(&self.hash_key, &malformed.bytes);
-        let is_delivered = self.purpose == Purpose::Deliver;
-        if !is_delivered || self.is_known(fingerprint) || !fresh.insert(fingerprint) {
+        if self.is_known(fingerprint) || !fresh.insert(fingerprint) {
             return;
         }
         let entry = Quarantined::new(
@@ -521,6 +544,10 @@ impl Step {
     }
 
     fn keep_detector_memory(&mut self, commit: &mut Commit) {
+        if self.transient {
+            self.engine.drop_changes();
+            return;
+        }
         for (detector, change) in self.engine.drain_changes() {
             commit.windows.push(WindowChange {
                 job: self.job.clone(),

@@ -13,4 +13,5 @@ mod coverage;
 mod desk;
 mod finding;
 mod identity;
+mod interrupted;
 mod learn;
