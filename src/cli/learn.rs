@@ -171,7 +171,7 @@ async fn read(
         readers: forward::readers(tenant, &[], config, shared)?,
         rules: Arc::new(rules).into(),
         forwards_events: false,
-        purpose: Purpose::Learn,
+        purpose: Purpose::Learn(None),
         live_since: DateTime::<Utc>::MAX_UTC,
     };
     let (store, committer) = (shared.store.clone(), shared.committer.clone());

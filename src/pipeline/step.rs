@@ -17,7 +17,7 @@ use exfilwatch_model::finding::FindingState;
 use exfilwatch_model::record::fingerprint_of_bytes;
 use exfilwatch_model::{
     Envelope, Finding, JobId, Kind, Malformed, Mode, Page, Product, RawRecord, RecordHead,
-    StreamId, TenantId,
+    StreamId, TenantId, Window,
 };
 use exfilwatch_state::{
     Commit, Frame, Quarantined, SEEN_DAYS, SeenPlan, StateError, StateStore, WindowChange,
@@ -145,8 +145,22 @@ pub enum Purpose {
     /// Records are shown to the detectors and that is all: none is delivered, quarantined or counts as
     /// seen.
     Detect,
-    /// The same, and what the detectors find is told to nobody: they get to know the past.
-    Learn,
+    /// The same, and what the detectors find is told to nobody: they get to know the past, of the span
+    /// alone, where there is one. What lies outside of it may be kept from them for a reason.
+    Learn(Option<Window>),
+}
+
+impl Purpose {
+    fn is_to_learn(self) -> bool {
+        matches!(self, Self::Learn(_))
+    }
+
+    fn leaves_out(self, time: Option<DateTime<Utc>>) -> bool {
+        let Self::Learn(Some(span)) = self else {
+            return false;
+        };
+        time.is_some_and(|time| !span.holds(time))
+    }
 }
 
 /// What a step is built from.
@@ -311,6 +325,9 @@ impl Step {
                     continue;
                 }
             };
+            if self.purpose.leaves_out(head.time) {
+                continue;
+            }
             let fingerprint = head.fingerprint(&self.hash_key);
             let known = self.is_known(fingerprint) || !fresh.insert(fingerprint);
             out.counts.last_event = out.counts.last_event.max(head.time);
@@ -390,7 +407,7 @@ impl Step {
 
     fn collect(&mut self, stream: &StreamId, fetched_at: DateTime<Utc>, out: &mut Effects) {
         let found = self.engine.collect(fetched_at);
-        if self.purpose == Purpose::Learn {
+        if self.purpose.is_to_learn() {
             return;
         }
         for finding in found {
@@ -484,7 +501,7 @@ impl Step {
     /// Says what is known of findings that nothing before `watermark` can still change, where it is
     /// more than was said.
     fn last_words(&self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
-        if self.purpose == Purpose::Learn {
+        if self.purpose.is_to_learn() {
             return;
         }
         for finding in self.engine.close(watermark, now) {
@@ -533,7 +550,7 @@ impl Step {
     fn forget(&mut self, now: DateTime<Utc>, watermark: DateTime<Utc>, out: &mut Effects) {
         self.last_words(now, watermark, out);
         self.engine.evict(watermark);
-        if self.purpose == Purpose::Learn {
+        if self.purpose.is_to_learn() {
             return;
         }
         let mut table = self.memory.table();

@@ -78,15 +78,6 @@ impl JobKind {
         matches!(self, Self::Backfill | Self::DetectOnly | Self::Learn)
     }
 
-    /// What becomes of what is read.
-    pub(crate) fn purpose(self) -> Purpose {
-        match self {
-            Self::DetectOnly => Purpose::Detect,
-            Self::Learn => Purpose::Learn,
-            Self::Backfill | Self::GapFill | Self::FirstRun | Self::Reconcile => Purpose::Deliver,
-        }
-    }
-
     /// Whether what was missing in the live line's windows is handed to it at the end.
     pub fn joins_live(self) -> bool {
         matches!(self, Self::GapFill | Self::FirstRun | Self::Reconcile)
@@ -136,6 +127,17 @@ impl JobRequest {
                  name a later start"
             )
         })
+    }
+
+    /// What becomes of what is read.
+    pub(crate) fn purpose(&self) -> Purpose {
+        match self.kind {
+            JobKind::DetectOnly => Purpose::Detect,
+            JobKind::Learn => Purpose::Learn(Some(self.window)),
+            JobKind::Backfill | JobKind::GapFill | JobKind::FirstRun | JobKind::Reconcile => {
+                Purpose::Deliver
+            }
+        }
     }
 
     /// Whether the job is for this tenant.

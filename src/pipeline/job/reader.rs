@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         };
         let config = StepConfig {
             job: job.clone(),
-            purpose: stored.request.kind.purpose(),
+            purpose: stored.request.purpose(),
             ..worker.step.clone()
         };
         let (store, committer) = (shared.store.clone(), shared.committer.clone());
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
                     self.not_refused(stream, read, &mut refused)?;
                 }
             }
-            self.settle_learned(*slice, &wanted);
+            self.settle_learned((index, *slice), &wanted);
         }
         for (connector, stream) in &wanted {
             self.search_what_is_not_listed(stream)?;
@@ -161,14 +161,20 @@ impl<'a> Reader<'a> {
     }
 
     /// What lies before a slice that all streams have read is turned into days' counts: a month of
-    /// events is more than a detector holds. Where the vendor's archive is searched later, its events are older.
-    fn settle_learned(&mut self, slice: Window, wanted: &[(&Arc<dyn Connector>, StreamId)]) {
-        let learns = self.stored.request.kind == JobKind::Learn;
-        let is_searched_later = wanted.iter().any(|(connector, stream)| {
-            let done = self.streams.get(stream);
-            done.is_some_and(|done| done.beyond.is_some()) && connector.archive().is_ok()
-        });
-        if learns && !is_searched_later {
+    /// events is more than a detector holds. What is still to be read of it would be late then, so that
+    /// nothing is settled while a stream is refused, or is to be searched in the vendor's archive.
+    fn settle_learned(
+        &mut self,
+        (index, slice): (usize, Window),
+        wanted: &[(&Arc<dyn Connector>, StreamId)],
+    ) {
+        let has_read = |(connector, stream): &(&Arc<dyn Connector>, StreamId)| {
+            self.streams.get(stream).is_some_and(|done| {
+                let is_searched_later = done.beyond.is_some() && connector.archive().is_ok();
+                index < done.slices && !is_searched_later
+            })
+        };
+        if self.stored.request.kind == JobKind::Learn && wanted.iter().all(has_read) {
             let now = self.shared.clock.now();
             self.ingest.stage_tick(now, Some(slice.until()));
         }

@@ -1,0 +1,320 @@
+//! `learn --since` over a vendor that publishes by the hour, two streams: what it leaves for the live line
+//! is a function of the past alone, not of what failed meanwhile.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use exfilwatch::app;
+use exfilwatch::pipeline::alarm::{AlarmOptions, Alarms};
+use exfilwatch::pipeline::job::{self, JobError, JobKind, JobRequest, Reports};
+use exfilwatch::pipeline::ledger::SilenceOptions;
+use exfilwatch::pipeline::memory::TenantMemory;
+use exfilwatch::pipeline::step::{Purpose, StepConfig};
+use exfilwatch::pipeline::worker::WorkerConfig;
+use exfilwatch::pipeline::{Parts, Pipeline};
+use exfilwatch_connectors::{Connector, FetchError, Listing, PageStream, RecordReader, Standing};
+use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_model::{
+    Clock, Cursor, JobId, Page, RawRecord, StreamId, TenantId, Window, WorkItem,
+};
+use exfilwatch_state::{Options, State, WindowChange};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+/// What is published at an hour happened so long before.
+const LATE: TimeDelta = TimeDelta::hours(3);
+
+fn start() -> DateTime<Utc> {
+    "2026-05-04T00:00:00Z".parse().unwrap()
+}
+
+fn day(number: i64) -> DateTime<Utc> {
+    start() + TimeDelta::days(number)
+}
+
+/// Moved by the test only; waiting takes a moment.
+#[derive(Debug)]
+struct TestClock(Mutex<DateTime<Utc>>);
+
+impl Clock for TestClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+
+    fn real(&self, _wait: Duration) -> Duration {
+        Duration::from_millis(5)
+    }
+}
+
+/// Publishes by the hour from [`start`] on, more on some days than on others.
+#[derive(Debug)]
+struct Vendor {
+    clock: Arc<TestClock>,
+    reader: Arc<dyn RecordReader>,
+    refuses: Mutex<BTreeSet<StreamId>>,
+    fetched: Mutex<BTreeSet<String>>,
+}
+
+fn mail() -> StreamId {
+    "contoso/office365/Audit.Exchange".parse().unwrap()
+}
+
+fn files() -> StreamId {
+    "contoso/office365/Audit.SharePoint".parse().unwrap()
+}
+
+fn record(stream: &StreamId, hour: DateTime<Utc>, number: u32) -> RawRecord {
+    let at = (hour - LATE).format("%Y-%m-%dT%H:%M:%S").to_string();
+    let id = format!("{}-{at}-{number}", stream.name());
+    let record = if *stream == mail() {
+        json!({
+            "CreationTime": at, "Id": id, "Operation": "HardDelete", "RecordType": 3, "UserType": 0,
+            "ResultStatus": "Succeeded", "Workload": "Exchange", "LogonType": 0,
+            "UserId": "alice@corp.example", "MailboxOwnerUPN": "alice@corp.example",
+            "AffectedItems": [{ "Id": "i", "InternetMessageId": id }],
+        })
+    } else {
+        json!({
+            "CreationTime": at, "Id": id, "Operation": "FileDownloaded", "RecordType": 6,
+            "Workload": "SharePoint", "UserId": "app@sharepoint", "UserType": 0, "ItemType": "File",
+            "ObjectId": format!("https://corp.sharepoint.com/{id}"), "EventSource": "SharePoint",
+            "ApplicationId": "11111111-2222-3333-4444-555555555555",
+        })
+    };
+    RawRecord::new(Bytes::from(record.to_string()))
+}
+
+#[async_trait]
+impl Connector for Vendor {
+    fn kind(&self) -> &'static str {
+        "office365"
+    }
+
+    fn streams(&self) -> Vec<StreamId> {
+        vec![files(), mail()]
+    }
+
+    fn quota_key(&self) -> String {
+        "office365/test".to_owned()
+    }
+
+    fn first_cursor(&self, _stream: &StreamId, window: Window) -> Cursor {
+        Cursor {
+            covered_until: window.from(),
+            state: String::new(),
+        }
+    }
+
+    async fn list(&self, stream: &StreamId, cursor: &Cursor) -> Result<Listing, FetchError> {
+        if self.refuses.lock().unwrap().contains(stream) {
+            return Err(FetchError::Permission {
+                what: "403".to_owned(),
+                help: "grant it".to_owned(),
+            });
+        }
+        let (from, now) = (cursor.covered_until, self.clock.now());
+        let until = now.min(from + TimeDelta::days(1)).max(from);
+        let window = Window::new(from, until);
+        Ok(Listing {
+            items: match window {
+                Some(window) => self.relist(stream, window).await?,
+                None => Vec::new(),
+            },
+            cursor: Cursor {
+                covered_until: until,
+                state: String::new(),
+            },
+            gaps: Vec::new(),
+            more: until < now,
+            standing: Standing::Flowing,
+        })
+    }
+
+    async fn relist(&self, stream: &StreamId, window: Window) -> Result<Vec<WorkItem>, FetchError> {
+        let mut hour = window.from().duration_trunc(TimeDelta::hours(1)).unwrap();
+        let mut items = Vec::new();
+        while hour < window.until() {
+            if hour >= window.from().max(start()) {
+                items.push(WorkItem {
+                    stream: stream.clone(),
+                    key: format!("{hour}"),
+                    body: String::new(),
+                    from: hour,
+                    expires: Some(hour + TimeDelta::days(7)),
+                    attempts: 0,
+                    next_try: None,
+                    last_error: None,
+                });
+            }
+            hour += TimeDelta::hours(1);
+        }
+        Ok(items)
+    }
+
+    async fn fetch(&self, item: &WorkItem) -> Result<PageStream, FetchError> {
+        let name = format!("{} {}", item.stream, item.key);
+        self.fetched.lock().unwrap().insert(name);
+        let days = u32::try_from((item.from - start()).num_days()).unwrap();
+        let page = Page {
+            stream: item.stream.clone(),
+            item: item.key.clone(),
+            records: (0..=days % 3)
+                .map(|number| record(&item.stream, item.from, number))
+                .collect(),
+            malformed: Vec::new(),
+            fetched_at: self.clock.now(),
+            last: true,
+        };
+        Ok(Box::pin(futures::stream::iter([Ok(page)])))
+    }
+
+    fn records(&self) -> &dyn RecordReader {
+        &*self.reader
+    }
+}
+
+/// A rule of each stream that measures days against days.
+static RULES: LazyLock<Arc<RuleSet>> = LazyLock::new(|| {
+    let names = [
+        "o365.mail.harddelete_volume",
+        "o365.sharepoint.exfil_download",
+    ];
+    let all = app::rules(&DetectorsOptions::default()).unwrap();
+    Arc::new(all.those_of(&names.map(str::to_owned)).learning())
+});
+
+/// A state of its own, at a time.
+struct Place {
+    clock: Arc<TestClock>,
+    vendor: Arc<Vendor>,
+    pipeline: Pipeline,
+    _folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn at(now: DateTime<Utc>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock(Mutex::new(now)));
+        let options = Options {
+            sync: false,
+            ..Options::default()
+        };
+        let pipeline = Pipeline::start(Parts {
+            state: State::open(folder.path(), now, options).unwrap().state,
+            routes: Vec::new(),
+            clock: clock.clone(),
+            budget_bytes: u64::MAX,
+            shutdown: CancellationToken::new(),
+            drain: Duration::from_secs(5),
+        });
+        let vendor = Arc::new(Vendor {
+            clock: clock.clone(),
+            reader: app::readers(&["corp.example"], &[]).m365,
+            refuses: Mutex::default(),
+            fetched: Mutex::default(),
+        });
+        Self {
+            clock,
+            vendor,
+            pipeline: pipeline.unwrap(),
+            _folder: folder,
+        }
+    }
+
+    fn worker(&self) -> WorkerConfig {
+        let shared = self.pipeline.shared();
+        let (tenant, today) = (tenant(), self.clock.now().date_naive());
+        let budget = shared.seen_budget.clone();
+        WorkerConfig {
+            connectors: vec![self.vendor.clone()],
+            step: StepConfig {
+                memory: TenantMemory::load(&*shared.store, tenant, today, budget).unwrap(),
+                job: JobId::live(),
+                readers: app::readers(&["corp.example"], &[]),
+                rules: RULES.clone().into(),
+                forwards_events: true,
+                purpose: Purpose::Deliver,
+                live_since: day(-100),
+            },
+            alarms: Alarms::new(
+                AlarmOptions {
+                    silence: SilenceOptions::default(),
+                    gap_warning: TimeDelta::hours(24),
+                },
+                false,
+            ),
+            heartbeat: TimeDelta::minutes(5),
+            first_run: TimeDelta::days(1),
+            archives: Vec::new(),
+        }
+    }
+
+    /// Learns what was asked for in the same words each time.
+    async fn learn(&self, window: Window) -> Result<(), JobError> {
+        let request = JobRequest {
+            kind: JobKind::Learn,
+            window,
+            asked: "as ever".to_owned(),
+            tenant: None,
+            streams: Vec::new(),
+            rules: Vec::new(),
+            gap: None,
+        };
+        let (worker, mut reports) = (self.worker(), Reports::to_nobody());
+        job::run(&request, &worker, self.pipeline.shared(), &mut reports).await
+    }
+
+    /// What lies there for the live line.
+    fn lessons(&self) -> Vec<WindowChange> {
+        let store = &self.pipeline.shared().store;
+        let mut lessons = store.windows(&JobId::lessons(), &tenant()).unwrap();
+        lessons.sort_by(|a, b| (&a.detector, &a.key).cmp(&(&b.detector, &b.key)));
+        lessons
+    }
+}
+
+fn tenant() -> TenantId {
+    TenantId::new("contoso").unwrap()
+}
+
+fn window(from: i64, until: i64) -> Window {
+    Window::new(day(from), day(until)).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_at_first_is_learned_as_if_it_had_not_been() {
+    let plain = Place::at(day(12));
+    plain.learn(window(0, 12)).await.unwrap();
+    let lessons = plain.lessons();
+    assert!(lessons.len() >= 20, "{} lessons", lessons.len());
+
+    let place = Place::at(day(12));
+    place.vendor.refuses.lock().unwrap().insert(files());
+    let refused = place.learn(window(0, 12)).await.unwrap_err();
+    assert!(matches!(refused, JobError::Refused(_)), "{refused}");
+    assert_eq!(place.lessons(), [], "it is not done");
+    place.vendor.refuses.lock().unwrap().clear();
+    place.learn(window(0, 12)).await.unwrap();
+    assert_eq!(place.lessons(), lessons);
+}
+
+#[tokio::test]
+async fn nothing_is_learned_of_what_lies_outside_of_the_span_asked_for() {
+    let before = Place::at(day(8));
+    before.learn(window(0, 8)).await.unwrap();
+    let whole = before.lessons();
+
+    // What happened before the end and was published after it belongs to it.
+    let place = Place::at(day(12));
+    place.learn(window(0, 8)).await.unwrap();
+    let counted: usize = place.lessons().len();
+    assert_eq!(counted, whole.len(), "no day more");
+    let of = |place: &Place| place.vendor.fetched.lock().unwrap().len();
+    assert!(of(&place) > of(&before), "what came late is read");
+    assert_ne!(place.lessons(), whole, "and counts");
+}
