@@ -158,9 +158,9 @@ const FREE_MAIL: &[&str] = &[
 pub enum PartyClass {
     /// In a domain of the tenant.
     Internal,
-    /// Invited from outside (`#EXT#`, `urn:spo:guest#`).
+    /// Invited from outside (`#EXT#`, `urn:spo:guest#`), not by a partner's address.
     Guest,
-    /// In a domain that the tenant listed as partner.
+    /// In a domain that the tenant listed as partner, be it a guest or not.
     Partner,
     /// At a provider where anyone can have a mailbox.
     FreeMail,
@@ -276,7 +276,7 @@ impl Domains {
         let (address, guest) = decode(text);
         let domain = domain_of(&address).map(str::to_owned);
         let class = if guest {
-            PartyClass::Guest
+            self.class_of_guest(domain.as_deref())
         } else if is_anyone(text) {
             PartyClass::Anyone
         } else {
@@ -309,6 +309,14 @@ impl Domains {
             class,
             is_lookalike,
             is_free_mail,
+        }
+    }
+
+    /// A guest is outside whatever the address says; one from a partner's domain is the partner's.
+    pub fn class_of_guest(&self, domain: Option<&str>) -> PartyClass {
+        match domain.map(|domain| self.class_of(domain)) {
+            Some(PartyClass::Partner) => PartyClass::Partner,
+            _ => PartyClass::Guest,
         }
     }
 
@@ -439,6 +447,16 @@ mod tests {
                 "bob_gmail.com#EXT#@contoso.onmicrosoft.com",
                 Guest,
                 "bob@gmail.com",
+            ),
+            (
+                "bob_partner.example#EXT#@contoso.onmicrosoft.com",
+                Partner,
+                "bob@partner.example",
+            ),
+            (
+                "i:0#.f|membership|urn:spo:guest#bob@contoso.example",
+                Guest,
+                "bob@contoso.example",
             ),
             (
                 "b_o_b_gmail.com#EXT#@contoso.onmicrosoft.com",

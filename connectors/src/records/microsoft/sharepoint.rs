@@ -68,7 +68,7 @@ fn target(operation: &str, record: &Body<'_>) -> Option<Party> {
     let mut party = record.domains.party(&name);
     match kind.to_ascii_lowercase().as_str() {
         // Guests are outside whatever their name says.
-        "guest" => party.class = PartyClass::Guest,
+        "guest" => party.class = record.domains.class_of_guest(party.domain.as_deref()),
         "sharepointgroup" | "securitygroup" | "group" => {
             party.class = match party.class {
                 class if party.domain.is_some() => class,
@@ -131,6 +131,28 @@ mod tests {
             .unwrap();
         assert_eq!(events.len(), 1);
         events.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn a_guest_from_a_partner_is_the_partners() {
+        let domains = Domains::new(&["contoso.example"], &["partner.example"]);
+        let class = |name: &str| {
+            let record = json!({
+                "CreationTime": "2026-05-04T08:00:00", "Id": "s-2", "Operation": "SharingInvitationCreated",
+                "RecordType": 14, "Workload": "OneDrive", "UserId": "alice@contoso.example", "UserType": 0,
+                "TargetUserOrGroupName": name, "TargetUserOrGroupType": "Guest",
+            });
+            let record = RawRecord::new(record.to_string().into());
+            let events = Microsoft365Records::new(Arc::new(domains.clone()))
+                .normalise(&record, DateTime::UNIX_EPOCH)
+                .unwrap();
+            assert!(events[0].is(field::IS_EXTERNAL), "{name}");
+            events[0].text(field::EXTERNAL_CLASS).unwrap().into_owned()
+        };
+        assert_eq!(class("bob@eu.partner.example"), "partner");
+        assert_eq!(class("bob_partner.example#ext#@contoso.example"), "partner");
+        assert_eq!(class("bob@notpartner.example"), "guest");
+        assert_eq!(class("bob@contoso.example"), "guest");
     }
 
     #[test]
