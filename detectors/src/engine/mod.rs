@@ -6,6 +6,7 @@
 mod act;
 mod baseline;
 mod block;
+mod condition;
 mod delta;
 mod entry;
 pub(crate) mod explain;

@@ -1,4 +1,4 @@
-//! Sigma matching: the one place that knows `rsigma-eval`.
+//! Sigma matching: with `condition` the one place that knows `rsigma-eval`.
 //!
 //! Only its matching is used; windows are ours (`window`). An event is looked at where it lies:
 //! field names are flat and may hold dots, and no JSON tree is made.
@@ -7,16 +7,17 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use exfilwatch_model::{Event, Value};
-use rsigma_eval::{CompiledRule, EventValue};
+use rsigma_eval::EventValue;
 use rsigma_parser::{Detections, SigmaRule};
 
+use super::condition::Condition;
 use super::explain::{self, Tried};
 use crate::rules::interest;
 
 /// A compiled Sigma detection.
 #[derive(Debug)]
 pub struct Matcher {
-    compiled: Box<CompiledRule>,
+    condition: Condition,
     /// What it was compiled from: to say why it does not match.
     source: Box<Detections>,
 }
@@ -28,7 +29,7 @@ impl Matcher {
         bare.custom_attributes.clear();
         rsigma_eval::compile_rule(&bare)
             .map(|compiled| Self {
-                compiled: Box::new(compiled),
+                condition: Condition::new(&compiled),
                 source: Box::new(bare.detection),
             })
             .map_err(|error| error.to_string())
@@ -65,20 +66,9 @@ impl Matcher {
 
     /// Whether an event matches.
     pub(crate) fn matches(&self, event: &Event) -> bool {
-        let flat = Flat(event);
-        let mut selections = Vec::new();
-        self.compiled.conditions.iter().any(|condition| {
-            rsigma_eval::compiler::eval_condition(
-                condition,
-                &self.compiled.detections,
-                &flat,
-                &mut selections,
-            )
-        })
+        self.condition.is_met(event)
     }
-}
 
-impl Matcher {
     /// Fields that it looks at; `None` where it searches through all.
     pub(crate) fn fields(&self) -> Option<BTreeSet<String>> {
         let mut fields = BTreeSet::new();
@@ -95,9 +85,14 @@ impl Matcher {
 }
 
 /// An event as the matcher sees it.
-struct Flat<'a>(&'a Event);
+pub(super) struct Flat<'a>(pub(super) &'a Event);
 
 impl Flat<'_> {
+    /// Whether a field is none of the event's own.
+    pub(super) fn stands_for_more(path: &str) -> bool {
+        path == "raw" || path.ends_with(".*")
+    }
+
     /// `raw` is the record as the vendor wrote it, `Parameters.*` all fields whose names begin like that,
     /// each as `name=value`.
     fn standing_for_more(&self, path: &str) -> Option<EventValue<'_>> {
