@@ -4,8 +4,9 @@ use std::fmt::Debug;
 use std::ops::AddAssign;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_model::{Event, Finding, Product};
+use exfilwatch_model::{Finding, Product};
 
+pub use crate::engine::Shown;
 use crate::rules::{Need, Pattern};
 
 /// Which records a detector wants normalised.
@@ -108,7 +109,7 @@ pub trait Detector: Send + Debug {
     fn wants(&self) -> Vec<Interest>;
 
     /// Takes an event in and marks what it touches. The same event again changes nothing.
-    fn observe(&mut self, event: &Event);
+    fn observe(&mut self, shown: &Shown<'_>);
 
     /// Hears a finding of another detector, as it stands now. Most do not listen.
     fn hear(&mut self, _finding: &Finding) {}

@@ -15,7 +15,7 @@ mod rules;
 pub mod tuning;
 pub mod updates;
 
-pub use contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
+pub use contract::{BadState, Baseline, Counters, Detector, Interest, Shown, StateChange};
 pub use engine::Engine;
 pub use options::DetectorsOptions;
 pub use rules::{

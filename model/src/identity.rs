@@ -33,12 +33,22 @@ pub fn finding_uid(
 
 /// An entity in the form in which it is compared: NFC, trimmed, lower case.
 pub fn normal_entity(entity: &str) -> String {
+    let mut normal = String::with_capacity(entity.len());
+    push_normal_entity(&mut normal, entity);
+    normal
+}
+
+/// Writes an entity in that form behind a text.
+pub fn push_normal_entity(text: &mut String, entity: &str) {
     let entity = entity.trim();
     // Most are, and are in that form but for their case.
     if entity.is_ascii() {
-        return entity.to_ascii_lowercase();
+        let start = text.len();
+        text.push_str(entity);
+        text.get_mut(start..).map(str::make_ascii_lowercase);
+    } else {
+        text.push_str(&entity.nfc().collect::<String>().to_lowercase());
     }
-    entity.nfc().collect::<String>().to_lowercase()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::contract::Interest;
-use crate::engine::{Engine, Scope, detector};
+use crate::engine::{Engine, Scope, Shown, detector};
 use crate::rules::{Case, Expectation, Kind, Repeat, Rule, RuleSet};
 
 /// Domains of the tenant in a case that names none.
@@ -207,7 +207,7 @@ fn found_by_one(
         let operation = event.text(field::OPERATION).unwrap_or_default();
         rules.index().find(event.product, &operation, &mut wanted);
         if wanted.contains(&place) {
-            detector.observe(event);
+            detector.observe(&Shown::new(event));
         }
     }
     let mut found = Vec::new();

@@ -57,6 +57,11 @@ impl Origin {
         }
     }
 
+    /// The same where nobody stores it.
+    pub(crate) fn drop_changes(&mut self) {
+        self.changed = false;
+    }
+
     /// The origin as it is stored.
     pub(crate) fn past(&self, out: &mut Vec<StateChange>) {
         out.extend(self.at_ms.map(|at_ms| StateChange {

@@ -30,6 +30,15 @@ pub(super) struct Base<'a> {
     texts: Vec<u8>,
 }
 
+/// What lies where an entry is to be put.
+#[derive(Debug)]
+pub(super) enum Seat<'a> {
+    /// A version of the event.
+    Taken(Row<'a>),
+    /// Nothing: its bytes are to begin here.
+    Free(usize),
+}
+
 /// An entry as it lies in a block.
 #[derive(Debug)]
 pub(super) struct Row<'a> {
@@ -110,6 +119,11 @@ impl Block {
         })
     }
 
+    /// Whether it has at least so many entries.
+    pub(super) fn holds(&self, least: usize) -> bool {
+        least == 0 || self.rows().nth(least - 1).is_some()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.rows().next().is_none()
     }
@@ -124,13 +138,26 @@ impl Block {
         self.rows().next().map(|row| self.base(common).id(&row))
     }
 
-    /// The version of an event that it holds.
-    pub(super) fn version(&self, id: EntryId, entry: &Entry, base: &Base<'_>) -> Option<Row<'_>> {
+    /// Where an entry is to lie, unless it holds a version of the event.
+    pub(super) fn seat(&self, id: EntryId, entry: &Entry, base: &Base<'_>) -> Seat<'_> {
         let mut record = Vec::with_capacity(32);
         delta::put_first(&mut record, entry.packed(), &base.texts);
-        self.rows().find(|row| {
+        let is_same = |row: &Row<'_>| {
             row.part == id.part && row.texts.starts_with(&record) && base.id(row).hash == id.hash
-        })
+        };
+        let is_later = |row: &Row<'_>| {
+            row.time_ms > id.time_ms || (row.time_ms == id.time_ms && base.id(row) > id)
+        };
+        let mut at = None;
+        for row in self.rows() {
+            if is_same(&row) {
+                return Seat::Taken(row);
+            }
+            if at.is_none() && is_later(&row) {
+                at = Some(row.place.start);
+            }
+        }
+        Seat::Free(at.unwrap_or(self.0.len()))
     }
 
     /// The entry of an id.
@@ -141,20 +168,11 @@ impl Block {
             .find(|row| base.id(row) == id)
     }
 
-    /// Where an entry is to lie, and its bytes.
-    pub(super) fn seat(&self, id: EntryId, entry: &Entry, base: &Base<'_>) -> (usize, Vec<u8>) {
-        let later = |row: &Row<'_>| {
-            row.time_ms > id.time_ms || (row.time_ms == id.time_ms && base.id(row) > id)
-        };
-        let at = self.rows().find(later).map(|row| row.place.start);
-        (at.unwrap_or(self.0.len()), base.row(id, entry))
-    }
-
     /// Puts the bytes of an entry where it is to lie.
-    pub(super) fn put(&mut self, (at, row): (usize, Vec<u8>)) {
+    pub(super) fn put(&mut self, at: usize, row: &[u8]) {
         let mut bytes = std::mem::take(&mut self.0).into_vec();
         bytes.reserve_exact(row.len());
-        bytes.extend_from_slice(&row);
+        bytes.extend_from_slice(row);
         if let Some(behind) = bytes.get_mut(at..) {
             behind.rotate_right(row.len());
         }
@@ -186,11 +204,14 @@ impl Block {
         ids
     }
 
-    /// All entries.
-    pub(super) fn entries(&self, common: &[u8]) -> Vec<(EntryId, Entry)> {
-        let base = self.base(common);
-        let entry = |row: Row<'_>| (base.id(&row), base.entry(&row));
-        self.rows().map(entry).collect()
+    /// Its entries in two blocks of the same base; `None` where there is only one.
+    pub(super) fn halves(&self) -> Option<[Self; 2]> {
+        let (.., rows) = self.head();
+        let middle = self.rows().nth(self.rows().count() / 2)?.place.start;
+        let (head, first) = (self.0.get(..rows)?, self.0.get(rows..middle)?);
+        let second = self.0.get(middle..)?;
+        let half = |rows| Self([head, rows].concat().into_boxed_slice());
+        (!first.is_empty()).then(|| [half(first), half(second)])
     }
 }
 
@@ -213,7 +234,7 @@ impl Base<'_> {
     }
 
     /// The bytes of an entry.
-    fn row(&self, id: EntryId, entry: &Entry) -> Vec<u8> {
+    pub(super) fn row(&self, id: EntryId, entry: &Entry) -> Vec<u8> {
         let record_id = take_text(&mut entry.packed()).unwrap_or_default();
         // It cannot be worked out where the id was cut.
         let hash = (event_hash(self.key, record_id) != id.hash).then_some(id.hash);

@@ -30,6 +30,12 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
 
 /// Reads a number of [`put_number`].
 pub(super) fn take_number(rest: &mut &[u8]) -> Option<u64> {
+    // Most are of one byte.
+    if let [byte @ 0..=0x7f, after @ ..] = rest {
+        let number = u64::from(*byte);
+        *rest = after;
+        return Some(number);
+    }
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (byte, after) = rest.split_first()?;

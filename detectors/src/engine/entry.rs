@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::hash::Hasher;
 
+use exfilwatch_model::identity::push_normal_entity;
 use exfilwatch_model::{Event, Value};
 use siphasher::sip::SipHasher13;
 
@@ -183,14 +184,44 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(take_text(rest)?).ok()
 }
 
-/// The parts of a key as one text. A long one ends in its hash instead.
-pub(crate) fn key_of(parts: &[String]) -> String {
-    let key = parts.join(&SEPARATOR.to_string());
-    if key.len() <= KEY_BYTES_MAX {
-        return key;
+/// Values of some fields of an event in normal form, side by side.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    pub(crate) text: String,
+    /// How many of the fields the event lacks.
+    pub(crate) missing: usize,
+    /// How many have no text, these among them.
+    pub(crate) empty: usize,
+}
+
+impl Values {
+    pub(crate) fn of(event: &Event, fields: &[String]) -> Self {
+        let mut values = Self {
+            text: String::with_capacity(64),
+            ..Self::default()
+        };
+        for (place, name) in fields.iter().enumerate() {
+            if place > 0 {
+                values.text.push(SEPARATOR);
+            }
+            let before = values.text.len();
+            match event.get(name) {
+                Some(value) => push_normal_entity(&mut values.text, &value.text()),
+                None => values.missing += 1,
+            }
+            values.empty += usize::from(values.text.len() == before);
+        }
+        values
     }
-    let hash = hash_of(&key);
-    format!("{}{SEPARATOR}{hash:016x}", cut(&key, KEY_BYTES_MAX - 20))
+}
+
+/// The parts of a key as one text, side by side. A long one ends in its hash instead.
+pub(crate) fn key_of(parts: String) -> String {
+    if parts.len() <= KEY_BYTES_MAX {
+        return parts;
+    }
+    let hash = hash_of(&parts);
+    format!("{}{SEPARATOR}{hash:016x}", cut(&parts, KEY_BYTES_MAX - 20))
 }
 
 /// A hash that stays the same between versions and machines.
@@ -241,8 +272,8 @@ mod tests {
         assert!(entry.view().is_some());
         let long = "k".repeat(2_000);
         let (one, two) = (
-            key_of(&[long.clone(), "1".into()]),
-            key_of(&[long, "2".into()]),
+            key_of(format!("{long}{SEPARATOR}1")),
+            key_of(format!("{long}{SEPARATOR}2")),
         );
         assert!(one != two && one.len() <= KEY_BYTES_MAX);
     }

@@ -123,6 +123,13 @@ impl History {
         self.origin.drain(out);
     }
 
+    /// The same where nobody stores them.
+    pub(crate) fn drop_changes(&mut self) {
+        self.changes.clear();
+        self.open_changed = false;
+        self.origin.drop_changes();
+    }
+
     /// All days that are numbers, as they are stored.
     pub(crate) fn past(&self, out: &mut Vec<StateChange>) {
         let counts = self.counts.iter();

@@ -20,6 +20,7 @@ use super::entry::{cut, hash_of};
 use super::finding::{Scope, span};
 use super::ledger::HOP_MS;
 use super::period;
+use super::shown::Shown;
 use super::single::interests;
 use crate::contract::{BadState, Counters, Detector, Interest, StateChange};
 use crate::rules::{Kind, Rule, RuleSet, Tier};
@@ -405,7 +406,7 @@ impl Detector for Incidents {
         interests(&self.rules, self.place)
     }
 
-    fn observe(&mut self, _event: &exfilwatch_model::Event) {}
+    fn observe(&mut self, _shown: &Shown<'_>) {}
 
     fn hear(&mut self, finding: &Finding) {
         let rule = self.rules.rule(finding.rule.id);

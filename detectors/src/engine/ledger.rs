@@ -179,6 +179,11 @@ impl Ledger {
         self.series(key).map(moments).unwrap_or_default()
     }
 
+    /// Whether a key has at least so many entries.
+    pub(crate) fn holds(&self, key: &str, least: usize) -> bool {
+        self.series(key).is_some_and(|series| series.holds(least))
+    }
+
     /// The entries of a key with `from_ms <= time < until_ms`, by time.
     pub(crate) fn entries(&self, key: &str, from_ms: i64, until_ms: i64) -> Vec<(i64, Entry)> {
         let entries = |series: &Series| series.entries(from_ms, until_ms, &self.common);

@@ -19,6 +19,7 @@ mod novelty;
 pub(crate) mod period;
 mod quotes;
 mod series;
+mod shown;
 pub(crate) mod sigma;
 mod single;
 mod stored;
@@ -40,6 +41,7 @@ pub(crate) use entry::{SEPARATOR, View};
 pub(crate) use finding::Scope;
 use incident::Incidents;
 use memory::{Bounds, Share};
+pub use shown::Shown;
 use single::Single;
 use window::Windows;
 
@@ -112,9 +114,10 @@ impl Engine {
         self.rules
             .index()
             .find(event.product, &operation, &mut found);
+        let shown = Shown::new(event);
         for place in &found {
             if let Some(detector) = self.detectors.get_mut(*place) {
-                detector.observe(event);
+                detector.observe(&shown);
             }
         }
         self.found = found;

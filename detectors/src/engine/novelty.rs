@@ -3,6 +3,7 @@
 //! That is enough to say exactly whether an event is the first of its value in so many days,
 //! whatever the order of arrival, and small enough to keep for a month.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::baseline::{DAY_MS, Origin, day_of};
@@ -33,12 +34,19 @@ impl Novelty {
     }
 
     fn merge(&mut self, place: (i64, u64), (first, last): (i64, i64)) {
-        let known = self.days.get(&place).copied();
-        let merged = known.map_or((first, last), |(a, b)| (a.min(first), b.max(last)));
-        if known == Some(merged) {
-            return;
+        match self.days.entry(place) {
+            Entry::Vacant(new) => {
+                new.insert((first, last));
+            }
+            Entry::Occupied(mut known) => {
+                let (a, b) = *known.get();
+                let merged = (a.min(first), b.max(last));
+                if merged == (a, b) {
+                    return;
+                }
+                known.insert(merged);
+            }
         }
-        self.days.insert(place, merged);
         self.changes.insert(place);
         if self.days.len() > DAYS_MAX
             && let Some((&(oldest, _), _)) = self.days.first_key_value()
@@ -86,6 +94,12 @@ impl Novelty {
         let changes = std::mem::take(&mut self.changes);
         out.extend(changes.into_iter().map(|place| self.stored(place)));
         self.origin.drain(out);
+    }
+
+    /// The same where nobody stores them.
+    pub(crate) fn drop_changes(&mut self) {
+        self.changes.clear();
+        self.origin.drop_changes();
     }
 
     /// All that is known, as it is stored.

@@ -4,13 +4,14 @@
 //! last records, and quotes those still at hand. After a restart earlier records are named but
 //! not quoted; everything else of a finding is the same.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use exfilwatch_model::finding::EVIDENCE_BYTES_MAX;
 use serde_json::value::RawValue;
 
 use super::entry::hash_of;
+use super::shown::{Quote, Shown};
 
 /// Most bytes of records a detector holds until findings are collected: those of a page.
 const OPEN_BYTES_MAX: usize = 4 << 20;
@@ -20,27 +21,23 @@ const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Records at hand, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Quotes {
-    records: HashMap<u64, Vec<u8>>,
+    records: HashMap<u64, Arc<Vec<u8>>>,
     order: VecDeque<u64>,
     bytes: usize,
 }
 
 impl Quotes {
-    /// Holds a record, unless it is too long to be quoted. It is copied: the original is a slice
-    /// of a whole page. Line breaks between its members become blanks, so that what quotes it can be a line.
-    pub(crate) fn put(&mut self, record_id: &str, raw: &Bytes) {
-        let id = hash_of(record_id);
-        if raw.is_empty() || raw.len() > EVIDENCE_BYTES_MAX || self.records.contains_key(&id) {
+    /// Holds the record of an event, unless it is too long to be quoted.
+    pub(crate) fn put(&mut self, shown: &Shown<'_>) {
+        let Some(Quote { id, record }) = shown.quote() else {
             return;
-        }
-        let mut record = raw.to_vec();
-        record
-            .iter_mut()
-            .filter(|byte| matches!(byte, b'\n' | b'\r'))
-            .for_each(|byte| *byte = b' ');
+        };
+        let Entry::Vacant(place) = self.records.entry(*id) else {
+            return;
+        };
+        place.insert(Arc::clone(record));
         self.bytes += record.len();
-        self.records.insert(id, record);
-        self.order.push_back(id);
+        self.order.push_back(*id);
         self.hold(OPEN_BYTES_MAX);
     }
 
@@ -63,21 +60,32 @@ impl Quotes {
     /// The record, when it is at hand and JSON.
     pub(crate) fn get(&self, record_id: &str) -> Option<Box<RawValue>> {
         let record = self.records.get(&hash_of(record_id))?;
-        let text = String::from_utf8(record.clone()).ok()?;
+        let text = String::from_utf8(record.to_vec()).ok()?;
         RawValue::from_string(text).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+    use exfilwatch_model::finding::EVIDENCE_BYTES_MAX;
+    use exfilwatch_model::{Event, Product};
+
     use super::*;
+
+    fn put(quotes: &mut Quotes, record_id: &str, raw: &str) {
+        let raw = bytes::Bytes::from(raw.to_owned());
+        let time = DateTime::UNIX_EPOCH;
+        let event = Event::new(Product::M365, record_id.into(), 0, time, raw);
+        quotes.put(&Shown::new(&event));
+    }
 
     #[test]
     fn the_newest_records_within_the_budget_are_at_hand() {
         let mut quotes = Quotes::default();
-        let record = Bytes::from(format!("\"{}\"", "x".repeat(4_000)));
+        let record = format!("\"{}\"", "x".repeat(4_000));
         for i in 0..100 {
-            quotes.put(&i.to_string(), &record);
+            put(&mut quotes, &i.to_string(), &record);
         }
         assert!(
             quotes.get("0").is_some(),
@@ -87,15 +95,15 @@ mod tests {
         assert!(quotes.bytes <= KEPT_BYTES_MAX);
         assert!(quotes.get("0").is_none());
         assert!(quotes.get("99").is_some());
-        quotes.put("long", &Bytes::from(vec![b'1'; EVIDENCE_BYTES_MAX + 1]));
-        quotes.put("broken", &Bytes::from_static(b"{"));
+        put(&mut quotes, "long", &"1".repeat(EVIDENCE_BYTES_MAX + 1));
+        put(&mut quotes, "broken", "{");
         assert!(quotes.get("long").is_none() && quotes.get("broken").is_none());
     }
 
     #[test]
     fn a_quoted_record_is_one_line() {
         let mut quotes = Quotes::default();
-        quotes.put("pretty", &Bytes::from_static(b"{\r\n \"a\": \"b\\n\"\n}"));
+        put(&mut quotes, "pretty", "{\r\n \"a\": \"b\\n\"\n}");
         let quoted = quotes.get("pretty").unwrap();
         assert_eq!(quoted.get(), r#"{   "a": "b\n" }"#);
     }

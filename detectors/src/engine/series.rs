@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::block::Block;
+use super::block::{Block, Seat};
 use super::entry::{Entry, EntryId};
 use super::ledger::hop_of;
 
@@ -82,12 +82,14 @@ impl Series {
         let known = match self {
             Self::Few(block) => {
                 let base = block.base(common);
-                let Some(row) = block.version(id, entry, &base) else {
-                    block.put(block.seat(id, entry, &base));
-                    self.grow(common);
-                    return Put::New;
-                };
-                Some((base.id(&row), base.entry(&row)))
+                match block.seat(id, entry, &base) {
+                    Seat::Free(at) => {
+                        block.put(at, &base.row(id, entry));
+                        self.grow(common);
+                        return Put::New;
+                    }
+                    Seat::Taken(row) => Some((base.id(&row), base.entry(&row))),
+                }
             }
             Self::Many(many) => many.version(id, entry, common),
         };
@@ -106,7 +108,7 @@ impl Series {
     fn insert(&mut self, id: EntryId, entry: &Entry, common: &[u8]) {
         match self {
             Self::Few(block) => {
-                block.put(block.seat(id, entry, &block.base(common)));
+                insert(block, id, entry, common);
                 self.grow(common);
             }
             Self::Many(many) => many.insert(id, entry, common),
@@ -155,6 +157,14 @@ impl Series {
 
     pub(super) fn is_empty(&self) -> bool {
         self.blocks().iter().all(Block::is_empty)
+    }
+
+    /// Whether it has at least so many entries.
+    pub(super) fn holds(&self, least: usize) -> bool {
+        match self {
+            Self::Few(block) => block.holds(least),
+            Self::Many(many) => many.known.len() >= least,
+        }
     }
 
     /// Entries within a hop, where there may be too many.
@@ -218,12 +228,13 @@ impl Many {
     /// A block that has become too long.
     fn of(block: Block, common: &[u8]) -> Self {
         let mut many = Self::default();
-        for (id, _) in block.entries(common) {
-            many.note(id);
+        let base = block.base(common);
+        for row in block.rows() {
+            many.note(base.id(&row));
         }
         many.block_bytes = block.bytes();
         many.blocks.push(block);
-        many.divide(0, common);
+        many.divide(0);
         many
     }
 
@@ -255,8 +266,10 @@ impl Many {
         }
         let known = |block: &Block| {
             let base = block.base(common);
-            let row = block.version(id, entry, &base)?;
-            Some((base.id(&row), base.entry(&row)))
+            match block.seat(id, entry, &base) {
+                Seat::Taken(row) => Some((base.id(&row), base.entry(&row))),
+                Seat::Free(_) => None,
+            }
         };
         // It is nearly always the same, at the same time.
         let near = self.blocks.get(self.block_of(id, common)).and_then(known);
@@ -276,25 +289,22 @@ impl Many {
         self.note(id);
         if let Some(block) = self.blocks.get_mut(place) {
             self.block_bytes -= block.bytes();
-            block.put(block.seat(id, entry, &block.base(common)));
+            insert(block, id, entry, common);
             self.block_bytes += block.bytes();
-            self.divide(place, common);
+            self.divide(place);
         }
     }
 
-    fn divide(&mut self, place: usize, common: &[u8]) {
+    fn divide(&mut self, place: usize) {
         let Some(block) = self.blocks.get(place) else {
             return;
         };
         if block.bytes() <= BLOCK_BYTES_MAX {
             return;
         }
-        let entries = block.entries(common);
-        let (one, other) = entries.split_at(entries.len() / 2);
-        if one.is_empty() {
+        let Some(halves) = block.halves() else {
             return;
-        }
-        let halves = [one, other].map(|half| Block::new(block.key(), half, common));
+        };
         self.block_bytes += halves.iter().map(Block::bytes).sum::<usize>();
         self.block_bytes -= block.bytes();
         self.blocks.splice(place..=place, halves);
@@ -334,6 +344,14 @@ impl Many {
             self.known.shrink_to_fit();
         }
         removed
+    }
+}
+
+/// Puts an entry in that is not there.
+fn insert(block: &mut Block, id: EntryId, entry: &Entry, common: &[u8]) {
+    let base = block.base(common);
+    if let Seat::Free(at) = block.seat(id, entry, &base) {
+        block.put(at, &base.row(id, entry));
     }
 }
 

@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::identity::normal_entity;
 use exfilwatch_model::{Event, Finding};
 
 use super::baseline::KIND_ORIGIN;
-use super::entry::{Entry, EntryId, hash_of, key_of};
+use super::entry::{Entry, EntryId, SEPARATOR, Values, hash_of, key_of};
 use super::finding::{Material, Scope};
 use super::ledger::Ledger;
 use super::novelty::{KIND_DAY, Novelty};
 use super::period;
 use super::quotes::Quotes;
+use super::shown::Shown;
 use crate::contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
 use crate::rules::{FirstSeen, Kind, Rule, RuleSet};
 
@@ -93,31 +93,24 @@ fn first_seen(rule: &Rule) -> Option<&FirstSeen> {
 
 /// The value of an event that is to be new; `None` where it lacks a part.
 fn new_value(event: &Event, fields: &[String]) -> Option<u64> {
-    let parts: Option<Vec<String>> = fields
-        .iter()
-        .map(|name| event.text(name).map(|text| normal_entity(&text)))
-        .collect();
-    Some(hash_of(&key_of(&parts?)))
+    let values = Values::of(event, fields);
+    (values.missing == 0).then(|| hash_of(&key_of(values.text)))
 }
 
 /// What tells findings of the rule apart: the record, or the identity's values and the period.
 fn key(event: &Event, fields: &[String], period_ms: Option<i64>) -> String {
-    let mut parts: Vec<String> = fields
-        .iter()
-        .map(|name| {
-            event
-                .text(name)
-                .map(|text| normal_entity(&text))
-                .unwrap_or_default()
-        })
-        .collect();
-    if parts.iter().all(String::is_empty) {
-        parts = vec![event.record_id.to_string()];
-    }
+    let values = Values::of(event, fields);
+    let mut parts = if values.empty == fields.len() {
+        event.record_id.to_string()
+    } else {
+        values.text
+    };
     if let Some(period_ms) = period_ms {
-        parts.push(period::number(event.time.timestamp_millis(), period_ms).to_string());
+        let number = period::number(event.time.timestamp_millis(), period_ms);
+        parts.push(SEPARATOR);
+        parts.push_str(&number.to_string());
     }
-    key_of(&parts)
+    key_of(parts)
 }
 
 impl Detector for Single {
@@ -129,7 +122,8 @@ impl Detector for Single {
         interests(&self.rules, self.place)
     }
 
-    fn observe(&mut self, event: &Event) {
+    fn observe(&mut self, shown: &Shown<'_>) {
+        let event = shown.event;
         let Some(rule) = self.rules.at(self.place) else {
             return;
         };
@@ -164,7 +158,7 @@ impl Detector for Single {
         }
         let key = key(event, fields, *period_ms);
         let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
-        self.quotes.put(&event.record_id, &event.raw);
+        self.quotes.put(shown);
         if self.ledger.insert(&key, EntryId::new(&key, event), &entry) {
             self.dirty.insert(key);
         }
@@ -240,7 +234,7 @@ impl Detector for Single {
 
     fn drop_changes(&mut self) {
         self.ledger.drop_changes();
-        self.novelty.drain(&mut Vec::new());
+        self.novelty.drop_changes();
     }
 
     fn past(&self, out: &mut Vec<StateChange>) {

@@ -14,13 +14,14 @@ use exfilwatch_model::identity::normal_entity;
 use exfilwatch_model::{Event, Finding};
 
 use super::baseline::{DAY_MS, KIND_ORIGIN, day_of};
-use super::entry::{Entry, EntryId, SEPARATOR, hash_of, key_of};
+use super::entry::{Entry, EntryId, SEPARATOR, Values, hash_of, key_of};
 use super::finding::{Material, Scope};
 use super::history::{self, Before, Earlier, History, KIND_COUNT, KIND_OPEN};
 use super::ledger::{HOP_MS, Ledger};
 use super::period;
 use super::quotes::Quotes;
 use super::series::Moment;
+use super::shown::Shown;
 use super::single::{cut, interests, is_late};
 use super::trailing::{Trailing, Window};
 use crate::contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
@@ -35,11 +36,24 @@ pub(crate) struct Windows {
     scope: Scope,
     ledger: Ledger,
     quotes: Quotes,
-    /// Keys and the periods that a new event touches.
-    dirty: BTreeSet<(String, i64)>,
+    dirty: Dirty,
     history: History,
     /// Everything before it has come. Not stored: told again soon after a restart.
     settled_ms: i64,
+}
+
+/// Keys and the periods that a new event touches.
+#[derive(Debug, Default)]
+struct Dirty(BTreeMap<String, BTreeSet<i64>>);
+
+impl Dirty {
+    fn add(&mut self, key: &str, numbers: impl IntoIterator<Item = i64>) {
+        if let Some(known) = self.0.get_mut(key) {
+            known.extend(numbers);
+        } else {
+            self.0.insert(key.to_owned(), numbers.into_iter().collect());
+        }
+    }
 }
 
 /// The parts of a window rule.
@@ -87,7 +101,7 @@ impl Windows {
             place,
             scope,
             quotes: Quotes::default(),
-            dirty: BTreeSet::new(),
+            dirty: Dirty::default(),
             history: History::default(),
             settled_ms: i64::MIN,
         }
@@ -105,6 +119,13 @@ impl Windows {
         let since_ms = from_ms.saturating_sub(reach_ms);
         let until_ms = from_ms.saturating_add(parts.period_ms);
         let moments = self.ledger.moments(key, since_ms, until_ms);
+        let is_dense = |tier: &Tier| {
+            let needed = needed(parts.counted, tier);
+            is_dense(&moments, needed, tier.span_ms, from_ms)
+        };
+        if !parts.tiers.iter().any(is_dense) {
+            return None;
+        }
         let past = Past::new(self, parts, key, from_ms);
         let further = Further::new(parts, || self.ledger.entries(key, since_ms, until_ms));
         let met = sweep(parts, &moments, from_ms, past.as_ref(), &further)?;
@@ -224,6 +245,33 @@ struct Met {
     tier: Tier,
 }
 
+/// No window of a key that has fewer entries meets a condition.
+fn entries_needed(parts: &Parts<'_>) -> usize {
+    let thresholds = parts.tiers.iter().map(|tier| needed(parts.counted, tier));
+    thresholds.min().unwrap_or(0)
+}
+
+/// How many entries a window has at least that meets a condition. One may be of all bases.
+fn needed(counted: &Counted, tier: &Tier) -> usize {
+    match counted {
+        Counted::Events | Counted::Values(_) => {
+            usize::try_from(tier.threshold).unwrap_or(usize::MAX)
+        }
+        Counted::Bases | Counted::Chain => 1,
+    }
+}
+
+/// Whether so many of some moments, sorted by time, lie within some span that ends at or after an
+/// instant.
+fn is_dense(moments: &[Moment], needed: usize, span_ms: i64, from_ms: i64) -> bool {
+    moments.windows(needed.max(1)).any(|some| {
+        let (Some(first), Some(last)) = (some.first(), some.last()) else {
+            return false;
+        };
+        last.time_ms >= from_ms && last.time_ms.saturating_sub(first.time_ms) < span_ms
+    })
+}
+
 /// Evaluates all tiers for windows that end at or after `from_ms`. Moments are sorted by time.
 fn sweep(
     parts: &Parts<'_>,
@@ -332,37 +380,40 @@ fn periods(hops: &[i64], period_ms: i64) -> BTreeSet<i64> {
         .collect()
 }
 
-/// Texts of some fields in normal form; `None` where the event lacks one.
-fn texts(event: &Event, fields: &[String]) -> Option<Vec<String>> {
-    let text = |name: &String| {
-        let text = normal_entity(&event.text(name)?);
-        (!text.is_empty()).then_some(text)
-    };
-    fields.iter().map(text).collect()
+/// Values of some fields; `None` where the event lacks one.
+fn whole(event: &Event, fields: &[String]) -> Option<String> {
+    let values = Values::of(event, fields);
+    (values.empty == 0).then_some(values.text)
 }
 
-/// Under which keys an event counts, and as what. Without a key, or without the value that is
+/// Under which keys an event counts, and as what, by key. Without a key, or without the value that is
 /// counted, there is nothing to count.
-fn counts(event: &Event, bases: &[WindowBase], counted: &Counted) -> BTreeMap<String, u64> {
-    let value = match counted {
-        Counted::Events | Counted::Bases | Counted::Chain => Some(0),
-        Counted::Values(fields) => texts(event, fields).map(|v| hash_of(&v.join("\u{1f}"))),
-    };
-    let mut counts = BTreeMap::new();
-    let Some(value) = value else {
-        return counts;
-    };
-    let is_temporal = matches!(counted, Counted::Bases | Counted::Chain);
+fn counts(event: &Event, bases: &[WindowBase], counted: &Counted) -> Vec<(String, u64)> {
+    let mut counts: Vec<(String, u64)> = Vec::new();
     for (place, base) in bases.iter().enumerate() {
         if !base.matcher.matches(event) {
             continue;
         }
-        if let Some(values) = texts(event, &base.key) {
-            let known = counts.entry(key_of(&values)).or_insert(value);
-            if is_temporal {
-                *known |= 1 << place;
-            }
+        let Some(key) = whole(event, &base.key).map(key_of) else {
+            continue;
+        };
+        match counts.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, matched)) => *matched |= 1 << place,
+            None => counts.push((key, 1 << place)),
         }
+    }
+    counts.sort_unstable();
+    let value = match counted {
+        Counted::Bases | Counted::Chain => return counts,
+        Counted::Events => Some(0),
+        Counted::Values(_) if counts.is_empty() => None,
+        Counted::Values(fields) => whole(event, fields).map(|values| hash_of(&values)),
+    };
+    let Some(value) = value else {
+        return Vec::new();
+    };
+    for (_, counted) in &mut counts {
+        *counted = value;
     }
     counts
 }
@@ -376,7 +427,8 @@ impl Detector for Windows {
         interests(&self.rules, self.place)
     }
 
-    fn observe(&mut self, event: &Event) {
+    fn observe(&mut self, shown: &Shown<'_>) {
+        let event = shown.event;
         let Some(rule) = self.rules.at(self.place) else {
             return;
         };
@@ -402,13 +454,11 @@ impl Detector for Windows {
         if days_kept(tiers).is_some() {
             self.history.origin.note(time_ms);
         }
-        self.quotes.put(&event.record_id, &event.raw);
+        self.quotes.put(shown);
         for (key, value) in counts {
             let entry = Entry::new(event, &rule.layout, value, rule.flags(event));
             if self.ledger.insert(&key, EntryId::new(&key, event), &entry) {
-                let touched = touched(rule, *period_ms, time_ms);
-                self.dirty
-                    .extend(touched.map(|number| (key.clone(), number)));
+                self.dirty.add(&key, touched(rule, *period_ms, time_ms));
             }
         }
     }
@@ -422,9 +472,7 @@ impl Detector for Windows {
             return;
         }
         for (key, hops) in self.ledger.touched(self.settled_ms, until_ms) {
-            let numbers = periods(&hops, parts.period_ms).into_iter();
-            self.dirty
-                .extend(numbers.map(|number| (key.to_owned(), number)));
+            self.dirty.add(key, periods(&hops, parts.period_ms));
         }
         self.settled_ms = until_ms;
     }
@@ -438,10 +486,16 @@ impl Detector for Windows {
             .ledger
             .watermark_ms()
             .map(|at| period::number(at, parts.period_ms));
-        for (key, number) in &dirty {
-            // A period that is over was told whole; part of its entries may be gone.
-            if open.is_none_or(|open| *number >= open) {
-                out.extend(self.finding(&parts, (key, *number), fetched_at));
+        let least = entries_needed(&parts);
+        for (key, numbers) in &dirty.0 {
+            if !self.ledger.holds(key, least) {
+                continue;
+            }
+            for number in numbers {
+                // A period that is over was told whole; part of its entries may be gone.
+                if open.is_none_or(|open| *number >= open) {
+                    out.extend(self.finding(&parts, (key, *number), fetched_at));
+                }
             }
         }
         self.quotes.close_page();
@@ -497,7 +551,7 @@ impl Detector for Windows {
 
     fn drop_changes(&mut self) {
         self.ledger.drop_changes();
-        self.history.drain(&mut Vec::new());
+        self.history.drop_changes();
     }
 
     fn past(&self, out: &mut Vec<StateChange>) {
@@ -546,8 +600,7 @@ impl Detector for Windows {
         };
         if !is_late(parts.rule, &self.ledger, id.time_ms) && self.ledger.insert(&key, id, &entry) {
             let touched = touched(parts.rule, parts.period_ms, id.time_ms);
-            self.dirty
-                .extend(touched.map(|number| (key.clone(), number)));
+            self.dirty.add(&key, touched);
         }
         Ok(())
     }
