@@ -2,11 +2,11 @@
 //! says what to do; a tenant that cannot be built is left out aloud, the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use exfilwatch_config::{Config, ConnectorConfig, ConnectorOptions, EmitterConfig, Sources};
+use exfilwatch_config::{Config, ConnectorConfig, ConnectorOptions, Sources};
 use exfilwatch_connectors::Connector;
 use exfilwatch_connectors::kernel::surroundings::{BuildError, Surroundings};
 use exfilwatch_connectors::options::RecordIdentity;
@@ -14,10 +14,11 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
-use exfilwatch_emitters::{EmitterOptions, FilterOptions};
+use exfilwatch_emitters::{EmitterOptions, RouteOptions};
 use exfilwatch_model::{Clock, Domains, JobId, Kind, LiveDomains, Product, TenantId};
-use exfilwatch_state::{Commit, JobState, Options, State, StateError};
+use exfilwatch_state::{Commit, JobState, LaneId, Options, State, StateError};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
@@ -25,7 +26,7 @@ use crate::geoip;
 use crate::pipeline::alarm::{self, AlarmOptions, Alarms};
 use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::job::plan::{self, Basis, Plan};
-use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, Progress, Reports};
+use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, KeptArchive, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::opening;
@@ -227,6 +228,7 @@ pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Fai
             Failure::caused(Code::Usage, what, &error)
         };
         for (route, own) in &options.routes() {
+            let terms = terms(options, own);
             let options = options.on_route(&name, route, own).map_err(unusable)?;
             let (first, others): (Vec<Kind>, Vec<Kind>) = options
                 .send()
@@ -243,6 +245,7 @@ pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Fai
                         .map_err(unusable)?,
                     kinds,
                     filter: ItemFilter::new(&[options.filter(), &own.filter]),
+                    terms: terms.clone(),
                 });
             }
         }
@@ -333,7 +336,7 @@ pub fn tenants(
         workers: Vec::new(),
         domains: Vec::new(),
     };
-    let archives = whole_archives(config);
+    let archives = archives(config);
     for (tenant, connectors) in built {
         let (own, own_rules) = (domains.remove(&tenant), tuned.rules.remove(&tenant));
         let (Some(own), Some(rules)) = (own, own_rules) else {
@@ -362,18 +365,38 @@ pub fn tenants(
     Ok(tenants)
 }
 
-/// Folders of the archives that keep every record of the streams they are given.
-fn whole_archives(config: &Config) -> Vec<PathBuf> {
-    let takes_all = |filter: &FilterOptions| filter.include.is_empty() && filter.exclude.is_empty();
-    let whole = |emitter: &EmitterConfig| {
-        let EmitterOptions::Archive(options) = &emitter.options else {
-            return None;
+/// The archives, by the lanes that fill them.
+fn archives(config: &Config) -> Vec<KeptArchive> {
+    let mut archives = Vec::new();
+    for emitter in &config.emitters {
+        let options = &emitter.options;
+        let EmitterOptions::Archive(archive) = options else {
+            continue;
         };
-        let mut filters = emitter.options.routes().into_values().map(|own| own.filter);
-        let all = takes_all(emitter.options.filter()) && filters.any(|own| takes_all(&own));
-        all.then(|| options.folder.clone())
+        for (route, own) in options.routes() {
+            archives.push(KeptArchive {
+                folder: archive.folder.clone(),
+                lane: LaneId {
+                    emitter: format!("{}.{}", options.kind(), emitter.name),
+                    route,
+                    kind: Kind::Events,
+                },
+                filter: ItemFilter::new(&[options.filter(), &own.filter]),
+            });
+        }
+    }
+    archives
+}
+
+/// What a route takes and where to, where that is a place of ours; see [`Route::terms`].
+fn terms(options: &EmitterOptions, own: &RouteOptions) -> String {
+    let folder = match options {
+        EmitterOptions::Archive(archive) => archive.folder.display().to_string(),
+        _ => String::new(),
     };
-    config.emitters.iter().filter_map(whole).collect()
+    let terms = serde_json::to_string(&(folder, options.filter(), &own.filter));
+    let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, terms.unwrap_or_default().as_bytes());
+    digest.simple().to_string()
 }
 
 /// Whether `x.audit.gap` is run for a tenant.

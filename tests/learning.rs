@@ -3,27 +3,34 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use exfilwatch::app;
 use exfilwatch::pipeline::alarm::{AlarmOptions, Alarms};
-use exfilwatch::pipeline::job::{self, JobError, JobKind, JobRequest, Reports};
-use exfilwatch::pipeline::ledger::SilenceOptions;
+use exfilwatch::pipeline::filter::ItemFilter;
+use exfilwatch::pipeline::job::{
+    self, JobError, JobKind, JobRequest, KeptArchive, Reports, keeper,
+};
+use exfilwatch::pipeline::ledger::{self, SilenceOptions};
 use exfilwatch::pipeline::memory::TenantMemory;
 use exfilwatch::pipeline::step::{Purpose, StepConfig};
-use exfilwatch::pipeline::worker::WorkerConfig;
-use exfilwatch::pipeline::{Parts, Pipeline};
+use exfilwatch::pipeline::worker::{WorkerConfig, run_tenant};
+use exfilwatch::pipeline::{Parts, Pipeline, Route};
 use exfilwatch_connectors::{Connector, FetchError, Listing, PageStream, RecordReader, Standing};
 use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_emitters::archive::Archive;
+use exfilwatch_emitters::{ArchiveOptions, ROUTE_ALL};
 use exfilwatch_model::{
-    Clock, Cursor, JobId, Page, RawRecord, StreamId, TenantId, Window, WorkItem,
+    Clock, Cursor, JobId, Kind, Page, RawRecord, StreamId, TenantId, Window, WorkItem,
 };
-use exfilwatch_state::{Options, State, WindowChange};
+use exfilwatch_state::{LaneId, Options, State, WindowChange};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What is published at an hour happened so long before.
@@ -193,25 +200,13 @@ struct Place {
     clock: Arc<TestClock>,
     vendor: Arc<Vendor>,
     pipeline: Pipeline,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Place {
     fn at(now: DateTime<Utc>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock(Mutex::new(now)));
-        let options = Options {
-            sync: false,
-            ..Options::default()
-        };
-        let pipeline = Pipeline::start(Parts {
-            state: State::open(folder.path(), now, options).unwrap().state,
-            routes: Vec::new(),
-            clock: clock.clone(),
-            budget_bytes: u64::MAX,
-            shutdown: CancellationToken::new(),
-            drain: Duration::from_secs(5),
-        });
         let vendor = Arc::new(Vendor {
             clock: clock.clone(),
             reader: app::readers(&["corp.example"], &[]).m365,
@@ -219,11 +214,61 @@ impl Place {
             fetched: Mutex::default(),
         });
         Self {
+            pipeline: pipeline(folder.path(), &clock, "as ever"),
             clock,
             vendor,
-            pipeline: pipeline.unwrap(),
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// The next process, whose archive takes what it takes on terms.
+    async fn restart(self, terms: &str) -> Self {
+        self.pipeline.stop().await;
+        Self {
+            pipeline: pipeline(self.folder.path(), &self.clock, terms),
+            ..self
+        }
+    }
+
+    /// Polls and lists again day by day until a time.
+    async fn poll_until(&self, end: DateTime<Utc>) {
+        let config = self.worker();
+        let shared = self.pipeline.shared().clone();
+        let places = Arc::new(Semaphore::new(keeper::AT_ONCE));
+        let daily = keeper::reconcile_daily(config.clone(), shared.clone(), places);
+        let tasks = [
+            tokio::spawn(daily),
+            tokio::spawn(run_tenant(config, shared.clone())),
+        ];
+        while self.clock.now() < end {
+            self.pass(TimeDelta::hours(6));
+            let hours = (self.clock.now() - start()).num_hours();
+            let has_all = || {
+                let fetched = self.vendor.fetched.lock().unwrap();
+                fetched.len() >= 2 * usize::try_from(hours).unwrap()
+            };
+            eventually("all is fetched", has_all).await;
+            let complete = self.clock.now() - TimeDelta::days(6);
+            let is_complete = || {
+                // Time has to pass for it to be seen.
+                self.pass(TimeDelta::seconds(30));
+                let ledgers = ledger::read(&*shared.store).unwrap();
+                let is_behind = |stream: &StreamId| {
+                    let known = ledgers.get(stream).map(|known| known.complete_until);
+                    known.is_none_or(|until| until < complete)
+                };
+                complete < start() || !is_behind(&mail()) && !is_behind(&files())
+            };
+            eventually("it is known to be complete", is_complete).await;
+        }
+        for task in tasks {
+            task.abort();
+        }
+        assert_eq!(shared.store.gaps().unwrap(), []);
+    }
+
+    fn pass(&self, time: TimeDelta) {
+        *self.clock.0.lock().unwrap() += time;
     }
 
     fn worker(&self) -> WorkerConfig {
@@ -250,7 +295,15 @@ impl Place {
             ),
             heartbeat: TimeDelta::minutes(5),
             first_run: TimeDelta::days(1),
-            archives: Vec::new(),
+            archives: vec![KeptArchive {
+                folder: self.folder.path().join("archive"),
+                lane: LaneId {
+                    emitter: ARCHIVE.to_owned(),
+                    route: ROUTE_ALL.to_owned(),
+                    kind: Kind::Events,
+                },
+                filter: ItemFilter::default(),
+            }],
         }
     }
 
@@ -275,6 +328,41 @@ impl Place {
         let mut lessons = store.windows(&JobId::lessons(), &tenant()).unwrap();
         lessons.sort_by(|a, b| (&a.detector, &a.key).cmp(&(&b.detector, &b.key)));
         lessons
+    }
+}
+
+const ARCHIVE: &str = "archive.kept";
+
+/// With an archive.
+fn pipeline(folder: &Path, clock: &Arc<TestClock>, terms: &str) -> Pipeline {
+    let options = json!({ "folder": folder.join("archive"), "days_max": 3_650 });
+    let options: ArchiveOptions = serde_json::from_value(options).unwrap();
+    let archive = Archive::new(ARCHIVE, &options, clock.clone()).unwrap();
+    let of_state = Options {
+        sync: false,
+        ..Options::default()
+    };
+    let route = Route {
+        terms: terms.to_owned(),
+        ..Route::all(Arc::new(archive), vec![Kind::Events])
+    };
+    let state = State::open(&folder.join("state"), clock.now(), of_state).unwrap();
+    let parts = Parts {
+        state: state.state,
+        routes: vec![route],
+        clock: clock.clone(),
+        budget_bytes: u64::MAX,
+        shutdown: CancellationToken::new(),
+        drain: Duration::from_secs(5),
+    };
+    Pipeline::start(parts).unwrap()
+}
+
+async fn eventually(what: &str, is: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -317,4 +405,32 @@ async fn nothing_is_learned_of_what_lies_outside_of_the_span_asked_for() {
     let of = |place: &Place| place.vendor.fetched.lock().unwrap().len();
     assert!(of(&place) > of(&before), "what came late is read");
     assert_ne!(place.lessons(), whole, "and counts");
+}
+
+#[tokio::test]
+async fn what_an_archive_was_given_whole_is_learned_from_there_and_the_vendor_is_not_asked() {
+    let plain = Place::at(day(16));
+    plain.learn(window(2, 9)).await.unwrap();
+    let learned = plain.lessons();
+
+    let place = Place::at(start());
+    place.poll_until(day(16)).await;
+    let asked = |place: &Place| std::mem::take(&mut *place.vendor.fetched.lock().unwrap()).len();
+    asked(&place);
+    let place = place.restart("as ever").await;
+    place.learn(window(2, 9)).await.unwrap();
+    assert_eq!(asked(&place), 2 * 24, "for what may have come late");
+    assert_eq!(place.lessons(), learned);
+
+    // Not yet known to be complete.
+    place.learn(window(2, 16)).await.unwrap();
+    let days = asked(&place) / 2 / 24;
+    assert!((4..=6).contains(&days), "{days} days");
+
+    // Who knows what it left out before.
+    let learned = place.lessons();
+    let place = place.restart("other terms").await;
+    place.learn(window(2, 9)).await.unwrap();
+    assert_eq!(asked(&place), 2 * 24 * 8);
+    assert_eq!(place.lessons(), learned);
 }

@@ -76,6 +76,16 @@ impl ItemFilter {
         lists.filter(|list| !list.is_empty()).collect()
     }
 
+    /// Whether every record of a stream goes out.
+    pub fn takes_all_of(&self, stream: &StreamId) -> bool {
+        let name = format!("{}/{}", stream.connector(), stream.name());
+        self.parts.iter().all(|part| {
+            part.tenants.take(stream.tenant().as_str())
+                && part.streams.take(&name)
+                && part.takes_every_operation()
+        })
+    }
+
     /// Whether items of the kind need no look.
     pub fn passes_all(&self, kind: Kind) -> bool {
         self.parts.iter().all(|part| part.passes_all(kind))
@@ -234,6 +244,23 @@ mod tests {
             google.takes(&finding("low", "a.b")),
             "findings are not records"
         );
+    }
+
+    #[test]
+    fn all_records_of_a_stream_are_taken_where_no_filter_leaves_one_out() {
+        let stream: StreamId = "contoso/office365/Audit.SharePoint".parse().unwrap();
+        let all = |options| filter(options).takes_all_of(&stream);
+        assert!(all(json!({})));
+        assert!(all(
+            json!({ "tenants": ["contoso"], "streams": ["office365/*"] })
+        ));
+        assert!(all(json!({ "severity_min": "high" })), "of findings");
+        assert!(!all(json!({ "tenants": ["fabrikam"] })));
+        assert!(!all(json!({ "streams": ["google_workspace/*"] })));
+        assert!(!all(json!({ "exclude": ["FileAccessed"] })));
+        assert!(!all(
+            json!({ "tenants": ["contoso"], "include": ["File*"] })
+        ));
     }
 
     #[test]

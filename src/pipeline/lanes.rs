@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use exfilwatch_emitters::Emitter;
 use exfilwatch_model::TenantId;
 use exfilwatch_state::{
     Commit, Filter, LaneId, LaneMark, OutboxReader, State, StateError, StateStore, Tenants,
+    Unbroken,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -183,7 +185,11 @@ impl Runner {
 }
 
 /// Finds the marks of the configured lanes and retires the others.
-pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError> {
+pub(crate) fn open(
+    state: &State,
+    routes: &[Route],
+    now: DateTime<Utc>,
+) -> Result<Opened, StateError> {
     let store = state.store();
     let mut stored = store.lanes()?;
     stored.retain(|mark| !mark.retired);
@@ -208,10 +214,11 @@ pub(crate) fn open(state: &State, routes: &[Route]) -> Result<Opened, StateError
             let lane = route.lane(*kind);
             let known = whole.iter().find(|mark| mark.lane == lane).cloned();
             let is_new = known.is_none();
-            let mark = match known {
+            let mut mark = match known {
                 Some(mark) => mark,
                 None => new_mark(state, lane.clone(), &gone)?,
             };
+            mark.unbroken = Some(unbroken(mark.unbroken, &route.terms, now));
             let was = if is_new {
                 inherited(&parted, &mark, &configured)
             } else {
@@ -306,6 +313,16 @@ fn is_of(lane: &LaneId, other: &LaneId) -> bool {
     lane.emitter == other.emitter && lane.kind == other.kind
 }
 
+/// A lane on other terms begins anew: what it left out before is missing where it ends.
+fn unbroken(known: Option<Unbroken>, terms: &str, now: DateTime<Utc>) -> Unbroken {
+    known
+        .filter(|known| known.terms == terms)
+        .unwrap_or_else(|| Unbroken {
+            since: now,
+            terms: terms.to_owned(),
+        })
+}
+
 fn route_of(mark: &LaneMark) -> &str {
     route_and_tenant(&mark.lane).0
 }
@@ -341,5 +358,6 @@ fn new_mark(state: &State, lane: LaneId, gone: &[LaneMark]) -> Result<LaneMark, 
         delivered: 0,
         excluded: 0,
         retired: false,
+        unbroken: None,
     })
 }

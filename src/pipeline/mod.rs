@@ -74,6 +74,8 @@ pub struct Route {
     pub kinds: Vec<Kind>,
     /// What it takes of them.
     pub filter: ItemFilter,
+    /// What it takes and where to, in words: told by them that it is not what it was.
+    pub terms: String,
 }
 
 impl Route {
@@ -93,6 +95,7 @@ impl Route {
             emitter,
             kinds,
             filter: ItemFilter::default(),
+            terms: String::new(),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Pipeline {
         let store: Arc<dyn StateStore> = parts.state.store();
         let outbox = parts.state.outbox_folder();
         let state_folder = parts.state.folder().to_owned();
-        let opened = lanes::open(&parts.state, &parts.routes)?;
+        let opened = lanes::open(&parts.state, &parts.routes, parts.clock.now())?;
         let budget = Budget {
             bytes: parts.budget_bytes,
             tenants: lanes::tenants(&parts.routes),

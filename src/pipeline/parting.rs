@@ -150,6 +150,7 @@ impl Parted {
                 delivered: 0,
                 excluded: 0,
                 retired: true,
+                unbroken: None,
             })
         });
         ended.collect()

@@ -1,7 +1,6 @@
 //! The worker of one tenant: runs its session, and builds it anew from the store when a commit failed
 //! or a task panicked. A tenant's trouble stays its own.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::alarm::Alarms;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::job::JobsShared;
+use crate::pipeline::job::{JobsShared, KeptArchive};
 use crate::pipeline::pause::Paused;
 use crate::pipeline::session::{End, Session};
 use crate::pipeline::step::StepConfig;
@@ -36,8 +35,8 @@ pub struct WorkerConfig {
     pub alarms: Alarms,
     /// How far the very first run reads back.
     pub first_run: TimeDelta,
-    /// Folders of archives that hold the tenant's records, all of those of the streams they have.
-    pub archives: Vec<PathBuf>,
+    /// Our own archives.
+    pub archives: Vec<KeptArchive>,
 }
 
 /// Shared parts of the process.

@@ -61,6 +61,18 @@ pub struct LaneMark {
     pub excluded: u64,
     /// Gone from the configuration: kept for the record, holds no segments.
     pub retired: bool,
+    /// Since when it has missed nothing of what it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbroken: Option<Unbroken>,
+}
+
+/// Since when a lane has confirmed, or still holds, everything that it takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unbroken {
+    /// Since when it is so: since the lane began, or a stretch of the outbox was lost to it.
+    pub since: DateTime<Utc>,
+    /// What it takes, and where to, in words that are compared.
+    pub terms: String,
 }
 
 /// An item of work that is finished; kept until the vendor no longer lists it.

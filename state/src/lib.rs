@@ -28,7 +28,8 @@ mod usage;
 
 pub use commit::{
     Commit, DoneItem, Fate, FileMark, Frame, JobState, LaneId, LaneMark, Position, Quarantined,
-    RefusedItem, SEEN_CHUNK_MAX, SeenChunk, Subscription, VALUE_BYTES_MAX, Watermark, WindowChange,
+    RefusedItem, SEEN_CHUNK_MAX, SeenChunk, Subscription, Unbroken, VALUE_BYTES_MAX, Watermark,
+    WindowChange,
 };
 pub use contract::{StateError, StateStore};
 pub use diagnosis::{Budget, look as diagnose};

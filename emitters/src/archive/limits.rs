@@ -9,6 +9,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::place;
+use super::search::ArchiveError;
 use crate::contract::Kept;
 
 /// Name of the account of what was removed.
@@ -31,8 +32,16 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Reads the account of an archive; an empty one where nothing was removed.
-    pub fn read(archive: &Path) -> io::Result<Self> {
+    /// The account of an archive; an empty one where nothing was removed.
+    pub fn of(archive: &Path) -> Result<Self, ArchiveError> {
+        Self::read(archive).map_err(|source| ArchiveError::Read {
+            path: archive.to_owned(),
+            source,
+        })
+    }
+
+    /// See [`Removed::of`].
+    pub(super) fn read(archive: &Path) -> io::Result<Self> {
         match fs::read(archive.join(REMOVED)) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),

@@ -77,15 +77,19 @@ pub(super) fn files(
     Ok(kept)
 }
 
-/// The files of one stream, by age; none where there is no such folder.
-pub(super) fn files_of_stream(archive: &Path, stream: &StreamId) -> io::Result<Vec<Kept>> {
+/// The files of one stream that `wanted` takes, by age; none where there is no such folder.
+pub(super) fn files_of_stream(
+    archive: &Path,
+    stream: &StreamId,
+    wanted: impl Fn(&StreamId, DateTime<Utc>) -> bool,
+) -> io::Result<Vec<Kept>> {
     let mut kept = Vec::new();
     let folder = archive
         .join(stream.tenant().as_str())
         .join(stream.connector())
         .join(stream.name());
     if folder.is_dir() {
-        files_of(stream, &folder, &|_, _| true, &mut kept)?;
+        files_of(stream, &folder, &wanted, &mut kept)?;
     }
     kept.sort_by(|a, b| a.place.cmp(&b.place));
     Ok(kept)

@@ -45,7 +45,7 @@ pub struct Search<'a> {
 
 /// The hours of a stream of which an archive has records.
 pub fn hours(archive: &Path, stream: &StreamId) -> Result<BTreeSet<DateTime<Utc>>, ArchiveError> {
-    let files = place::files_of_stream(archive, stream);
+    let files = place::files_of_stream(archive, stream, |_, _| true);
     let files = files.map_err(|source| ArchiveError::Read {
         path: archive.to_owned(),
         source,
@@ -106,7 +106,11 @@ impl Search<'_> {
                 && hour + TimeDelta::hours(1) > self.window.from()
         };
         let actor = self.actor.map(actors::folded);
-        for file in place::files(archive, wanted).map_err(failed(archive))? {
+        let files = match self.stream {
+            Some(stream) => place::files_of_stream(archive, stream, wanted),
+            None => place::files(archive, wanted),
+        };
+        for file in files.map_err(failed(archive))? {
             searched.files += 1;
             // What was written twice because its receipt was lost lies in the same file.
             let mut seen = HashSet::new();

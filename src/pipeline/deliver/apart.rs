@@ -51,6 +51,7 @@ impl Lane {
                     delivered: 0,
                     excluded: 0,
                     retired: false,
+                    unbroken: None,
                 },
                 emitter: self.emitter.clone(),
                 filter: self.filter.clone(),

@@ -2,7 +2,7 @@
 
 use exfilwatch_emitters::Delivered;
 use exfilwatch_model::{StreamId, TenantId};
-use exfilwatch_state::{Commit, Damage, LaneId, Quarantined};
+use exfilwatch_state::{Commit, Damage, LaneId, LaneMark, Quarantined};
 use tokio_util::sync::CancellationToken;
 
 use super::{BACKOFF_FIRST, BACKOFF_MAX, Batch, Lane};
@@ -44,6 +44,7 @@ impl Lane {
         mark.position = batch.after;
         mark.delivered += (batch.items.len() as u64).saturating_sub(not_taken);
         mark.excluded += batch.left_out;
+        self.break_off(&mut mark);
         let mut commit = self.damage_noted();
         commit.join(self.quarantine(batch, &delivered));
         let must_be_durable = commit != Commit::default();
@@ -64,6 +65,7 @@ impl Lane {
             health.delivered = mark.delivered;
             health.quarantined += refused;
             health.mark = mark.position;
+            health.passed = mark.position;
             health.oldest = oldest;
         });
         self.mark = mark;
@@ -81,6 +83,13 @@ impl Lane {
             }
         }
         commit
+    }
+
+    /// What was lost to the lane is missing where it ends.
+    pub(super) fn break_off(&self, mark: &mut LaneMark) {
+        if let Some(unbroken) = mark.unbroken.as_mut().filter(|_| !self.damaged.is_empty()) {
+            unbroken.since = self.clock.now();
+        }
     }
 
     pub(super) fn damage_entry(&self, damage: &Damage) -> Option<Quarantined> {

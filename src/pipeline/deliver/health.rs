@@ -31,6 +31,8 @@ pub struct LaneHealth {
     pub oldest: Option<DateTime<Utc>>,
     /// First item not yet confirmed.
     pub mark: Position,
+    /// All of its items before it are confirmed: the mark follows what is not for the lane in large steps only.
+    pub passed: Position,
     /// What the receiver keeps itself, where it does.
     pub kept: Option<Kept>,
 }

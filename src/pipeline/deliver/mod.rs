@@ -130,8 +130,12 @@ impl Lane {
                 if shutdown.is_cancelled() {
                     return LaneEnd::Stopped;
                 }
-                if caught_up && self.follow(last).await && last {
-                    return LaneEnd::CaughtUp;
+                if caught_up && self.follow(last).await {
+                    let passed = self.reader.position();
+                    self.show(|health| health.passed = passed);
+                    if last {
+                        return LaneEnd::CaughtUp;
+                    }
                 }
                 if caught_up && self.goes_back(&shutdown).await {
                     return LaneEnd::CaughtUp;
@@ -211,11 +215,12 @@ impl Lane {
         if self.damaged.is_empty() && !moves {
             return true;
         }
-        let mark = LaneMark {
+        let mut mark = LaneMark {
             position,
             excluded: self.mark.excluded + self.left_out,
             ..self.mark.clone()
         };
+        self.break_off(&mut mark);
         let mut commit = self.damage_noted();
         commit.lanes.push(mark.clone());
         commit.lanes.extend(self.parting_ended(position));

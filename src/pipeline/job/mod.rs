@@ -29,6 +29,7 @@ use exfilwatch_state::StateError;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Progress, Reports, SliceAccount, Source, StreamAccount};
+pub use kept::KeptArchive;
 pub use submissions::{Ended, JobsShared};
 
 use crate::pipeline::ingest::IngestError;

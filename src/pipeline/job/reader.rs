@@ -1,7 +1,6 @@
 //! A job at work for one tenant: stream by stream, slice by slice, each noted when it is finished.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -11,6 +10,7 @@ use exfilwatch_state::Commit;
 
 use super::account::{Reports, SliceAccount, Source, StreamAccount};
 use super::calls::list;
+use super::kept::Kept;
 use super::stored::{self, Done, Stored};
 use super::{JobError, JobKind, JobRequest, common, span_of};
 use crate::pipeline::ingest::Ingest;
@@ -35,7 +35,7 @@ pub(super) struct Reader<'a> {
     pub(super) ingest: Ingest,
     pub(super) job: JobId,
     /// Our own archives, where the job may read them.
-    pub(super) archives: Vec<PathBuf>,
+    pub(super) kept: Kept,
     pub(super) stored: Stored,
     pub(super) streams: BTreeMap<StreamId, Done>,
     accounts: BTreeMap<StreamId, StreamAccount>,
@@ -79,16 +79,16 @@ impl<'a> Reader<'a> {
         let ingest = Ingest::restore(config, store, committer, shared.watch.clone())?
             .detecting(stored.request.kind == JobKind::Reconcile);
         // Others hold what is listed against what is there, or deliver: the vendor has to say it.
-        let archives = match stored.request.kind {
-            JobKind::Learn => worker.archives.clone(),
-            _ => Vec::new(),
+        let kept = match stored.request.kind {
+            JobKind::Learn => Kept::of(&worker.archives),
+            _ => Kept::default(),
         };
         Ok(Self {
             shared,
             reports,
             ingest,
             job,
-            archives,
+            kept,
             stored,
             streams: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -133,6 +133,7 @@ impl<'a> Reader<'a> {
             ..Commit::default()
         });
         self.flush(Vec::new()).await?;
+        self.look_at_archives().await?;
         let mut refused = BTreeSet::new();
         // The feed first, and of all streams the oldest slice first: what it lists expires.
         for (index, slice) in slices.iter().enumerate() {

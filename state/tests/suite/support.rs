@@ -102,6 +102,7 @@ pub(crate) fn mark(kind: Kind, position: Position) -> LaneMark {
         delivered: 7,
         excluded: 0,
         retired: false,
+        unbroken: None,
     }
 }
 
