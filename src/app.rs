@@ -86,7 +86,12 @@ pub fn load_to_detect(common: &Common, required: bool) -> Result<Config, Failure
 
 /// The rules: built in, overlaid by a folder, less the disabled ones.
 pub fn rules(options: &DetectorsOptions) -> Result<Arc<RuleSet>, Failure> {
-    let rules = RuleSet::load(options).map_err(|error| {
+    rules_for(options, &[])
+}
+
+/// The same for who asks only for the rules of these names (none: all).
+pub fn rules_for(options: &DetectorsOptions, names: &[String]) -> Result<Arc<RuleSet>, Failure> {
+    let rules = RuleSet::load_for(options, names).map_err(|error| {
         Failure::caused(Code::Usage, "the rules cannot be loaded", &error)
             .help("docs/RULE-FILES.md says how a rule file is written")
     })?;

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use chrono::DateTime;
 use exfilwatch_connectors::RecordReader;
 use exfilwatch_connectors::records::{GoogleRecords, Microsoft365Records};
-use exfilwatch_detectors::{Engine, RuleSet, SourceFile, Stock, StockState, folder, stock};
+use exfilwatch_detectors::{
+    DetectorsOptions, Engine, RuleSet, SourceFile, Stock, StockState, folder, mapped, stock,
+};
 use exfilwatch_model::{Domains, Finding, JobId, Product, RawRecord, TenantId};
 use serde_json::{Value, json};
 
@@ -319,6 +321,44 @@ fn a_correlation_of_sigma_counts_by_the_key_it_names_in_other_words() {
     assert!(findings(&files, &far).is_empty());
 }
 
+#[test]
+fn who_asks_for_stock_rules_only_gets_the_same_ones_and_need_not_have_ours_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = DetectorsOptions {
+        rules_dir: Some(folder.path().to_owned()),
+        ..DetectorsOptions::default()
+    };
+    let load = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        RuleSet::load_for(&options, &names).unwrap()
+    };
+    let ids = |rules: &RuleSet| {
+        let rules = rules.those_of(&["sigma.*".to_owned()]);
+        rules
+            .rules()
+            .iter()
+            .map(|rule| rule.facts.id)
+            .collect::<Vec<_>>()
+    };
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+
+    write("a.yml", &rule(1, &trials()[0]).text);
+    let (all, narrow) = (load(&[]), load(&["Sigma.*"]));
+    assert_eq!(narrow.rules().len(), 1, "ours are not read");
+    assert_eq!(ids(&narrow), ids(&all));
+    let with_ours = load(&["sigma.*", "o365.mail.*"]);
+    assert_eq!(with_ours.rules().len(), all.rules().len());
+
+    write(
+        "b.yml",
+        "title: Counts one of ours\nid: 5d3c1a52-9f0a-4b0c-8a52-0d6a8e1f1003\n\
+        correlation: {type: event_count, rules: [o365.mail.forwarding_external], group-by: [actor], timespan: 10m, condition: {gte: 3}}\n",
+    );
+    let (all, narrow) = (load(&[]), load(&["sigma.*"]));
+    assert_eq!(ids(&narrow).len(), 2);
+    assert_eq!(ids(&narrow), ids(&all));
+}
+
 /// The stock rules beside this repository, where they are.
 fn samples() -> Option<Vec<SourceFile>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLES);
@@ -347,6 +387,19 @@ fn every_stock_rule_is_run_or_says_why_it_never_can() {
     assert_eq!(counts, BTreeMap::from(expected), "{}", told(&rules));
     let set = RuleSet::from_files(&[], &files, &[]).unwrap();
     assert_eq!((set.rules().len(), set.skipped().len()), (57, 18));
+    let mut run: Vec<String> = set
+        .rules()
+        .iter()
+        .map(|rule| rule.facts.title.clone())
+        .collect();
+    let mut given: Vec<String> = mapped(&files)
+        .unwrap()
+        .into_iter()
+        .map(|rule| rule.title)
+        .collect();
+    run.sort();
+    given.sort();
+    assert_eq!(given, run, "another engine is given what is run");
 }
 
 fn told(rules: &[Stock]) -> String {

@@ -21,5 +21,5 @@ pub use options::DetectorsOptions;
 pub use rules::{
     Alert, Anchor, Case, Counted, Equivalents, Expectation, Kind, Need, PLACEHOLDER, Pack, Remark,
     Repeat, Rule, RuleError, RuleSet, Skipped, SourceFile, Stock, StockState, Tier, VaryTime,
-    Weight, embedded, folder, lint, stock,
+    Weight, embedded, folder, lint, mapped, stock,
 };

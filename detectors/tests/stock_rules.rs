@@ -37,4 +37,10 @@ fn the_built_in_rules_load() {
         rules.skipped().is_empty(),
         "a rule of ours names a product of ours"
     );
+    let names = rules.rules().iter().map(|rule| &rule.facts.detection);
+    let as_stock: Vec<_> = names.filter(|name| name.starts_with("sigma.")).collect();
+    assert!(
+        as_stock.is_empty(),
+        "called like a stock rule: {as_stock:?}"
+    );
 }

@@ -41,7 +41,7 @@ enum Part {
     /// One floor over one file.
     Floor { floor: bench::Floor, file: PathBuf },
     /// SigmaHQ's rules over one file, by their library and a tree of each record.
-    Sigma { mapping: PathBuf, file: PathBuf },
+    Sigma { folder: PathBuf, file: PathBuf },
 }
 
 fn main() -> Result<()> {
@@ -52,6 +52,6 @@ fn main() -> Result<()> {
             workspace::succeed(Command::new(workspace::root().join(".ci/run")).arg("checks"))
         }
         Task::Part(Part::Floor { floor, file }) => bench::run_floor(floor, &file),
-        Task::Part(Part::Sigma { mapping, file }) => bench::run_sigma(&mapping, &file),
+        Task::Part(Part::Sigma { folder, file }) => bench::run_sigma(&folder, &file),
     }
 }

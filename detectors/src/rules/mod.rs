@@ -28,7 +28,7 @@ pub use need::Need;
 pub use rule::{Alert, Counted, Kind, Rule, Tier};
 pub use schema::{Anchor, Case, Equivalents, Expectation, Pack, Repeat, VaryTime};
 pub use set::{RuleSet, Skipped};
-pub use sigma::{Stock, StockState, stock};
+pub use sigma::{Stock, StockState, mapped, stock};
 
 pub(crate) use exfilwatch_model::Pattern;
 pub(crate) use rule::{Above, Also, FirstSeen, Layout, Usual, WindowBase};

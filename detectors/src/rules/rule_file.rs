@@ -11,6 +11,8 @@ use super::sigma::{self, Mapped};
 
 /// Largest rule file, in bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+/// What the names of stock rules begin with, and of no built-in rule.
+pub(crate) const STOCK_PREFIX: &str = "sigma.";
 /// Most documents in a file.
 pub(crate) const DOCUMENTS_MAX: usize = 100;
 
@@ -238,7 +240,7 @@ fn read_own(place: Place<'_>, own: Mapping) -> Result<OwnKeys, RuleError> {
 
 /// Detection name of a stock Sigma rule, which has none: `sigma.` and its title.
 fn stock_name(title: &str) -> String {
-    let mut name = String::from("sigma.");
+    let mut name = String::from(STOCK_PREFIX);
     for c in title.to_lowercase().chars().take(100) {
         let c = if c.is_ascii_alphanumeric() { c } else { '_' };
         if c != '_' || !name.ends_with(['_', '.']) {

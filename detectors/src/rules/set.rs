@@ -13,7 +13,7 @@ use super::error::{Place, RuleError};
 use super::index::Index;
 use super::load::{SourceFile, embedded, folder};
 use super::rule::Rule;
-use super::rule_file::RuleFile;
+use super::rule_file::{RuleFile, STOCK_PREFIX, Sigma};
 use super::schema::Pack;
 use crate::engine::period;
 use crate::native;
@@ -47,14 +47,32 @@ impl RuleSet {
     /// The rules that the options ask for: the built-in ones, those of `rules_dir` over them,
     /// less the disabled ones. Without detectors, none.
     pub fn load(options: &DetectorsOptions) -> Result<Self, RuleError> {
+        Self::load_for(options, &[])
+    }
+
+    /// The same for who goes on to take [`RuleSet::only`] the rules of these names (none: all). Where all
+    /// of them are names of stock rules, the built-in rules are not read, unless a correlation of the
+    /// folder may count what they match.
+    pub fn load_for(options: &DetectorsOptions, names: &[String]) -> Result<Self, RuleError> {
         if !options.enabled {
             return Self::from_files(&[], &[], &[]);
         }
         let overlay = match &options.rules_dir {
-            Some(dir) => folder(dir)?,
+            Some(dir) => parse(&folder(dir)?)?,
             None => Vec::new(),
         };
-        let all = Self::from_files(&embedded(), &overlay, &options.disabled)?;
+        let is_stock = |name: &String| name.to_lowercase().starts_with(STOCK_PREFIX);
+        let counts = |file: &RuleFile| {
+            let mut documents = file.documents.iter();
+            documents.any(|document| matches!(document.sigma, Sigma::Correlation(_)))
+        };
+        let only_stock = !names.is_empty() && names.iter().all(is_stock);
+        let built_in = if only_stock && !overlay.iter().any(counts) {
+            Vec::new()
+        } else {
+            parse(&embedded())?
+        };
+        let all = Self::from_parsed(built_in, overlay, &options.disabled)?;
         Ok(all.with_packs(&options.packs))
     }
 
@@ -77,9 +95,14 @@ impl RuleSet {
         overlay: &[SourceFile],
         disabled: &[String],
     ) -> Result<Self, RuleError> {
-        let parse = |file: &SourceFile| RuleFile::parse(&file.name, &file.text);
-        let mut parsed: Vec<RuleFile> = files.iter().map(parse).collect::<Result<_, _>>()?;
-        let overlay: Vec<RuleFile> = overlay.iter().map(parse).collect::<Result<_, _>>()?;
+        Self::from_parsed(parse(files)?, parse(overlay)?, disabled)
+    }
+
+    fn from_parsed(
+        mut parsed: Vec<RuleFile>,
+        overlay: Vec<RuleFile>,
+        disabled: &[String],
+    ) -> Result<Self, RuleError> {
         let replacing: HashSet<Uuid> = ids(&overlay).collect();
         parsed.retain(|file| file.documents.iter().all(|d| !replacing.contains(&d.id)));
         parsed.extend(overlay);
@@ -222,6 +245,11 @@ impl RuleSet {
 fn is_named(rule: &Rule, name: &str) -> bool {
     rule.facts.id.to_string() == name.to_lowercase()
         || Pattern::new(name).matches(&rule.facts.detection.to_lowercase())
+}
+
+fn parse(files: &[SourceFile]) -> Result<Vec<RuleFile>, RuleError> {
+    let parse = |file: &SourceFile| RuleFile::parse(&file.name, &file.text);
+    files.iter().map(parse).collect()
 }
 
 fn ids(files: &[RuleFile]) -> impl Iterator<Item = Uuid> {

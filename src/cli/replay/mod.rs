@@ -78,7 +78,7 @@ pub(crate) fn run(args: &ReplayArgs, common: &Common) -> Outcome {
         rules_dir: args.rules.clone(),
         ..DetectorsOptions::default()
     };
-    let rules = only(app::rules(&options)?, &args.only)?;
+    let rules = only(app::rules_for(&options, &args.only)?, &args.only)?;
     let readers = readers(&args.internal_domain, &args.partner_domain);
     let (mut findings, totals) = replay(args, rules, readers)?;
     if !args.signals && common.output == Output::Table {

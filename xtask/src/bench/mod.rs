@@ -193,11 +193,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         folder,
     };
     let steps = Step::all();
-    match sigma::folder() {
-        Some(folder) => sigma::mapping(&bench.binary, &folder, &bench.mapping())?,
-        None => println!(
+    if sigma::folder().is_none() {
+        println!(
             "SigmaHQ's rules are left out: ../shared/samples/sigma is not beside the workspace"
-        ),
+        );
     }
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); steps.len()];
     for round in 1..=arguments.rounds {
@@ -235,6 +234,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         },
         aims: step.aims(),
     });
+    let sigma_lines = sigma::folder().map(|_| bench.sigma_lines()).transpose()?;
     let report = Report {
         records: arguments.records,
         bytes: bench.file.metadata()?.len(),
@@ -242,6 +242,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         machine: machine(),
         load: load(),
         rows: rows.collect(),
+        sigma_lines,
         flat,
     };
     let markdown = report.markdown();
@@ -259,16 +260,15 @@ pub(crate) fn run_floor(floor: Floor, file: &Path) -> Result<()> {
 }
 
 /// Runs SigmaHQ's rules by their library in this process.
-pub(crate) fn run_sigma(mapping: &Path, file: &Path) -> Result<()> {
-    println!("{}", sigma::run(mapping, file)?);
-    Ok(())
+pub(crate) fn run_sigma(folder: &Path, file: &Path) -> Result<()> {
+    sigma::run(folder, file)
 }
 
 impl Bench {
     fn measure(&self, step: Step) -> Result<Cost> {
         let mut command = match step {
             Step::Floor(floor) => self.floor(floor)?,
-            Step::SigmaLibrary => self.sigma_library(),
+            Step::SigmaLibrary => self.sigma_library()?,
             Step::ReplaySigma => self.replay_sigma()?,
             Step::Replay(content) => self.replay(content),
             Step::Forward(content) => self.forward(content)?,
@@ -299,20 +299,25 @@ impl Bench {
         Ok(command)
     }
 
-    /// What `rules sigma` says of SigmaHQ's rules.
-    fn mapping(&self) -> PathBuf {
-        self.folder.join("sigma.json")
-    }
-
-    fn sigma_library(&self) -> Command {
+    fn sigma_library(&self) -> Result<Command> {
         let mut command = Command::new(&self.itself);
         command.args(["part", "sigma"]);
-        command.arg(self.mapping()).arg(&self.file);
-        command
+        command.arg(sigma_folder()?).arg(&self.file);
+        Ok(command)
+    }
+
+    /// Lines that the library's side and `replay` print: its matches, and the findings. Each finding of these
+    /// rules is one record under one rule, as a match is.
+    fn sigma_lines(&self) -> Result<(usize, usize)> {
+        let lines = |step| -> Result<usize> {
+            self.measure(step)?;
+            Ok(BufReader::new(File::open(self.printed())?).lines().count())
+        };
+        Ok((lines(Step::SigmaLibrary)?, lines(Step::ReplaySigma)?))
     }
 
     fn replay_sigma(&self) -> Result<Command> {
-        let folder = sigma::folder().context("SigmaHQ's rules were there")?;
+        let folder = sigma_folder()?;
         let mut command = self.replay(Content::All);
         command
             .arg("--rules")
@@ -408,6 +413,10 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+fn sigma_folder() -> Result<PathBuf> {
+    sigma::folder().context("SigmaHQ's rules were there")
 }
 
 pub(crate) fn machine() -> String {

@@ -42,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) machine: String,
     pub(crate) load: String,
     pub(crate) rows: Vec<Row>,
+    /// How often SigmaHQ's rules matched by their library, and how many findings `replay` made of them.
+    pub(crate) sigma_lines: Option<(usize, usize)>,
     pub(crate) flat: Flat,
 }
 
@@ -97,6 +99,12 @@ impl Report {
                 row.syncs
                     .map_or_else(|| "-".to_owned(), |syncs| syncs.to_string()),
                 row.cost.peak_bytes as f64 / 1e6,
+            );
+        }
+        if let Some((matches, findings)) = self.sigma_lines {
+            _ = writeln!(
+                text,
+                "\nSigmaHQ's rules: {matches} matches by rsigma-eval, {findings} findings by `replay`."
             );
         }
         _ = writeln!(
@@ -183,6 +191,7 @@ mod tests {
                 row("fast", 1.0, Some(4.0)),
                 row("slow", 4.0, Some(4.0)),
             ],
+            sigma_lines: Some((5, 4)),
             flat: Flat {
                 records: 200,
                 replay_bytes: 20_000_000,
@@ -200,6 +209,8 @@ mod tests {
             table.contains("| slow | 4.00 | 0 | 0 | 2.00 | 4 of `Value`: missed (2.00) |"),
             "{table}"
         );
+        let sigma = "SigmaHQ's rules: 5 matches by rsigma-eval, 4 findings by `replay`.";
+        assert!(table.contains(sigma), "{table}");
         let flat = "over a file of 200 records: `replay` 20 MB, `forward` 30 MB.";
         assert!(table.trim_end().ends_with(flat), "{table}");
     }

@@ -76,7 +76,7 @@ pub(super) fn problem(name: &str, product: Option<Product>) -> Option<(Weight, S
         } else {
             field::SERVICE
         };
-        let problem = format!("{name} is not what the index knows: every record is taken apart");
+        let problem = format!("{name} is not what the index knows: every record is looked through");
         return Some((Weight::Note, problem, format!("write {ours}")));
     }
     unknown(name, product)

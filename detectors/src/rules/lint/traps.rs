@@ -33,7 +33,7 @@ pub(super) fn look(text: &str, document: &Document, known: &HashSet<&str>, take:
             }
             if looks_at_events(document) && interest::operations(rule).is_empty() {
                 let problem = "it names no operation that must hold: every record of the product, of \
-                               whatever service, is taken apart for it";
+                               whatever service, is looked through for it";
                 let help = "write operation: into a selection that the condition does not negate; \
                             logsource.service selects nothing";
                 take(

@@ -18,7 +18,7 @@ use super::lint::unknown_field;
 use super::need::Need;
 use forms::{Form, Name};
 
-pub use report::{Stock, StockState, stock};
+pub use report::{Stock, StockState, mapped, stock};
 
 /// What was made of a stock rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(crate) fn map(rule: &mut SigmaRule) -> Mapped {
         only_alerts(rule, &mut mapping);
     }
     if mapping.never.is_none() && interest::operations(rule).is_empty() {
-        let note = "it names no operation: every record of the product is taken apart for it";
+        let note = "it names no operation: every record of the product is looked through for it";
         mapping.notes.push(note.to_owned());
     }
     mapping

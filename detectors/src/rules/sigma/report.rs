@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use rsigma_parser::SigmaRule;
 use serde::Serialize;
 
 use super::super::build::build;
 use super::super::error::RuleError;
 use super::super::load::SourceFile;
-use super::super::rule_file::RuleFile;
+use super::super::rule_file::{RuleFile, Sigma};
 use super::super::set::Skipped;
 
 /// Whether a stock rule is run.
@@ -109,6 +110,28 @@ pub fn stock(files: &[SourceFile]) -> Vec<Stock> {
     }
     all.sort_by(|a, b| (&a.file, &a.title).cmp(&(&b.file, &b.title)));
     all
+}
+
+/// The stock rules in some files that can match, with the names and values that events have: what they
+/// look for, for another engine.
+pub fn mapped(files: &[SourceFile]) -> Result<Vec<SigmaRule>, RuleError> {
+    let parse = |file: &SourceFile| RuleFile::parse(&file.name, &file.text);
+    let parsed: Vec<RuleFile> = files.iter().map(parse).collect::<Result<_, _>>()?;
+    let skipped = build(&parsed)?.skipped;
+    let mut rules = Vec::new();
+    for file in parsed {
+        let is_run = |rule: &SigmaRule| {
+            let is_this = |one: &Skipped| one.file == file.name && one.title == rule.title;
+            !skipped.iter().any(is_this)
+        };
+        for document in file.documents.into_iter().filter(|one| !one.is_own) {
+            match document.sigma {
+                Sigma::Rule(rule) if is_run(&rule) => rules.push(*rule),
+                Sigma::Rule(_) | Sigma::Correlation(_) => {}
+            }
+        }
+    }
+    Ok(rules)
 }
 
 fn refused(error: &RuleError) -> Stock {
