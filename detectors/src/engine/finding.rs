@@ -1,7 +1,7 @@
 //! From entries to a finding: message, values, evidence, ids. Deterministic: entries in, document
 //! out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -256,10 +256,10 @@ impl Material<'_> {
     }
 }
 
-/// Distinct values of the fields a finding speaks of, in the order in which they came up.
+/// Distinct values of the fields a finding speaks of, in the order in which they came up. Fields are few.
 #[derive(Debug)]
 struct Digest<'a> {
-    values: HashMap<&'a str, Vec<&'a str>>,
+    values: Vec<(&'a str, Vec<&'a str>)>,
 }
 
 impl<'a> Digest<'a> {
@@ -279,18 +279,20 @@ impl<'a> Digest<'a> {
             .iter()
             .map(String::as_str)
             .chain(rule.message.fields());
-        let mut values: HashMap<&str, Vec<&str>> = HashMap::new();
+        let mut values: Vec<(&str, Vec<&str>)> = Vec::new();
         for name in named.chain(always).chain([rule.entity.as_str()]) {
-            let Some(place) = rule.layout.place(name) else {
-                continue;
-            };
-            values.entry(name).or_insert_with(|| distinct(views, place));
+            if let Some(place) = rule.layout.place(name)
+                && !values.iter().any(|(known, _)| *known == name)
+            {
+                values.push((name, distinct(views, place)));
+            }
         }
         Self { values }
     }
 
     fn values(&self, name: &str) -> &[&'a str] {
-        self.values.get(name).map_or(&[], Vec::as_slice)
+        let field = self.values.iter().find(|(known, _)| *known == name);
+        field.map_or(&[], |(_, values)| values.as_slice())
     }
 
     fn first(&self, name: &str) -> Option<&'a str> {
@@ -316,29 +318,55 @@ impl<'a> Digest<'a> {
 }
 
 fn distinct<'a>(views: &'a [View<'a>], place: usize) -> Vec<&'a str> {
-    let mut seen = HashSet::new();
-    let mut values = Vec::new();
+    let mut values = Distinct::default();
     for view in views {
         let texts = view
             .field(place)
             .into_iter()
             .flat_map(|text| text.split(SEPARATOR));
-        for text in texts.filter(|text| !text.is_empty()) {
-            if seen.insert(text) {
-                values.push(text);
-            }
-        }
+        texts
+            .filter(|text| !text.is_empty())
+            .for_each(|text| values.add(text));
     }
-    values
+    values.list
 }
 
 fn event_ids(views: &[View<'_>]) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let ids = views
-        .iter()
-        .map(|view| view.record_id)
-        .filter(|id| seen.insert(*id));
-    ids.take(EVENT_IDS_MAX).map(str::to_owned).collect()
+    let mut ids = Distinct::default();
+    for view in views {
+        if ids.list.len() == EVENT_IDS_MAX {
+            break;
+        }
+        ids.add(view.record_id);
+    }
+    ids.list.into_iter().map(str::to_owned).collect()
+}
+
+/// So many texts are compared one by one.
+const FEW: usize = 16;
+
+/// Texts, each once, in the order in which they came up. Most often there is one or two.
+#[derive(Debug, Default)]
+struct Distinct<'a> {
+    list: Vec<&'a str>,
+    /// The same, where they are many.
+    known: HashSet<&'a str>,
+}
+
+impl<'a> Distinct<'a> {
+    fn add(&mut self, text: &'a str) {
+        let is_new = if self.list.len() < FEW {
+            !self.list.contains(&text)
+        } else {
+            if self.known.is_empty() {
+                self.known.extend(&self.list);
+            }
+            self.known.insert(text)
+        };
+        if is_new {
+            self.list.push(text);
+        }
+    }
 }
 
 fn time(time_ms: i64) -> DateTime<Utc> {
@@ -367,4 +395,20 @@ fn stream(product: Product, service: &str) -> String {
         },
     };
     name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_listed_once_however_many_there_are() {
+        let texts: Vec<String> = (0..3 * FEW).map(|n| format!("t{n}")).collect();
+        let mut distinct = Distinct::default();
+        for n in 0..texts.len() {
+            distinct.add(&texts[n]);
+            texts.iter().take(n).for_each(|known| distinct.add(known));
+        }
+        assert_eq!(distinct.list, texts);
+    }
 }

@@ -40,14 +40,12 @@ impl<'a> Shown<'a> {
             if raw.is_empty() || raw.len() > EVIDENCE_BYTES_MAX {
                 return None;
             }
-            let mut record = raw.to_vec();
-            record
-                .iter_mut()
-                .filter(|byte| matches!(byte, b'\n' | b'\r'))
-                .for_each(|byte| *byte = b' ');
+            let is_break = |byte: u8| matches!(byte, b'\n' | b'\r');
+            let bytes = raw.iter();
+            let record = bytes.map(|&byte| if is_break(byte) { b' ' } else { byte });
             Some(Quote {
                 id: hash_of(&self.event.record_id),
-                record: Arc::new(record),
+                record: Arc::new(record.collect()),
             })
         };
         self.quote.get_or_init(make).as_ref()

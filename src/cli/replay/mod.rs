@@ -92,11 +92,12 @@ pub(crate) fn run(args: &ReplayArgs, common: &Common) -> Outcome {
         findings = findings.len(),
         "replay done"
     );
-    if args.fail_on_findings && findings.iter().any(|finding| finding.alert) {
-        return Err(Failure::new(
-            Code::Findings,
-            format!("{} findings", findings.len()),
-        ));
+    let is_failed = args.fail_on_findings && findings.iter().any(|finding| finding.alert);
+    let count = findings.len();
+    // The process ends with this command: its memory is given back at once, and not finding by finding.
+    std::mem::forget(findings);
+    if is_failed {
+        return Err(Failure::new(Code::Findings, format!("{count} findings")));
     }
     Ok(())
 }
