@@ -188,7 +188,8 @@ fn unmatched(rule: &Rule, events: &[Seen]) -> Vec<String> {
             ));
         }
     }
-    near.sort();
+    // Of equally near ones the first records, by number and not by text.
+    near.sort_by_key(|(far, _)| *far);
     let mut reasons = vec!["no event matches".to_owned()];
     reasons.extend(near.into_iter().take(REASONS_MAX).map(|(_, text)| text));
     reasons

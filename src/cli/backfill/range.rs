@@ -47,20 +47,31 @@ pub(crate) fn time(flag: &str, text: &str, now: DateTime<Utc>) -> Result<DateTim
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.with_timezone(&Utc));
     }
+    if let Some(time) = to_the_minute(text) {
+        return Ok(time);
+    }
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc());
     }
     if let Some(time) = age(text).and_then(|age| now.checked_sub_signed(age)) {
         return Ok(time);
     }
-    let zoneless = text.replace(' ', "T").parse::<NaiveDateTime>().is_ok();
-    if zoneless {
+    let zoneless = text.replace(' ', "T");
+    let short = NaiveDateTime::parse_from_str(&zoneless, "%Y-%m-%dT%H:%M");
+    if zoneless.parse::<NaiveDateTime>().is_ok() || short.is_ok() {
         let what = format!("{flag} {text:?} has no zone: it could be meant in any");
         return Err(Failure::new(Code::Usage, what).help("write 2026-05-01T00:00:00Z or +02:00"));
     }
     let what = format!("{flag} {text:?} is neither a time, a date nor an age");
     Err(Failure::new(Code::Usage, what)
         .help("write 2026-05-01T00:00:00Z, 2026-05-01 (UTC), 36h or 7d"))
+}
+
+/// `2026-05-01T09:00Z`, as the tables write it.
+fn to_the_minute(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix('z'))?;
+    let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").ok()?;
+    Some(time.and_utc())
 }
 
 /// `30m`, `36h`, `7d`.
@@ -88,6 +99,7 @@ mod tests {
         for (text, wanted) in [
             ("2026-05-01T02:00:00+02:00", "2026-05-01T00:00:00Z"),
             ("2026-05-01", "2026-05-01T00:00:00Z"),
+            ("2026-05-01T09:05Z", "2026-05-01T09:05:00Z"),
             ("36h", "2026-05-07T00:00:00Z"),
             ("7d", "2026-05-01T12:00:00Z"),
             ("30m", "2026-05-08T11:30:00Z"),
@@ -110,6 +122,8 @@ mod tests {
             ("ü", None, "neither"),
             ("2026-05-01T00:00:00", None, "no zone"),
             ("2026-05-01 00:00:00", None, "no zone"),
+            ("2026-05-01 09:05", None, "no zone"),
+            ("2026-05-01T25:05Z", None, "neither"),
             ("2026-05-09", None, "in the future"),
             ("2d", Some("3d"), "is not after"),
             ("2026-05-02", Some("2026-05-01"), "is not after"),

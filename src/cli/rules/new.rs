@@ -1,7 +1,7 @@
 //! `rules new`: the skeleton of a rule file. It loads, its cases run, and they fail until it says what
 //! it looks for.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use exfilwatch_detectors::{PLACEHOLDER, SourceFile, lint};
@@ -22,7 +22,7 @@ pub(crate) struct NewArgs {
     /// Whose records it looks at; from the name where it begins with gws. or o365.
     #[arg(long, value_enum)]
     product: Option<ProductArg>,
-    /// Folder the file is written to.
+    /// Folder the file is written to; made where it is not there.
     #[arg(long, value_name = "DIR", default_value = ".")]
     rules: PathBuf,
 }
@@ -64,19 +64,26 @@ pub(super) fn new(args: &NewArgs) -> Outcome {
     let text = skeleton(name, product, args.window);
     let path = args.rules.join(format!("{}.yml", name.replace('.', "_")));
     let failed = |error: std::io::Error| {
-        Failure::caused(Code::Usage, format!("writing {}", path.display()), &error)
-            .help("the folder must be there, and the file must not")
+        let help = match error.kind() {
+            ErrorKind::AlreadyExists => "a file that is there is left as it is: remove it first",
+            _ => "the folder must be one that can be written to",
+        };
+        Failure::caused(Code::Usage, format!("writing {}", path.display()), &error).help(help)
     };
+    std::fs::create_dir_all(&args.rules).map_err(failed)?;
     let mut file = std::fs::File::create_new(&path).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     let source = SourceFile {
         name: path.display().to_string(),
         text,
     };
-    let left = lint(&[source], &[]).len();
+    let left = match lint(&[source], &[]).len() {
+        1 => "1 remark".to_owned(),
+        many => format!("{many} remarks"),
+    };
     let dir = args.rules.display();
     print(&format!(
-        "wrote {}: {left} remarks to work off\n\
+        "wrote {}: {left} to work off\n\
          \n\
          Replace each {PLACEHOLDER}, put real records into the cases, then:\n\
          \x20 exfilwatch rules lint --rules {dir}\n\
@@ -284,6 +291,25 @@ mod tests {
                 assert!(outcomes[1].failure.is_none());
             }
         }
+    }
+
+    #[test]
+    fn the_folder_is_made_and_a_file_that_is_there_stays() {
+        let folder = std::env::temp_dir().join(format!("exfilwatch-new-{}", Uuid::new_v4()));
+        let args = NewArgs {
+            name: "corp.a.b".to_owned(),
+            window: false,
+            product: Some(ProductArg::M365),
+            rules: folder.join("rules"),
+        };
+        new(&args).unwrap();
+        let file = folder.join("rules/corp_a_b.yml");
+        std::fs::write(&file, "mine").unwrap();
+        let failure = new(&args).unwrap_err();
+        assert_eq!(failure.code, Code::Usage);
+        assert!(failure.to_string().contains("corp_a_b.yml"), "{failure}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
