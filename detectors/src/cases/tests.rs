@@ -61,7 +61,7 @@ fn a_rule_that_did_not_fire_says_which_field_had_what() {
 
 #[test]
 fn of_many_records_that_are_equally_far_the_first_are_named() {
-    let records = vec!["{operation: Share, is_external: false, actor: a}"; 12].join(", ");
+    let records = ["{operation: Share, is_external: false, actor: a}"; 12].join(", ");
     let text = format!(
         "detection: {{what: {{operation: Share, is_external: true}}, condition: what}}\n\
          tests:\n  - {{name: t, records: [{records}], expect: {{findings: 1}}}}\n"
