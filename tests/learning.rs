@@ -392,6 +392,43 @@ async fn a_stream_that_is_refused_at_first_is_learned_as_if_it_had_not_been() {
 }
 
 #[tokio::test]
+async fn asked_again_later_in_the_same_words_it_is_learned_up_to_then() {
+    let plain = Place::at(day(9) + TimeDelta::hours(7));
+    let later = Window::new(day(2), day(9) + TimeDelta::hours(7)).unwrap();
+    plain
+        .learn(Window::new(start(), later.until()).unwrap())
+        .await
+        .unwrap();
+
+    let place = Place::at(day(6) + TimeDelta::hours(5));
+    place.vendor.refuses.lock().unwrap().insert(files());
+    let first = Window::new(start(), day(6) + TimeDelta::hours(5)).unwrap();
+    place.learn(first).await.unwrap_err();
+    place.vendor.refuses.lock().unwrap().clear();
+    place.pass(TimeDelta::hours(3 * 24 + 2));
+    place.learn(later).await.unwrap();
+    assert_eq!(
+        place.lessons(),
+        plain.lessons(),
+        "the first span, and what has come since"
+    );
+    let jobs = || place.pipeline.shared().store.jobs().unwrap();
+    let names = || jobs().into_iter().map(|job| job.job.to_string());
+    assert_eq!(names().filter(|name| name.starts_with("learn")).count(), 0);
+
+    // A month later none of what was left unfinished is meant.
+    place.vendor.refuses.lock().unwrap().insert(files());
+    place.learn(window(10, 11)).await.unwrap_err();
+    place.vendor.refuses.lock().unwrap().clear();
+    place.pass(TimeDelta::days(30));
+    let asked = || std::mem::take(&mut *place.vendor.fetched.lock().unwrap()).len();
+    asked();
+    place.learn(window(30, 32)).await.unwrap();
+    assert_eq!(asked(), 2 * 24 * 3);
+    assert_eq!(names().filter(|name| name.starts_with("learn")).count(), 0);
+}
+
+#[tokio::test]
 async fn nothing_is_learned_of_what_lies_outside_of_the_span_asked_for() {
     let before = Place::at(day(8));
     before.learn(window(0, 8)).await.unwrap();

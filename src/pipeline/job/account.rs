@@ -118,6 +118,17 @@ impl StreamAccount {
         self.malformed += slice.malformed;
         self.gaps += slice.gaps;
     }
+
+    fn join(&mut self, other: Self) {
+        self.slices_done += other.slices_done;
+        self.slices += other.slices;
+        self.slices_done_before += other.slices_done_before;
+        self.records += other.records;
+        self.seen_before += other.seen_before;
+        self.malformed += other.malformed;
+        self.gaps += other.gaps;
+        self.refused = other.refused.or(self.refused.take());
+    }
 }
 
 /// How far a job is.
@@ -207,12 +218,18 @@ impl Reports {
         self.send();
     }
 
+    /// A stream that two jobs have read, one after the other, has one account.
     pub(super) fn stream(&mut self, stream: StreamAccount) {
-        self.totals.streams.push(stream);
+        let mut known = self.totals.streams.iter_mut();
+        match known.find(|known| known.stream == stream.stream) {
+            Some(known) => known.join(stream),
+            None => self.totals.streams.push(stream),
+        }
     }
 
     pub(super) fn learned(&mut self, tenant: &TenantId, learned: Vec<Baseline>) {
         let known = learned.into_iter().map(|one| Known::new(tenant, one));
+        self.totals.learned.retain(|known| known.tenant != *tenant);
         self.totals.learned.extend(known);
     }
 

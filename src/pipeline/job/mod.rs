@@ -22,7 +22,7 @@ pub(crate) mod reconcile;
 mod stored;
 mod submissions;
 
-use chrono::TimeDelta;
+use chrono::{DurationRound, TimeDelta};
 use exfilwatch_connectors::kernel::limit::as_job;
 use exfilwatch_model::{StreamId, TenantId, Window};
 use exfilwatch_state::StateError;
@@ -38,6 +38,10 @@ use crate::pipeline::worker::{Shared, WorkerConfig};
 
 /// Records may become available this long after their time: a range is widened so at its end.
 const LATE_BY: TimeDelta = TimeDelta::days(1);
+
+/// What has come since an unfinished job was asked for is read only where it is more than this: vendors
+/// are late by about as much.
+const REST_MIN: TimeDelta = TimeDelta::hours(1);
 
 /// The longest range a job may be asked for: ten years, the longest that a vendor keeps anything.
 pub const RANGE_MAX: TimeDelta = TimeDelta::days(3_660);
@@ -141,6 +145,17 @@ impl JobRequest {
         }
     }
 
+    /// What is still to be read when an unfinished job of the same words has read a span: what has come
+    /// since it was asked for. From the start of a day on, since days are counted whole.
+    fn rest_behind(&self, read: Window) -> Option<Window> {
+        let asked = self.window;
+        if !self.kind.can_be_asked_for() || asked.until() - read.until() < REST_MIN {
+            return None;
+        }
+        let day = read.until().duration_trunc(TimeDelta::days(1)).ok()?;
+        Window::new(day.max(asked.from()), asked.until())
+    }
+
     /// Whether the job is for this tenant.
     pub fn is_for_tenant(&self, tenant: &TenantId) -> bool {
         self.tenant.as_ref().is_none_or(|wanted| wanted == tenant)
@@ -198,7 +213,7 @@ impl From<JobError> for JobEnd {
     }
 }
 
-/// Runs a job for one tenant. Its requests count as a job's: they leave half of the quota to the live
+/// Runs a job for one tenant; after an unfinished one of the same words what has come since. Its requests count as a job's: they leave half of the quota to the live
 /// line.
 pub async fn run(
     request: &JobRequest,
@@ -207,8 +222,18 @@ pub async fn run(
     reports: &mut Reports,
 ) -> Result<(), JobError> {
     as_job(async {
-        let mut reader = reader::Reader::open(request, worker, shared, reports)?;
-        reader.run(&worker.connectors).await
+        let mut request = request.clone();
+        loop {
+            let mut reader = reader::Reader::open(&request, worker, shared, reports)?;
+            let read = reader.stored.request.window;
+            reader.run(&worker.connectors).await?;
+            let Some(rest) = request.rest_behind(read) else {
+                return Ok(());
+            };
+            let (from, until) = (rest.from(), rest.until());
+            tracing::info!(%from, %until, "what has come since the job was first asked for is read now");
+            request.window = rest;
+        }
     })
     .await
 }
@@ -266,6 +291,23 @@ mod tests {
             rules: Vec::new(),
             gap: None,
         }
+    }
+
+    #[test]
+    fn what_has_come_since_an_unfinished_job_was_asked_for_is_left() {
+        let rest = |kind, asked: Window, read| request(kind, asked).rest_behind(read);
+        let learn = JobKind::Learn;
+        let day = window(240, 300);
+        assert_eq!(rest(learn, day, window(200, 260)), Some(window(240, 300)));
+        assert_eq!(
+            rest(learn, window(100, 300), window(60, 260)),
+            Some(day),
+            "from the start of the day on"
+        );
+        assert_eq!(rest(learn, day, day), None);
+        let minutes_later = Window::new(at(240), at(300) + TimeDelta::minutes(50)).unwrap();
+        assert_eq!(rest(learn, minutes_later, day), None);
+        assert_eq!(rest(JobKind::GapFill, day, window(200, 260)), None);
     }
 
     #[test]

@@ -57,7 +57,9 @@ impl<'a> Reader<'a> {
         let now = shared.clock.now();
         let (job, stored) = match stored::unfinished(&*shared.store, &tenant, request)? {
             Some(known) => {
-                tracing::info!(job = %known.job, "an unfinished job goes on");
+                let span = known.stored.request.window;
+                let (from, until) = (span.from(), span.until());
+                tracing::info!(job = %known.job, %from, %until, "an unfinished job goes on");
                 (known.job, known.stored)
             }
             None => {

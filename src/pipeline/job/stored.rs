@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::account::{SliceAccount, StreamAccount};
-use super::{JobRequest, archive};
+use super::{JobRequest, archive, common};
 use crate::pipeline::ledger::Account;
 
 /// What a job is to do.
@@ -108,7 +108,8 @@ pub(super) fn known(store: &dyn StateStore) -> Result<Vec<Known>, StateError> {
     Ok(store.jobs()?.into_iter().filter_map(read).collect())
 }
 
-/// The unfinished job that was asked for in the same words.
+/// The unfinished job that was asked for in the same words. The same words may mean another span by now
+/// (`30d`): a job whose span has nothing of it is forgotten.
 pub(super) fn unfinished(
     store: &dyn StateStore,
     tenant: &TenantId,
@@ -123,7 +124,21 @@ pub(super) fn unfinished(
             && other.streams == request.streams
             && other.rules == request.rules
     };
-    Ok(known(store)?.into_iter().find(same))
+    let Some(known) = known(store)?.into_iter().find(same) else {
+        return Ok(None);
+    };
+    let span = known.stored.request.window;
+    if !request.kind.can_be_asked_for() || common(span, request.window).is_some() {
+        return Ok(Some(known));
+    }
+    let (from, until) = (span.from(), span.until());
+    tracing::warn!(job = %known.job, %from, %until, "an unfinished job is given up: none of its span is asked for any more");
+    let parts = format!("{}:", known.job);
+    let mut over: Vec<JobId> = store.jobs()?.into_iter().map(|state| state.job).collect();
+    over.retain(|job| *job == known.job || job.as_str().starts_with(&parts));
+    store.forget_job_windows(&known.job)?;
+    store.forget_jobs(&over)?;
+    Ok(None)
 }
 
 /// How far a stream is.
