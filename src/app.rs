@@ -13,7 +13,7 @@ use exfilwatch_connectors::options::RecordIdentity;
 use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
-use exfilwatch_detectors::{DetectorsOptions, RuleSet};
+use exfilwatch_detectors::{DetectorsOptions, RuleError, RuleSet};
 use exfilwatch_emitters::{EmitterOptions, RouteOptions};
 use exfilwatch_model::{Clock, Domains, JobId, Kind, LiveDomains, Product, TenantId};
 use exfilwatch_state::{Commit, JobState, LaneId, Options, State, StateError};
@@ -84,14 +84,24 @@ pub fn load_to_detect(common: &Common, required: bool) -> Result<Config, Failure
     Ok(config)
 }
 
-/// The rules: built in, overlaid by a folder, less the disabled ones.
+/// The rules: built in, overlaid by a folder, less the disabled ones. The cases of those that are built in
+/// are left out: see [`rules_with_cases`].
 pub fn rules(options: &DetectorsOptions) -> Result<Arc<RuleSet>, Failure> {
     rules_for(options, &[])
 }
 
 /// The same for who asks only for the rules of these names (none: all).
 pub fn rules_for(options: &DetectorsOptions, names: &[String]) -> Result<Arc<RuleSet>, Failure> {
-    let rules = RuleSet::load_for(options, names).map_err(|error| {
+    usable(RuleSet::load_for(options, names))
+}
+
+/// The same as [`rules`], to be shown or tried.
+pub fn rules_with_cases(options: &DetectorsOptions) -> Result<Arc<RuleSet>, Failure> {
+    usable(RuleSet::load(options))
+}
+
+fn usable(rules: Result<RuleSet, RuleError>) -> Result<Arc<RuleSet>, Failure> {
+    let rules = rules.map_err(|error| {
         Failure::caused(Code::Usage, "the rules cannot be loaded", &error)
             .help("docs/RULE-FILES.md says how a rule file is written")
     })?;

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{RULES, Share};
-use exfilwatch_detectors::{RuleSet, SourceFile, cases, catalogue};
+use exfilwatch_detectors::{DetectorsOptions, RuleSet, SourceFile, cases, catalogue};
 use exfilwatch_model::{Event, Product};
 
 fn file(text: &str) -> SourceFile {
@@ -354,4 +354,20 @@ fn events_are_asked_for_all_fields_that_a_rule_looks_at() {
         "{ operation: UserLoggedIn, Owner|expand: '%UserId%' }",
     ));
     assert!(asked.has("UserId"));
+}
+
+#[test]
+fn what_is_loaded_to_detect_lacks_the_cases_of_built_in_rules_and_nothing_else() {
+    let options = DetectorsOptions::default();
+    let (whole, bare) = (
+        RuleSet::load(&options).unwrap(),
+        RuleSet::load_for(&options, &[]).unwrap(),
+    );
+    assert!(whole.rules().iter().any(|rule| !rule.tests.is_empty()));
+    assert!(bare.rules().iter().all(|rule| rule.tests.is_empty()));
+    let mut expected = catalogue::summaries(&whole);
+    for summary in &mut expected {
+        summary.tests = Vec::new();
+    }
+    assert_eq!(catalogue::summaries(&bare), expected);
 }

@@ -2,6 +2,7 @@
 
 use exfilwatch_model::Product;
 use rsigma_parser::{CorrelationRule, SigmaDocument, SigmaRule};
+use serde::Deserialize;
 use uuid::Uuid;
 use yaml_serde::{Mapping, Value};
 
@@ -95,6 +96,13 @@ impl RuleFile {
             documents,
         })
     }
+
+    /// Lets go of the cases, which are most of a built-in file.
+    pub(crate) fn forget_cases(&mut self) {
+        for document in &mut self.documents {
+            document.own.tests = Vec::new();
+        }
+    }
 }
 
 /// The documents of a YAML stream. A line of `---` at its start parts them; within block text
@@ -146,14 +154,14 @@ fn document(place: Place<'_>, text: &str) -> Result<Document, RuleError> {
         .into_iter()
         .map(SigmaDocument::Correlation);
     match sigma.chain(correlations).next() {
-        Some(SigmaDocument::Rule(rule)) => {
-            let attributes = rule.custom_attributes.clone();
+        Some(SigmaDocument::Rule(mut rule)) => {
+            let attributes = std::mem::take(&mut rule.custom_attributes);
             let (id, name) = (rule.id.clone(), rule.name.clone());
             let title = rule.title.clone();
             finish(place, Sigma::Rule(rule), (id, name, title), attributes)
         }
-        Some(SigmaDocument::Correlation(rule)) => {
-            let attributes = rule.custom_attributes.clone();
+        Some(SigmaDocument::Correlation(mut rule)) => {
+            let attributes = std::mem::take(&mut rule.custom_attributes);
             let (id, name) = (rule.id.clone(), rule.name.clone());
             let title = rule.title.clone();
             finish(
@@ -215,27 +223,23 @@ fn finish(
     })
 }
 
-/// Reads our keys one by one first, so that an error names its key.
+/// Reads our keys; where they do not read, one by one, so that the error names its key.
 fn read_own(place: Place<'_>, own: Mapping) -> Result<OwnKeys, RuleError> {
-    for (key, value) in &own {
+    let help = "compare with a built-in rule (rules show)";
+    let all = Value::Mapping(own);
+    let problem = match OwnKeys::deserialize(&all) {
+        Ok(keys) => return Ok(keys),
+        Err(problem) => problem,
+    };
+    for (key, value) in all.as_mapping().into_iter().flatten() {
         let mut one = Mapping::new();
         one.insert(key.clone(), value.clone());
-        if let Err(error) = yaml_serde::from_value::<OwnKeys>(Value::Mapping(one)) {
+        if let Err(problem) = yaml_serde::from_value::<OwnKeys>(Value::Mapping(one)) {
             let key = key.as_str().unwrap_or_default();
-            return Err(place.error(
-                key,
-                error.to_string(),
-                "compare with a built-in rule (rules show)",
-            ));
+            return Err(place.error(key, problem.to_string(), help));
         }
     }
-    yaml_serde::from_value(Value::Mapping(own)).map_err(|error| {
-        place.error(
-            "",
-            error.to_string(),
-            "compare with a built-in rule (rules show)",
-        )
-    })
+    Err(place.error("", problem.to_string(), help))
 }
 
 /// Detection name of a stock Sigma rule, which has none: `sigma.` and its title.

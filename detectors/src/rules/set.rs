@@ -47,13 +47,22 @@ impl RuleSet {
     /// The rules that the options ask for: the built-in ones, those of `rules_dir` over them,
     /// less the disabled ones. Without detectors, none.
     pub fn load(options: &DetectorsOptions) -> Result<Self, RuleError> {
-        Self::load_for(options, &[])
+        Self::load_some(options, &[], |_| {})
     }
 
-    /// The same for who goes on to take [`RuleSet::only`] the rules of these names (none: all). Where all
+    /// The same to look at records: without the cases of the built-in rules, which are most of their text; and
+    /// for who goes on to take [`RuleSet::only`] the rules of these names (none: all). Where all
     /// of them are names of stock rules, the built-in rules are not read, unless a correlation of the
     /// folder may count what they match.
     pub fn load_for(options: &DetectorsOptions, names: &[String]) -> Result<Self, RuleError> {
+        Self::load_some(options, names, RuleFile::forget_cases)
+    }
+
+    fn load_some(
+        options: &DetectorsOptions,
+        names: &[String],
+        with_built_in: fn(&mut RuleFile),
+    ) -> Result<Self, RuleError> {
         if !options.enabled {
             return Self::from_files(&[], &[], &[]);
         }
@@ -70,8 +79,15 @@ impl RuleSet {
         let built_in = if only_stock && !overlay.iter().any(counts) {
             Vec::new()
         } else {
-            parse(&embedded())?
+            embedded()
         };
+        // One by one, so that what is not kept of a file is gone before the next.
+        let built_in = built_in.into_iter().map(|file| {
+            let mut parsed = RuleFile::parse(&file.name, &file.text)?;
+            with_built_in(&mut parsed);
+            Ok(parsed)
+        });
+        let built_in = built_in.collect::<Result<_, _>>()?;
         let all = Self::from_parsed(built_in, overlay, &options.disabled)?;
         Ok(all.with_packs(&options.packs))
     }

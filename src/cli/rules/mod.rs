@@ -80,7 +80,7 @@ pub(crate) struct RulesArgs {
 
 impl RulesArgs {
     fn load(self) -> Result<Arc<RuleSet>, Failure> {
-        app::rules(&DetectorsOptions {
+        app::rules_with_cases(&DetectorsOptions {
             rules_dir: self.rules,
             packs: Pack::ALL.to_vec(),
             ..DetectorsOptions::default()
