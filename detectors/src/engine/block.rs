@@ -70,7 +70,9 @@ impl Block {
             texts: texts.to_vec(),
         };
         for (id, entry) in entries {
-            bytes.extend(base.row(*id, entry));
+            let row = base.row(*id, entry);
+            delta::put_number(&mut bytes, row.len() as u64);
+            bytes.extend(row);
         }
         Self(bytes.into_boxed_slice())
     }
@@ -119,9 +121,22 @@ impl Block {
         })
     }
 
+    /// Where each row begins, and what of it lies behind its length: nothing of it is read.
+    fn starts(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let (.., mut at) = self.head();
+        std::iter::from_fn(move || {
+            let start = at;
+            let mut rest = self.0.get(at..)?;
+            let length = usize::try_from(delta::take_number(&mut rest)?).ok()?;
+            let row = rest.get(..length)?;
+            at = self.0.len() - rest.len() + length;
+            Some((start, row))
+        })
+    }
+
     /// Whether it has at least so many entries.
     pub(super) fn holds(&self, least: usize) -> bool {
-        least == 0 || self.rows().nth(least - 1).is_some()
+        self.starts().take(least).count() == least
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -168,13 +183,32 @@ impl Block {
             .find(|row| base.id(row) == id)
     }
 
+    /// Where an entry is to lie of which it holds no version.
+    pub(super) fn free_seat(&self, id: EntryId, base: &Base<'_>) -> usize {
+        let is_later = |start: usize, mut row: &[u8]| {
+            let since_origin = delta::take_signed(&mut row)?;
+            let time_ms = base.origin_ms.wrapping_add(since_origin);
+            if time_ms == id.time_ms {
+                let row = Row::read(&self.0, start, base.origin_ms)?;
+                return Some(base.id(&row) > id);
+            }
+            Some(time_ms > id.time_ms)
+        };
+        let mut starts = self.starts();
+        let later = starts.find(|(start, row)| is_later(*start, row) == Some(true));
+        later.map_or(self.0.len(), |(start, _)| start)
+    }
+
     /// Puts the bytes of an entry where it is to lie.
     pub(super) fn put(&mut self, at: usize, row: &[u8]) {
+        let mut length = Vec::with_capacity(2);
+        delta::put_number(&mut length, row.len() as u64);
         let mut bytes = std::mem::take(&mut self.0).into_vec();
-        bytes.reserve_exact(row.len());
+        bytes.reserve_exact(length.len() + row.len());
+        bytes.extend_from_slice(&length);
         bytes.extend_from_slice(row);
         if let Some(behind) = bytes.get_mut(at..) {
-            behind.rotate_right(row.len());
+            behind.rotate_right(length.len() + row.len());
         }
         self.0 = bytes.into_boxed_slice();
     }
@@ -233,7 +267,7 @@ impl Base<'_> {
         Entry::whole(packed, row.value, row.flags)
     }
 
-    /// The bytes of an entry.
+    /// The bytes of an entry, without their length.
     pub(super) fn row(&self, id: EntryId, entry: &Entry) -> Vec<u8> {
         let record_id = take_text(&mut entry.packed()).unwrap_or_default();
         // It cannot be worked out where the id was cut.
@@ -255,10 +289,7 @@ impl Base<'_> {
             delta::put_number(&mut row, u64::from(entry.flags));
         }
         delta::put_texts(&mut row, entry.packed(), &self.texts);
-        let mut bytes = Vec::with_capacity(row.len() + 2);
-        delta::put_number(&mut bytes, row.len() as u64);
-        bytes.extend_from_slice(&row);
-        bytes
+        row
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn event_hash(key: &str, record_id: &[u8]) -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     /// Record id and kept fields.
-    packed: Box<[u8]>,
+    packed: Vec<u8>,
     /// Hash of the counted value.
     pub(crate) value: u64,
     /// Outcome of the rule's `alert`, `raise` and `lower`.
@@ -108,7 +108,7 @@ impl Entry {
             put_text(&mut packed, text.as_bytes());
         }
         Self {
-            packed: packed.into_boxed_slice(),
+            packed,
             value,
             flags,
         }
@@ -117,7 +117,7 @@ impl Entry {
     /// An entry of parts that [`Entry::packed`] gave.
     pub(super) fn whole(packed: Vec<u8>, value: u64, flags: u32) -> Self {
         Self {
-            packed: packed.into_boxed_slice(),
+            packed,
             value,
             flags,
         }

@@ -350,9 +350,8 @@ impl Many {
 /// Puts an entry in that is not there.
 fn insert(block: &mut Block, id: EntryId, entry: &Entry, common: &[u8]) {
     let base = block.base(common);
-    if let Seat::Free(at) = block.seat(id, entry, &base) {
-        block.put(at, &base.row(id, entry));
-    }
+    let (at, row) = (block.free_seat(id, &base), base.row(id, entry));
+    block.put(at, &row);
 }
 
 fn remove(block: &mut Block, id: EntryId, common: &[u8]) {
