@@ -61,28 +61,45 @@ pub(super) struct Selection(HashMap<String, CompiledDetection>);
 impl Condition {
     pub(super) fn new(rule: &CompiledRule) -> Self {
         let of = |condition| Self::of_expression(condition, &rule.detections);
-        Self::Any(rule.conditions.iter().map(of).collect())
+        Self::any(rule.conditions.iter().map(of))
+    }
+
+    fn any(parts: impl Iterator<Item = Self>) -> Self {
+        let mut any = Vec::new();
+        for part in parts {
+            match part {
+                Self::Any(parts) => any.extend(parts),
+                part => any.push(part),
+            }
+        }
+        let only = if any.len() == 1 { any.pop() } else { None };
+        only.unwrap_or(Self::Any(any))
+    }
+
+    fn all(parts: impl Iterator<Item = Self>) -> Self {
+        let mut all = Vec::new();
+        for part in parts {
+            match part {
+                Self::All(parts) => all.extend(parts),
+                part => all.push(part),
+            }
+        }
+        let only = if all.len() == 1 { all.pop() } else { None };
+        only.unwrap_or(Self::All(all))
     }
 
     fn of_expression(
         expression: &ConditionExpr,
         named: &HashMap<String, CompiledDetection>,
     ) -> Self {
-        let all = |parts: &[ConditionExpr]| {
-            let parts = parts.iter().map(|part| Self::of_expression(part, named));
-            parts.collect()
-        };
+        let of = |part| Self::of_expression(part, named);
         match expression {
-            ConditionExpr::And(parts) => Self::All(all(parts)),
-            ConditionExpr::Or(parts) => Self::Any(all(parts)),
+            ConditionExpr::And(parts) => Self::all(parts.iter().map(of)),
+            ConditionExpr::Or(parts) => Self::any(parts.iter().map(of)),
             ConditionExpr::Not(part) => Self::Not(Box::new(Self::of_expression(part, named))),
-            ConditionExpr::Identifier(name) => Self::Any(
-                named
-                    .get(name)
-                    .map(Self::of_detection)
-                    .into_iter()
-                    .collect(),
-            ),
+            ConditionExpr::Identifier(name) => {
+                Self::any(named.get(name).map(Self::of_detection).into_iter())
+            }
             ConditionExpr::Selector {
                 quantifier,
                 pattern,
@@ -90,11 +107,11 @@ impl Condition {
                 let meant = named
                     .iter()
                     .filter(|(name, _)| pattern.matches_detection_name(name));
-                let meant = meant.map(|(_, one)| Self::of_detection(one)).collect();
+                let meant = meant.map(|(_, one)| Self::of_detection(one));
                 match quantifier {
-                    Quantifier::Any => Self::Any(meant),
-                    Quantifier::All => Self::All(meant),
-                    Quantifier::Count(least) => Self::AtLeast(*least, meant),
+                    Quantifier::Any => Self::any(meant),
+                    Quantifier::All => Self::all(meant),
+                    Quantifier::Count(least) => Self::AtLeast(*least, meant.collect()),
                 }
             }
         }
@@ -102,13 +119,9 @@ impl Condition {
 
     fn of_detection(detection: &CompiledDetection) -> Self {
         match detection {
-            CompiledDetection::AllOf(items) => Self::All(items.iter().map(Self::of_item).collect()),
-            CompiledDetection::And(parts) => {
-                Self::All(parts.iter().map(Self::of_detection).collect())
-            }
-            CompiledDetection::AnyOf(parts) => {
-                Self::Any(parts.iter().map(Self::of_detection).collect())
-            }
+            CompiledDetection::AllOf(items) => Self::all(items.iter().map(Self::of_item)),
+            CompiledDetection::And(parts) => Self::all(parts.iter().map(Self::of_detection)),
+            CompiledDetection::AnyOf(parts) => Self::any(parts.iter().map(Self::of_detection)),
             CompiledDetection::Conditional { named, condition } => {
                 Self::of_expression(condition, named)
             }
@@ -193,6 +206,7 @@ impl Question {
     fn is_met_by(&self, value: &Value) -> bool {
         match (self, value) {
             (_, Value::List(values)) => values.iter().any(|value| self.is_met_by(value)),
+            (Self::Words { words, is_sought }, Value::Str(text)) => meets(text, words, *is_sought),
             (Self::Words { words, is_sought }, _) => meets(&value.text(), words, *is_sought),
             (Self::Truth(truth), Value::Bool(known)) => known == truth,
             (Self::Truth(truth), Value::Str(text)) => said(text) == Some(*truth),

@@ -497,6 +497,8 @@ mod tests {
                 .collect();
             let key = format!("k{key}");
             assert_eq!(ledger.entries(&key, i64::MIN, i64::MAX), expected);
+            assert!(!ledger.holds(&key, expected.len() + 1));
+            assert!(expected.is_empty() || ledger.holds(&key, expected.len()));
             let (from_ms, until_ms) = (2 * HOP_MS, 5 * HOP_MS + 7);
             let moments = ledger.moments(&key, from_ms, until_ms);
             let of_some = ledger.entries(&key, from_ms, until_ms);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::series::Moment;
-use crate::rules::{Counted, WindowBase};
+use crate::rules::{Counted, Tier, WindowBase};
 
 /// A trailing window: places of events, the end exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,27 @@ enum Holds {
     Bases(Vec<u32>),
     /// For each base: the latest start of a chain that has come to it.
     Chain(Vec<i64>),
+}
+
+/// How many entries a window has at least that meets a condition. One may be of all bases.
+pub(super) fn needed(counted: &Counted, tier: &Tier) -> usize {
+    match counted {
+        Counted::Events | Counted::Values(_) => {
+            usize::try_from(tier.threshold).unwrap_or(usize::MAX)
+        }
+        Counted::Bases | Counted::Chain => 1,
+    }
+}
+
+/// Whether some window that ends at or after an instant holds so many events: nearly always none does,
+/// and that is soon seen.
+pub(super) fn is_dense(moments: &[Moment], needed: usize, span_ms: i64, from_ms: i64) -> bool {
+    moments.windows(needed.max(1)).any(|some| {
+        let (Some(first), Some(last)) = (some.first(), some.last()) else {
+            return false;
+        };
+        last.time_ms >= from_ms && last.time_ms.saturating_sub(first.time_ms) < span_ms
+    })
 }
 
 impl<'a> Trailing<'a> {
@@ -143,4 +164,30 @@ fn each(times: &mut [u32], matched: u64, change: impl Fn(&mut u32)) {
     places
         .filter(|(place, _)| matched >> place & 1 == 1)
         .for_each(|(_, times)| change(times));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn there_are_so_many_within_a_span_where_a_window_holds_them(
+            mut times in prop::collection::vec(0..60_i64, 0..20),
+            (needed, span_ms, from_ms) in (1..6_usize, 1..20_i64, 0..60_i64),
+        ) {
+            times.sort_unstable();
+            let moments: Vec<Moment> =
+                times.iter().map(|&time_ms| Moment { time_ms, value: 0 }).collect();
+            let mut windows = Trailing::new(&Counted::Events, &[], &moments, span_ms);
+            let mut holds = false;
+            while let Some(Window { end, size, .. }) = windows.next() {
+                holds |= size >= needed as u64 && times[end - 1] >= from_ms;
+            }
+            prop_assert_eq!(is_dense(&moments, needed, span_ms, from_ms), holds);
+        }
+    }
 }

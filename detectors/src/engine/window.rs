@@ -23,7 +23,7 @@ use super::quotes::Quotes;
 use super::series::Moment;
 use super::shown::Shown;
 use super::single::{cut, interests, is_late};
-use super::trailing::{Trailing, Window};
+use super::trailing::{self, Trailing, Window};
 use crate::contract::{BadState, Baseline, Counters, Detector, Interest, StateChange};
 use crate::rules::{Above, Also, Counted, Kind, Rule, RuleSet, Tier, WindowBase};
 
@@ -120,8 +120,8 @@ impl Windows {
         let until_ms = from_ms.saturating_add(parts.period_ms);
         let moments = self.ledger.moments(key, since_ms, until_ms);
         let is_dense = |tier: &Tier| {
-            let needed = needed(parts.counted, tier);
-            is_dense(&moments, needed, tier.span_ms, from_ms)
+            let needed = trailing::needed(parts.counted, tier);
+            trailing::is_dense(&moments, needed, tier.span_ms, from_ms)
         };
         if !parts.tiers.iter().any(is_dense) {
             return None;
@@ -247,29 +247,11 @@ struct Met {
 
 /// No window of a key that has fewer entries meets a condition.
 fn entries_needed(parts: &Parts<'_>) -> usize {
-    let thresholds = parts.tiers.iter().map(|tier| needed(parts.counted, tier));
+    let thresholds = parts
+        .tiers
+        .iter()
+        .map(|tier| trailing::needed(parts.counted, tier));
     thresholds.min().unwrap_or(0)
-}
-
-/// How many entries a window has at least that meets a condition. One may be of all bases.
-fn needed(counted: &Counted, tier: &Tier) -> usize {
-    match counted {
-        Counted::Events | Counted::Values(_) => {
-            usize::try_from(tier.threshold).unwrap_or(usize::MAX)
-        }
-        Counted::Bases | Counted::Chain => 1,
-    }
-}
-
-/// Whether so many of some moments, sorted by time, lie within some span that ends at or after an
-/// instant.
-fn is_dense(moments: &[Moment], needed: usize, span_ms: i64, from_ms: i64) -> bool {
-    moments.windows(needed.max(1)).any(|some| {
-        let (Some(first), Some(last)) = (some.first(), some.last()) else {
-            return false;
-        };
-        last.time_ms >= from_ms && last.time_ms.saturating_sub(first.time_ms) < span_ms
-    })
 }
 
 /// Evaluates all tiers for windows that end at or after `from_ms`. Moments are sorted by time.
