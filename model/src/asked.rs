@@ -27,8 +27,8 @@ pub struct FieldSet {
     names: HashSet<String>,
     /// Beginnings of names, each up to a dot: `Parameters.*`.
     beginnings: Vec<String>,
-    /// What the names begin with, up to their first dot.
-    members: HashSet<String>,
+    /// What leads to a name: its parts up to each of its dots, and itself.
+    paths: HashSet<String>,
 }
 
 impl FieldSet {
@@ -45,7 +45,9 @@ impl FieldSet {
         let mut set = Self::default();
         for name in names {
             let name: String = name.into();
-            set.members.insert(member(&name).to_owned());
+            let dots = name.match_indices('.').map(|(at, _)| at);
+            let paths = dots.chain([name.len()]).filter_map(|end| name.get(..end));
+            set.paths.extend(paths.map(str::to_owned));
             match name.strip_suffix('*') {
                 Some(beginning) if beginning.ends_with('.') => {
                     set.beginnings.push(beginning.to_owned());
@@ -58,19 +60,17 @@ impl FieldSet {
 
     /// Whether a field is one of them.
     pub fn has(&self, name: &str) -> bool {
-        self.all
-            || self.names.contains(name)
-            || self.beginnings.iter().any(|b| name.starts_with(b.as_str()))
+        self.all || self.names.contains(name) || self.begins(name)
     }
 
-    /// Whether a member of a record, or something in it, may be one of them.
-    pub fn reaches(&self, name: &str) -> bool {
-        self.all || self.members.contains(member(name))
+    /// Whether what lies at a path in a record may be one of them, or hold one.
+    pub fn reaches(&self, path: &str) -> bool {
+        self.all || self.paths.contains(path) || self.begins(path)
     }
-}
 
-fn member(name: &str) -> &str {
-    name.split_once('.').map_or(name, |(member, _)| member)
+    fn begins(&self, name: &str) -> bool {
+        self.beginnings.iter().any(|b| name.starts_with(b.as_str()))
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +87,18 @@ mod tests {
             assert!(!set.has(name), "{name}");
         }
         assert!(set.reaches("Data") && set.reaches("Parameters") && !set.reaches("Folders"));
+        let deep = FieldSet::of(["A.B.C.D", "A.E.*"]);
+        for (path, reaches) in [
+            ("A", true),
+            ("A.B", true),
+            ("A.B.C", true),
+            ("A.B.D", false),
+            ("A.B.", false),
+            ("A.E.F.G", true),
+            ("B", false),
+        ] {
+            assert_eq!(deep.reaches(path), reaches, "{path}");
+        }
         assert!(FieldSet::all().has("x") && FieldSet::all().reaches("x.y"));
         assert!(!FieldSet::default().has("x"));
     }

@@ -320,9 +320,9 @@ impl Domains {
         }
     }
 
-    /// Whether anyone can have a mailbox at this domain, by the built-in list or the tenant's.
+    /// Whether anyone can have a mailbox at this clean domain, by the built-in list or the tenant's.
     fn is_free_mail(&self, domain: &str) -> bool {
-        is_free_mail(domain) || self.lists.free_mail.contains(domain)
+        FREE_MAIL.binary_search(&domain).is_ok() || self.lists.free_mail.contains(domain)
     }
 
     fn class_of(&self, domain: &str) -> PartyClass {
@@ -383,31 +383,45 @@ pub fn is_free_mail(domain: &str) -> bool {
         .is_ok()
 }
 
+/// An address or login name of a record in lower case, without its wrapping; guests decoded.
+pub fn address(text: &str) -> String {
+    decode(text.trim()).0
+}
+
 /// Takes the wrapping off a login name. Gives the address in lower case, and whether it is a
 /// guest's. Forms seen in the Unified Audit Log: `bob_gmail.com#EXT#@contoso.onmicrosoft.com` (the
 /// last `_` stands for the @), `urn:spo:guest#bob@gmail.com`, `i:0#.f|membership|bob@contoso.com`,
 /// `smtp:bob@contoso.com`.
 fn decode(text: &str) -> (String, bool) {
     let lower = text.to_lowercase();
-    let lower = lower.rsplit('|').next().unwrap_or(&lower);
-    if let Some(guest) = lower.split_once("urn:spo:guest#").map(|(_, guest)| guest) {
-        return (guest.to_owned(), true);
+    let inner = lower.rsplit('|').next().unwrap_or(&lower);
+    // Guests are marked so, in both forms.
+    if inner.contains('#') {
+        if let Some((_, guest)) = inner.split_once("urn:spo:guest#") {
+            return (guest.to_owned(), true);
+        }
+        if let Some((name, _)) = inner.split_once("#ext#") {
+            let address = match name.rsplit_once('_') {
+                Some((local, domain)) => format!("{local}@{domain}"),
+                None => name.to_owned(),
+            };
+            return (address, true);
+        }
     }
-    if let Some((name, _)) = lower.split_once("#ext#") {
-        let address = match name.rsplit_once('_') {
-            Some((local, domain)) => format!("{local}@{domain}"),
-            None => name.to_owned(),
-        };
-        return (address, true);
-    }
-    let plain = lower.strip_prefix("smtp:").unwrap_or(lower);
+    let plain = inner.strip_prefix("smtp:").unwrap_or(inner);
     let plain = plain.trim_matches(|c| matches!(c, '<' | '>' | '"' | '\'' | ' '));
+    if plain.len() == lower.len() {
+        return (lower, false);
+    }
     (plain.to_owned(), false)
 }
 
 fn is_anyone(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    lower.starts_with("urn:spo:anon#") || lower == "anonymous" || lower == "anyone"
+    const LINK: &str = "urn:spo:anon#";
+    let start = text.get(..LINK.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(LINK))
+        || text.eq_ignore_ascii_case("anonymous")
+        || text.eq_ignore_ascii_case("anyone")
 }
 
 #[cfg(test)]

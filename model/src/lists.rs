@@ -183,8 +183,8 @@ impl Lists {
         self.describe_place(event);
         describe_namesake(event);
         self.describe_people(event);
-        if let Some(app) = event.text(field::APP_ID)
-            && !self.apps.is_empty()
+        if !self.apps.is_empty()
+            && let Some(app) = event.text(field::APP_ID)
         {
             let approved = self.apps.get(&app.to_lowercase()).copied();
             event.set(field::APP_IS_APPROVED, approved.unwrap_or(false));
@@ -202,6 +202,9 @@ impl Lists {
     /// What the list says is all that is known of aliases: one learned from records would make what
     /// came before it somebody else's, depending on the order of arrival.
     fn describe_identity(&self, event: &mut Event) {
+        if self.people.is_empty() {
+            return;
+        }
         let Some(account) = event.text(field::ACTOR).map(|text| text.to_lowercase()) else {
             return;
         };

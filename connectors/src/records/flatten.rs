@@ -1,170 +1,166 @@
 //! Turns a vendor's nested members into flat fields: objects joined by a dot, lists kept as lists,
-//! `{Name, Value}` pairs under their name. The vendor's spelling stays.
+//! `{Name, Value}` pairs under their name. The vendor's spelling stays. What nobody asks for is not
+//! read.
 
-use exfilwatch_model::{Event, Value as Field};
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+use exfilwatch_model::{Event, FieldSet, Value as Field};
+use serde_json::Value;
+
+use super::json::{self, Raw};
+use super::members::Members;
 
 /// Most values taken from one record; the rest of an enormous record is left to its raw form.
 const VALUES_MAX: usize = 4_000;
 /// Deepest nesting followed.
 const DEPTH_MAX: usize = 8;
 
-/// Adds members to an event until its bound is reached.
-pub(crate) struct Flattener<'a> {
-    left: usize,
-    is_wanted: &'a dyn Fn(&str) -> bool,
+/// Which fields are taken.
+pub(crate) trait Asked {
+    /// Whether a field is.
+    fn wants(&self, field: &str) -> bool;
+
+    /// Whether what lies at a path may be one, or hold one.
+    fn reaches(&self, path: &str) -> bool;
 }
 
-impl<'a> Flattener<'a> {
-    /// Adds all.
-    pub(crate) fn new() -> Self {
-        Self::of(&|_| true)
+impl Asked for FieldSet {
+    fn wants(&self, field: &str) -> bool {
+        self.has(field)
     }
 
-    /// Adds those fields for which `is_wanted` is true.
-    pub(crate) fn of(is_wanted: &'a dyn Fn(&str) -> bool) -> Self {
+    fn reaches(&self, path: &str) -> bool {
+        self.reaches(path)
+    }
+}
+
+/// Adds members to an event until its bound is reached.
+pub(crate) struct Flattener<'a, A> {
+    asked: &'a A,
+    left: usize,
+    /// Where it is: the name of the field there.
+    path: String,
+}
+
+impl<'a, A: Asked> Flattener<'a, A> {
+    /// Adds those fields that are asked for.
+    pub(crate) fn new(asked: &'a A) -> Self {
         Self {
+            asked,
             left: VALUES_MAX,
-            is_wanted,
+            path: String::new(),
         }
     }
 
     /// One member and what is in it.
-    pub(crate) fn member(&mut self, event: &mut Event, name: &str, value: &Value) {
-        self.add(event, name, value, 0);
+    pub(crate) fn member(&mut self, event: &mut Event, name: &str, raw: Raw<'_>) {
+        self.path.clear();
+        self.path.push_str(name);
+        self.add(event, raw, 0);
     }
 
-    fn add(&mut self, event: &mut Event, name: &str, value: &Value, depth: usize) {
+    fn add(&mut self, event: &mut Event, raw: Raw<'_>, depth: usize) {
         if self.left == 0 || depth > DEPTH_MAX {
             return;
         }
-        match value {
-            Value::Array(values) => {
-                for value in values {
-                    self.add(event, name, value, depth + 1);
+        match raw.first() {
+            Some(b'[' | b'{') if !self.asked.reaches(&self.path) => {}
+            Some(b'[') => {
+                for element in json::each(raw) {
+                    self.add(event, element, depth + 1);
                 }
             }
-            Value::Object(map) => self.object(event, name, map, depth),
+            Some(b'{') => self.object(event, raw, depth),
             _ => {
-                if (self.is_wanted)(name)
-                    && let Some(field) = field(value)
+                if self.asked.wants(&self.path)
+                    && let Some(field) = field(raw)
                 {
                     self.left -= 1;
-                    event.add(name.to_owned(), field);
+                    event.add(self.path.clone(), field);
                 }
             }
         }
     }
 
-    fn object(&mut self, event: &mut Event, name: &str, map: &Map<String, Value>, depth: usize) {
-        let pair = map.get("Name").and_then(Value::as_str).filter(|_| {
-            ["Value", "NewValue", "OldValue"]
-                .iter()
-                .any(|member| map.contains_key(*member))
-        });
-        let prefix = match pair {
-            Some(pair) => format!("{name}.{}", pair.trim()),
-            None => name.to_owned(),
+    fn object(&mut self, event: &mut Event, raw: Raw<'_>, depth: usize) {
+        let Ok(members) = Members::of(raw) else {
+            return;
         };
-        for (member, value) in map {
-            let inner = match (pair, member.as_str()) {
-                (Some(_), "Name") => continue,
-                (Some(_), "Value") => prefix.clone(),
-                _ => format!("{prefix}.{member}"),
-            };
-            self.add(event, &inner, value, depth + 1);
+        let outer = self.path.len();
+        let pair = pair(&members);
+        if let Some(name) = &pair {
+            self.path.push('.');
+            self.path.push_str(name.trim());
         }
+        if self.asked.reaches(&self.path) {
+            let own = self.path.len();
+            for (name, raw) in members.asked(|_| true) {
+                match (&pair, &**name) {
+                    (Some(_), b"Name") => continue,
+                    (Some(_), b"Value") => {}
+                    (_, name) => {
+                        self.path.push('.');
+                        self.path.push_str(&String::from_utf8_lossy(name));
+                    }
+                }
+                self.add(event, raw, depth + 1);
+                self.path.truncate(own);
+            }
+        }
+        self.path.truncate(outer);
     }
 }
 
+/// The name of a `{Name, Value}` pair.
+fn pair<'a>(members: &Members<'a>) -> Option<Cow<'a, str>> {
+    let name = json::text(members.raw("Name")?)?;
+    let mut values = ["Value", "NewValue", "OldValue"].into_iter();
+    values
+        .any(|value| members.raw(value).is_some())
+        .then_some(name)
+}
+
 /// A scalar as a field; `None` for null and containers.
-pub(crate) fn field(value: &Value) -> Option<Field> {
-    match value {
-        Value::Bool(truth) => Some(Field::Bool(*truth)),
-        Value::String(text) => Some(Field::from(text.as_str())),
-        Value::Number(number) => Some(match number.as_i64() {
+pub(crate) fn field(raw: Raw<'_>) -> Option<Field> {
+    match raw.first()? {
+        b'"' => json::text(raw).map(Field::from),
+        b't' => Some(Field::Bool(true)),
+        b'f' => Some(Field::Bool(false)),
+        b'n' | b'[' | b'{' => None,
+        _ => Some(match whole(raw) {
             Some(whole) => Field::Int(whole),
-            None => Field::from(number.to_string()),
+            None => Field::from(number(raw)),
         }),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
 /// A scalar as text; `None` for null and containers. Lists of one give that one.
-pub(crate) fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Array(values) => match values.as_slice() {
-            [one] => text(one),
-            _ => None,
-        },
-        Value::Null | Value::Object(_) => None,
+pub(crate) fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    match raw.first()? {
+        b'-' | b'0'..=b'9' if whole(raw).is_none() => Some(Cow::Owned(number(raw))),
+        b'[' => {
+            let mut elements = json::each(raw);
+            let one = elements.next()?;
+            elements.next().is_none().then(|| text(one))?
+        }
+        _ => json::scalar(raw),
     }
 }
 
-/// A member as text, without blanks around it; `None` when absent, null or empty.
-pub(crate) fn member_text(map: &Map<String, Value>, name: &str) -> Option<String> {
-    let text = text(map.get(name)?)?;
-    let trimmed = text.trim();
-    (!trimmed.is_empty()).then(|| trimmed.to_owned())
+/// A whole number.
+pub(crate) fn whole(raw: Raw<'_>) -> Option<i64> {
+    let number = std::str::from_utf8(raw).ok()?.parse().ok();
+    // To `serde_json` the negative nought is no whole number.
+    number.filter(|number| *number != 0 || raw == b"0")
+}
+
+/// A number that is not whole, or too large, as `serde_json` writes it.
+fn number(raw: Raw<'_>) -> String {
+    match json::value(raw) {
+        Value::String(text) => text,
+        number => number.to_string(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use chrono::DateTime;
-    use exfilwatch_model::Product;
-    use serde_json::json;
-
-    use super::*;
-
-    fn flat(value: &Value) -> Event {
-        let mut event = Event::new(
-            Product::M365,
-            "id".into(),
-            0,
-            DateTime::UNIX_EPOCH,
-            Bytes::new(),
-        );
-        let mut flattener = Flattener::new();
-        for (name, value) in value.as_object().unwrap() {
-            flattener.member(&mut event, name, value);
-        }
-        event
-    }
-
-    #[test]
-    fn pairs_objects_and_lists_become_names() {
-        let event = flat(&json!({
-            "A": {"B": {"C": 1}},
-            "P": [{"Name": "x", "Value": "1"}, {"Name": "x", "Value": "2"}],
-            "M": [{"Name": "Role", "NewValue": "n", "OldValue": ""}],
-            "T": [{"ID": "a", "Type": 5}, {"ID": "b", "Type": 2}],
-            "N": null,
-        }));
-        assert_eq!(event.get("A.B.C"), Some(&Field::Int(1)));
-        assert_eq!(
-            event.get("P.x"),
-            Some(&Field::List(vec!["1".into(), "2".into()]))
-        );
-        assert_eq!(event.text("M.Role.NewValue").as_deref(), Some("n"));
-        assert_eq!(
-            event.get("T.ID"),
-            Some(&Field::List(vec!["a".into(), "b".into()]))
-        );
-        assert!(event.get("N").is_none());
-    }
-
-    #[test]
-    fn an_enormous_record_is_cut_and_does_not_take_all_memory() {
-        let many: Vec<Value> = (0..VALUES_MAX * 2).map(Value::from).collect();
-        let event = flat(&json!({ "L": many, "Z": 1 }));
-        let Some(Field::List(values)) = event.get("L") else {
-            panic!("no list");
-        };
-        assert_eq!(values.len(), VALUES_MAX);
-        assert!(event.get("Z").is_none());
-    }
-}
+mod tests;

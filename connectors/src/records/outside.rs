@@ -11,7 +11,7 @@ use exfilwatch_model::{Domains, Event, Party, PartyClass, domains, field};
 pub(crate) fn own_domains<'a, S: AsRef<str>>(
     configured: &'a Domains,
     actor: Option<&str>,
-    organisations: &[S],
+    organisations: impl IntoIterator<Item = S>,
 ) -> Cow<'a, Domains> {
     if !configured.is_empty() {
         return Cow::Borrowed(configured);
@@ -20,7 +20,8 @@ pub(crate) fn own_domains<'a, S: AsRef<str>>(
     let actor = actor
         .filter(|party| party.class == PartyClass::ForeignTenant)
         .and_then(|party| party.domain);
-    let organisations = organisations.iter().map(|name| name.as_ref().to_owned());
+    let organisations = organisations.into_iter();
+    let organisations = organisations.map(|name| name.as_ref().to_owned());
     let mut own = Cow::Borrowed(configured);
     for domain in actor.into_iter().chain(organisations) {
         if domain.contains('.') && !domains::is_free_mail(&domain) {
@@ -81,21 +82,21 @@ mod tests {
         let own = own_domains(
             &none,
             Some("a@contoso.example"),
-            &["contoso.onmicrosoft.com"],
+            ["contoso.onmicrosoft.com"],
         );
         assert!(own.is_internal_domain("sub.contoso.example"));
         assert!(own.is_internal_domain("contoso.onmicrosoft.com"));
         assert!(!own.is_internal_domain("evil.onmicrosoft.com"));
-        let own = own_domains(&none, Some("bob@gmail.com"), &[""]);
+        let own = own_domains(&none, Some("bob@gmail.com"), [""]);
         assert!(own.is_empty(), "a free mailbox is nobody's organisation");
         let guest = "bob_partner.example#EXT#@contoso.onmicrosoft.com";
-        assert!(!own_domains(&none, Some(guest), &[""]).is_internal_domain("partner.example"));
+        assert!(!own_domains(&none, Some(guest), [""]).is_internal_domain("partner.example"));
     }
 
     #[test]
     fn configured_domains_are_all_there_is() {
         let configured = Domains::new(&["contoso.example"], &[]);
-        let own = own_domains(&configured, Some("a@other.example"), &["other.example"]);
+        let own = own_domains(&configured, Some("a@other.example"), ["other.example"]);
         assert!(!own.is_internal_domain("other.example"));
     }
 }

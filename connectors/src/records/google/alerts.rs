@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::{Event, Product, RawRecord, RecordHead, field};
-use serde_json::{Map, Value};
+use exfilwatch_model::{Event, FieldSet, Product, RawRecord, RecordHead, field};
 
-use super::super::flatten::{Flattener, member_text};
+use super::super::flatten::Flattener;
 use super::super::json::{self, Raw};
+use super::super::members::Members;
 use super::super::outside::set_actor;
 use super::{Reading, time};
 
@@ -71,43 +71,39 @@ fn user_of_data(data: Raw<'_>) -> Option<Cow<'_, str>> {
 }
 
 /// Whether this is the body of an alert.
-pub(super) fn is_alert(body: &Map<String, Value>) -> bool {
-    member_text(body, "alertId").is_some() && !body.contains_key("events")
+pub(super) fn is_alert(body: &Members<'_>) -> bool {
+    body.text("alertId").is_some() && body.raw("events").is_none()
 }
 
 /// The one event of an alert.
 pub(super) fn event(
     record: &RawRecord,
     (id, at): (Arc<str>, DateTime<Utc>),
-    body: &Map<String, Value>,
+    body: &Members<'_>,
     reading: &Reading<'_>,
 ) -> Event {
     let mut event = Event::new(Product::GoogleWorkspace, id, 0, at, record.bytes().clone());
-    let mut flattener = Flattener::new();
-    for (name, value) in body {
-        if name != "etag" {
-            flattener.member(&mut event, name, value);
-        }
+    let everything = FieldSet::all();
+    let mut flattener = Flattener::new(&everything);
+    for (name, raw) in body.asked(|name| name != b"etag") {
+        flattener.member(&mut event, &String::from_utf8_lossy(name), raw);
     }
     event.set(field::PRODUCT, Product::GoogleWorkspace.as_str());
     event.set(field::SERVICE, SERVICE);
-    event.set_some(field::OPERATION, member_text(body, "type"));
-    event.set_some(field::ITEM, member_text(body, "alertId"));
-    event.set_some(field::ALERT_ID, member_text(body, "alertId"));
-    event.set_some(field::ALERT_NAME, member_text(body, "type"));
-    event.set_some(
-        field::URL,
-        member_text(body, "securityInvestigationToolLink"),
-    );
-    if let Some(data) = body.get("data").and_then(Value::as_object) {
-        let user = USERS.iter().find_map(|name| member_text(data, name));
+    event.set_some(field::OPERATION, body.text("type"));
+    event.set_some(field::ITEM, body.text("alertId"));
+    event.set_some(field::ALERT_ID, body.text("alertId"));
+    event.set_some(field::ALERT_NAME, body.text("type"));
+    event.set_some(field::URL, body.text("securityInvestigationToolLink"));
+    if let Some(data) = body.object("data") {
+        let user = USERS.iter().find_map(|name| data.text(name));
         if let Some(user) = user {
             set_actor(&mut event, &reading.domains.party(&user));
             event.set(field::ACTOR_IS_SYSTEM, false);
         }
-        event.set_some(field::RULE_NAME, member_text(data, "name"));
-        let login = data.get("loginDetails").and_then(Value::as_object);
-        let address = login.and_then(|login| member_text(login, "ipAddress"));
+        event.set_some(field::RULE_NAME, data.text("name"));
+        let login = data.object("loginDetails");
+        let address = login.and_then(|login| login.text("ipAddress"));
         event.set_some(field::SOURCE_IP, address);
     }
     event

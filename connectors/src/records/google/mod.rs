@@ -20,12 +20,12 @@ use chrono::{DateTime, Utc};
 use exfilwatch_model::{
     Domains, Event, FieldSet, LiveDomains, Product, RawRecord, RecordHead, Sight, field,
 };
-use serde_json::{Map, Value};
 use siphasher::sip::SipHasher13;
 
 use self::alerts::Alert;
-use super::flatten::{Flattener, member_text};
+use super::flatten::{self, Flattener};
 use super::json::{self, Raw};
+use super::members::Members;
 use super::outside::{own_domains, set_actor};
 use super::time;
 use crate::contract::{NormaliseError, RecordReader};
@@ -126,12 +126,12 @@ impl RecordReader for GoogleRecords {
         _asked: &FieldSet,
     ) -> Result<Vec<Event>, NormaliseError> {
         let head = self.head(record)?;
-        let body = json::object(record.bytes()).map_err(no_object)?;
+        let body = Members::of(record.bytes()).map_err(no_object)?;
         let id: Arc<str> = head.id_text().into();
         let time = head.time.unwrap_or(fetched_at);
         let known = self.domains.get();
         if alerts::is_alert(&body) {
-            let domains = own_domains::<&str>(&known, head.actor.as_deref(), &[]);
+            let domains = own_domains(&known, head.actor.as_deref(), None::<&str>);
             let reading = Reading {
                 domains: &domains,
                 domains_are_known: !known.is_empty(),
@@ -149,30 +149,28 @@ impl RecordReader for GoogleRecords {
             record.bytes().clone(),
         );
 
-        let actor = body.get("actor").and_then(Value::as_object).and_then(actor);
-        let domains = own_domains::<&str>(&known, actor.as_deref(), &[]);
+        let actor = body.object("actor").and_then(|map| actor(&map));
+        let domains = own_domains(&known, actor.as_deref(), None::<&str>);
         let reading = Reading {
             domains: &domains,
             domains_are_known: !known.is_empty(),
             application: application(&body),
         };
-        let mut flattener = Flattener::new();
+        let everything = FieldSet::all();
+        let mut flattener = Flattener::new(&everything);
         fill(&mut base, &mut flattener, &body, actor.as_deref(), &reading);
 
         let mut events = Vec::new();
         for element in elements(&body) {
             let mut event = base.clone();
-            let name = element
-                .get("name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            event.set(field::OPERATION, name);
-            for (member, value) in element {
-                match member.as_str() {
-                    "parameters" | "sensitiveParameters" => {
-                        parameters::fill(&mut event, member, value);
+            let name = element.raw("name").and_then(json::text);
+            event.set(field::OPERATION, name.unwrap_or_default());
+            for (member, raw) in element.asked(|_| true) {
+                match &*String::from_utf8_lossy(member) {
+                    name @ ("parameters" | "sensitiveParameters") => {
+                        parameters::fill(&mut event, name, raw);
                     }
-                    _ => flattener.member(&mut event, &format!("event.{member}"), value),
+                    name => flattener.member(&mut event, &format!("event.{name}"), raw),
                 }
             }
             events.extend(reading.events(event));
@@ -224,28 +222,26 @@ impl Reading<'_> {
 /// Members outside `events[]`.
 fn fill(
     event: &mut Event,
-    flattener: &mut Flattener,
-    body: &Map<String, Value>,
+    flattener: &mut Flattener<'_, FieldSet>,
+    body: &Members<'_>,
     actor: Option<&str>,
     reading: &Reading<'_>,
 ) {
-    for (name, value) in body {
-        if !matches!(name.as_str(), "events" | "etag") {
-            flattener.member(event, name, value);
-        }
+    for (name, raw) in body.asked(|name| !matches!(name, b"events" | b"etag")) {
+        flattener.member(event, &String::from_utf8_lossy(name), raw);
     }
     event.set(field::PRODUCT, Product::GoogleWorkspace.as_str());
     event.set(field::SERVICE, reading.application.as_str());
-    event.set_some(field::SOURCE_IP, member_text(body, "ipAddress"));
+    event.set_some(field::SOURCE_IP, body.text("ipAddress"));
     set_network(event, body);
     if let Some(actor) = actor {
         set_actor(event, &reading.domains.party(actor));
         event.set(field::ACTOR_IS_SYSTEM, false);
     }
-    if let Some(id) = body.get("id").and_then(Value::as_object) {
-        let time = member_text(id, "time");
+    if let Some(id) = body.object("id") {
+        let time = id.text("time");
         let item = time
-            .zip(qualifier(id))
+            .zip(qualifier(&id))
             .map(|(time, qualifier)| format!("{time}/{qualifier}"));
         event.set_some(field::ITEM, item);
     }
@@ -257,40 +253,33 @@ fn fill(
 
 /// What the vendor says of the address (`networkInfo`, vendor's "Activities: list", seen 2026): the
 /// numbers of its autonomous systems, and its country.
-fn set_network(event: &mut Event, body: &Map<String, Value>) {
-    let Some(info) = body.get("networkInfo").and_then(Value::as_object) else {
+fn set_network(event: &mut Event, body: &Members<'_>) {
+    let Some(info) = body.object("networkInfo") else {
         return;
     };
-    let numbers = match info.get("ipAsn") {
-        Some(Value::Array(numbers)) => numbers.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-        None => &[],
-    };
-    for number in numbers {
-        let text = || number.as_str()?.parse().ok();
-        if let Some(number) = number.as_i64().or_else(text) {
+    for number in info.raw("ipAsn").into_iter().flat_map(json::each) {
+        let text = || json::text(number)?.parse().ok();
+        if let Some(number) = flatten::whole(number).or_else(text) {
             event.add(field::SOURCE_ASN, number);
         }
     }
-    let region = member_text(info, "regionCode").filter(|text| !text.is_empty());
-    event.set_some(field::SOURCE_REGION, region);
+    event.set_some(field::SOURCE_REGION, info.text("regionCode"));
 }
 
-fn application(body: &Map<String, Value>) -> String {
-    body.get("id")
-        .and_then(Value::as_object)
-        .and_then(|id| member_text(id, "applicationName"))
+fn application(body: &Members<'_>) -> String {
+    body.object("id")
+        .and_then(|id| id.text("applicationName"))
+        .map(Cow::into_owned)
         .unwrap_or_default()
 }
 
 /// Address of the actor; for those who have none, what else names them.
-fn actor(map: &Map<String, Value>) -> Option<String> {
-    let profile = member_text(map, "profileId");
-    member_text(map, "email")
-        .or_else(|| member_text(map, "key"))
-        .or_else(|| match profile.as_deref() {
-            Some(ANONYMOUS_PROFILE) => Some("anonymous".to_owned()),
-            _ => profile,
+fn actor<'a>(map: &Members<'a>) -> Option<Cow<'a, str>> {
+    map.text("email")
+        .or_else(|| map.text("key"))
+        .or_else(|| match map.text("profileId")? {
+            profile if profile == ANONYMOUS_PROFILE => Some("anonymous".into()),
+            profile => Some(profile),
         })
 }
 
@@ -308,25 +297,17 @@ fn actor_of_head(raw: Raw<'_>) -> Option<Cow<'_, str>> {
 }
 
 /// Elements of `events[]`; a single object counts as a list of one.
-fn elements(body: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
-    let list = match body.get("events") {
-        Some(Value::Array(list)) => list.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-        None => &[],
-    };
-    list.iter().filter_map(Value::as_object)
+fn elements<'a>(body: &Members<'a>) -> impl Iterator<Item = Members<'a>> {
+    let list = body.raw("events").into_iter().flat_map(json::each);
+    list.filter_map(|element| Members::of(element).ok())
 }
 
 /// Names of the events in a raw `events` member; an event without a name has the empty one, as
 /// its event will, so that a rule may ask for it.
 fn names(raw: Raw<'_>) -> Vec<Cow<'_, str>> {
-    if raw.first() == Some(&b'{') {
-        return vec![name(raw).unwrap_or_default()];
-    }
-    json::elements(raw)
-        .map_while(Result::ok)
-        .filter(|(_, element)| element.first() == Some(&b'{'))
-        .map(|(_, element)| name(element).unwrap_or_default())
+    json::each(raw)
+        .filter(|element| element.first() == Some(&b'{'))
+        .map(|element| name(element).unwrap_or_default())
         .collect()
 }
 
@@ -369,8 +350,9 @@ impl<'a> Identity<'a> {
     }
 }
 
-fn qualifier(id: &Map<String, Value>) -> Option<String> {
-    member_text(id, "uniqueQualifier").or_else(|| member_text(id, "uniqQualifier"))
+fn qualifier<'a>(id: &Members<'a>) -> Option<Cow<'a, str>> {
+    id.text("uniqueQualifier")
+        .or_else(|| id.text("uniqQualifier"))
 }
 
 /// Login activities with different events may share time and qualifier, so the number of a part

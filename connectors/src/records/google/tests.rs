@@ -1,5 +1,5 @@
 use exfilwatch_model::Value as Field;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

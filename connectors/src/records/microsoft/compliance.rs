@@ -4,10 +4,12 @@
 //! names (`f3u` user, `an` alert name, `op`, `sev`, `rid` rule, `reid` = the `Id` of the record that
 //! caused it). eDiscovery writes the export of a search as several records with changing names.
 
+use std::borrow::Cow;
+
 use exfilwatch_model::{Event, field};
-use serde_json::Value;
 
 use super::super::flatten::Flattener;
+use super::super::json::{self, Raw};
 use super::super::outside::set_actor;
 use super::Body;
 use super::parameters::{Parameters, field_text};
@@ -15,17 +17,21 @@ use super::parameters::{Parameters, field_text};
 /// Endings that the service puts on a search's name for what it makes of it.
 const SEARCH_SUFFIXES: &[&str] = &["_export", "_reportsonly", "_preview"];
 
+/// Fields that are read from events here.
+pub(super) const READS: &[&str] = &["Data.an", "Data.f3u", "Data.reid"];
+
 /// `Data.<name>` of an alert; text that is no JSON object stays as it is.
-pub(super) fn fill_data(event: &mut Event, flattener: &mut Flattener<'_>, text: &str) {
-    if let Ok(value @ Value::Object(_)) = serde_json::from_str::<Value>(text) {
-        flattener.member(event, "Data", &value);
+pub(super) fn fill_data(event: &mut Event, flattener: &mut Flattener<'_, Body<'_>>, raw: Raw<'_>) {
+    let Some(text) = json::text(raw) else { return };
+    if let Ok(object @ [b'{', ..]) = json::only(text.as_bytes()) {
+        flattener.member(event, "Data", object);
     }
     event.set("Data", text);
 }
 
 /// One event.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
-    if record.text("AlertId").is_some() || record.operation().starts_with("Alert") {
+    if record.text("AlertId").is_some() || record.operation.starts_with("Alert") {
         alert(&mut event, record);
     } else {
         discovery(&mut event, record);
@@ -35,7 +41,8 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
 
 fn alert(event: &mut Event, record: &Body<'_>) {
     event.set_some(field::ALERT_ID, record.text("AlertId"));
-    let name = record.text("Name").or_else(|| field_text(event, "Data.an"));
+    let name = record.text("Name").map(Cow::into_owned);
+    let name = name.or_else(|| field_text(event, "Data.an"));
     event.set_some(field::ALERT_NAME, name);
     let cause = field_text(event, "Data.reid").filter(|cause| !cause.is_empty());
     event.set_some(field::CAUSE_ID, cause);
@@ -53,15 +60,12 @@ fn alert(event: &mut Event, record: &Body<'_>) {
 }
 
 fn discovery(event: &mut Event, record: &Body<'_>) {
-    let parameters = Parameters::of(record.members.get("Parameters"));
-    let operation = record.operation();
-    event.set_some(
-        field::EXPORT_STEP,
-        export_step(&operation, &parameters, event),
-    );
+    let parameters = Parameters::of(record.raw("Parameters"));
+    let step = export_step(&record.operation, &parameters, event);
+    event.set_some(field::EXPORT_STEP, step);
     let name = ["SearchName", "Name", "Identity"]
         .iter()
-        .find_map(|name| parameters.get(name).map(str::to_owned))
+        .find_map(|name| parameters.get(name).map(Cow::Borrowed))
         .or_else(|| {
             ["ExportName", "ObjectName", "ObjectId", "CaseName", "Case"]
                 .iter()
@@ -113,7 +117,7 @@ mod tests {
 
     use chrono::DateTime;
     use exfilwatch_model::RawRecord;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::Microsoft365Records;
     use super::*;

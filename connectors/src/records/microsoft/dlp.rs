@@ -2,29 +2,22 @@
 //! the agent, in the metadata of the item; mail adds its recipients.
 
 use exfilwatch_model::{Event, field};
-use serde_json::{Map, Value};
 
 use super::super::address;
-use super::super::flatten::member_text;
+use super::super::json;
+use super::super::members::Members;
 use super::super::outside::{set_actor, set_party};
 use super::Body;
 
 /// One event per recipient outside, or the event alone.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
-    let metadata = |name: &str| record.members.get(name).and_then(Value::as_object);
+    let metadata = |name: &str| record.members.object(name);
     let mail = metadata("ExchangeMetaData");
-    let item = [
-        mail,
-        metadata("SharePointMetaData"),
-        metadata("EndpointMetaData"),
-    ]
-    .into_iter()
-    .flatten()
-    .next();
-    if let Some(item) = item {
+    let other = || metadata("SharePointMetaData").or_else(|| metadata("EndpointMetaData"));
+    if let Some(item) = mail.as_ref().or(other().as_ref()) {
         set_item(&mut event, record, item);
     }
-    let outside: Vec<_> = recipients(mail)
+    let outside: Vec<_> = recipients(mail.as_ref())
         .iter()
         .map(|recipient| record.domains.party(recipient))
         .filter(|party| party.class.is_external())
@@ -43,8 +36,8 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
         .collect()
 }
 
-fn set_item(event: &mut Event, record: &Body<'_>, item: &Map<String, Value>) {
-    let first = |names: &[&str]| names.iter().find_map(|name| member_text(item, name));
+fn set_item(event: &mut Event, record: &Body<'_>, item: &Members<'_>) {
+    let first = |names: &[&str]| names.iter().find_map(|name| item.text(name));
     event.set_some(
         field::OBJECT,
         first(&["FilePathUrl", "UniqueID", "MessageID", "Sha256"]),
@@ -55,7 +48,8 @@ fn set_item(event: &mut Event, record: &Body<'_>, item: &Map<String, Value>) {
     );
     event.set_some(
         field::URL,
-        member_text(item, "FilePathUrl").filter(|url| url.starts_with("http")),
+        item.text("FilePathUrl")
+            .filter(|url| url.starts_with("http")),
     );
     if event.is(field::ACTOR_IS_SYSTEM)
         && let Some(user) = first(&["From", "FileOwner", "User"])
@@ -66,17 +60,14 @@ fn set_item(event: &mut Event, record: &Body<'_>, item: &Map<String, Value>) {
 }
 
 /// Recipients of a mail; each list may be an array or text.
-fn recipients(mail: Option<&Map<String, Value>>) -> Vec<String> {
+fn recipients(mail: Option<&Members<'_>>) -> Vec<String> {
     let lists = ["To", "CC", "BCC"]
         .iter()
-        .filter_map(|name| mail?.get(*name));
-    let texts = lists.flat_map(|list| match list {
-        Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
-        Value::String(text) => vec![text.as_str()],
-        _ => Vec::new(),
-    });
-    texts
-        .flat_map(address::entries)
+        .filter_map(|name| mail?.raw(name));
+    lists
+        .flat_map(json::each)
+        .filter_map(json::text)
+        .flat_map(|text| address::entries(&text))
         .map(|entry| entry.name())
         .collect()
 }

@@ -1,15 +1,32 @@
 //! Entra ID (Azure Active Directory): directory changes and sign-ins. `Actor[]` and `Target[]` name
 //! one party in several ways, told apart by `Type` (5 = user principal name, 1 = display name).
 
-use exfilwatch_model::{Claim, Event, Look, field};
-use serde_json::Value;
+use std::borrow::Cow;
 
-use super::super::flatten::text;
+use exfilwatch_model::{Claim, Event, Look, field};
+
+use super::super::flatten;
+use super::super::json;
+use super::super::members::Members;
 use super::super::outside::set_party;
 use super::Body;
 
 /// The property of which the licences of an account are the value.
 const LICENCES: &str = "AssignedLicense";
+const LICENCES_NOW: &str = "ModifiedProperties.AssignedLicense.NewValue";
+const ROLE_NOW: &str = "ModifiedProperties.Role.DisplayName.NewValue";
+/// Of an owner that is added the target is the owner; what is owned stands among the properties.
+const OWNED: [&str; 2] = [
+    "ModifiedProperties.Application.DisplayName.NewValue",
+    "ModifiedProperties.ServicePrincipal.DisplayName.NewValue",
+];
+
+/// Fields that are read from events here.
+pub(super) const READS: &[&str] = &[LICENCES_NOW, ROLE_NOW, OWNED[0], OWNED[1]];
+
+/// Types of names in `Target[]`.
+const PRINCIPAL_NAME: i64 = 5;
+const DISPLAY_NAME: i64 = 1;
 
 /// What stands in the text of a record of which an event meets a claim on one of our fields: a role by
 /// its name, as the vendor writes it, and the end of an account that is only changed among its licences.
@@ -33,16 +50,13 @@ pub(super) fn look(operation: &str, claim: Claim<'_>) -> Look {
 
 /// One event.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
-    let target = named(record, "Target", 5)
-        .or_else(|| {
-            record
-                .text("ObjectId")
-                .filter(|object| object.contains('@'))
-        })
-        .or_else(|| named(record, "Target", 1));
-    let ended = ended(&event, &record.operation());
+    let [principal, display] = named(record, "Target", [PRINCIPAL_NAME, DISPLAY_NAME]);
+    let object = record.text("ObjectId");
+    let address = object.clone().filter(|object| object.contains('@'));
+    let target = principal.or(address).or_else(|| display.clone());
+    let ended = ended(&event, &record.operation);
     let target = match ended {
-        Some("deleted") => target.map(|target| former(&target).to_owned()),
+        Some("deleted") => target.map(|target| former(&target).to_owned().into()),
         _ => target,
     };
     event.set_some(field::ACCOUNT_ENDED, ended);
@@ -53,15 +67,11 @@ pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
             set_party(&mut event, &party);
         }
     }
-    event.set_some(field::OBJECT, record.text("ObjectId"));
-    let name = named(record, "Target", 1).or_else(|| {
-        // Of an owner that is added the target is the owner; what is owned stands among the properties.
-        ["Application", "ServicePrincipal"]
-            .iter()
-            .find_map(|kind| property(&event, &format!("{kind}.DisplayName")))
-    });
+    event.set_some(field::OBJECT, object);
+    let owned = || OWNED.iter().find_map(|name| property(&event, name));
+    let name = display.or_else(|| owned().map(Cow::Owned));
     event.set_some(field::OBJECT_NAME, name);
-    event.set_some(field::ROLE, property(&event, "Role.DisplayName"));
+    event.set_some(field::ROLE, property(&event, ROLE_NOW));
     vec![event]
 }
 
@@ -71,7 +81,7 @@ fn ended(event: &Event, operation: &str) -> Option<&'static str> {
         "Delete user" => Some("deleted"),
         "Disable account" => Some("suspended"),
         _ if changes_licences(operation) => {
-            (property(event, LICENCES).as_deref() == Some("[]")).then_some("unlicensed")
+            (property(event, LICENCES_NOW).as_deref() == Some("[]")).then_some("unlicensed")
         }
         _ => None,
     }
@@ -99,18 +109,29 @@ fn former(name: &str) -> &str {
 
 /// What a property was changed to: text, which some services write in quotes.
 fn property(event: &Event, name: &str) -> Option<String> {
-    let value = event.text(&format!("ModifiedProperties.{name}.NewValue"))?;
+    let value = event.text(name)?;
     let value = value.trim_matches('"');
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// The id of a type in `Actor[]` or `Target[]`.
-fn named(record: &Body<'_>, list: &str, kind: i64) -> Option<String> {
-    let list = record.members.get(list)?.as_array()?;
-    list.iter()
-        .find(|party| party.get("Type").and_then(Value::as_i64) == Some(kind))
-        .and_then(|party| text(party.get("ID")?))
-        .filter(|id| !id.is_empty())
+/// The ids of these types in `Actor[]` or `Target[]`, of each the first.
+fn named<'a, const N: usize>(
+    record: &Body<'a>,
+    list: &str,
+    types: [i64; N],
+) -> [Option<Cow<'a, str>>; N] {
+    let mut found = [const { None }; N];
+    let parties = record.raw(list).into_iter().flat_map(json::elements);
+    for (_, party) in parties.map_while(Result::ok) {
+        let Ok(party) = Members::of(party) else {
+            continue;
+        };
+        let own = party.raw("Type").and_then(flatten::whole);
+        for (found, _) in found.iter_mut().zip(types).filter(|(_, t)| own == Some(*t)) {
+            found.get_or_insert_with(|| party.raw("ID").and_then(flatten::text));
+        }
+    }
+    found.map(|id| id.flatten().filter(|id| !id.is_empty()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! Outlook on the desktop come as `UpdateInboxRules` (mailbox audit), see [`super::inbox_rules`].
 //! One event is made per destination; an empty value takes the forwarding away.
 
-use exfilwatch_model::{Event, Look, Party, PartyClass, field};
+use std::borrow::Cow;
+
+use exfilwatch_model::{Event, Look, Party, PartyClass, Value, domains, field};
 
 use super::super::address::{self, Entry};
 use super::super::outside::set_party;
@@ -69,6 +71,9 @@ const HIDING_FOLDERS: &[&str] = &[
 const CONNECTOR: &str = "OutboundConnector";
 const SWITCH: &str = "Enabled";
 
+/// Fields that are read from events here.
+pub(super) const READS: &[&str] = &["ObjectId"];
+
 /// Where mail goes, and how.
 pub(super) struct Destination {
     pub(super) entry: Entry,
@@ -105,15 +110,14 @@ pub(super) fn look(operation: &str, name: &str) -> Look {
 
 /// One event per destination, or the event alone.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
-    let operation = record.operation();
-    let parameters = Parameters::of(record.members.get("Parameters"));
+    let parameters = Parameters::of(record.raw("Parameters"));
     set_mailbox(&mut event, record, &parameters);
-    let (destinations, via) = match operation.split_once('-') {
+    let (destinations, via) = match record.operation.split_once('-') {
         Some((verb, noun)) => {
             grants::fill(&mut event, noun, record, &parameters);
             cmdlet(&mut event, verb, noun, &parameters)
         }
-        None if operation.eq_ignore_ascii_case("UpdateInboxRules") => {
+        None if record.operation.eq_ignore_ascii_case("UpdateInboxRules") => {
             inbox_rules::destinations(&mut event, record)
         }
         None => (Vec::new(), None),
@@ -268,56 +272,50 @@ pub(super) fn is_hiding_folder(folder: &str) -> bool {
     HIDING_FOLDERS.contains(&folder.trim().to_lowercase().as_str())
 }
 
+/// Cmdlets whose `Identity` is a mailbox.
+const OF_MAILBOXES: &[&str] = &[
+    "Mailbox",
+    "MailboxPermission",
+    "RecipientPermission",
+    "MailboxFolderPermission",
+    "MailboxAutoReplyConfiguration",
+    "CASMailbox",
+    "MailboxAuditBypassAssociation",
+];
+
 /// Whose mailbox it is. `Identity` and `ObjectId` may be an address, an alias, a GUID, a canonical
 /// path, or for inbox rules `path\rule`; for a new inbox rule `Identity` is the rule's name.
 fn set_mailbox(event: &mut Event, record: &Body<'_>, parameters: &Parameters) {
-    let operation = record.operation().to_ascii_lowercase();
-    let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
-    let object = record.text("ObjectId");
-    let names: Vec<String> = match noun {
-        "mailbox"
-        | "mailboxpermission"
-        | "recipientpermission"
-        | "mailboxfolderpermission"
-        | "mailboxautoreplyconfiguration"
-        | "casmailbox"
-        | "mailboxauditbypassassociation" => {
-            let identity = parameters.get("Identity").map(str::to_owned);
-            identity.into_iter().chain(object).collect()
-        }
-        "inboxrule" => {
-            let mailbox = parameters.get("Mailbox").map(str::to_owned);
-            let path = object.filter(|object| !object.is_empty());
-            let identity = parameters
-                .get("Identity")
-                .filter(|identity| identity.contains('\\'))
-                .map(str::to_owned);
-            mailbox.into_iter().chain(path).chain(identity).collect()
-        }
-        _ => record.text("MailboxOwnerUPN").into_iter().collect(),
+    let noun = record.operation.split_once('-').map(|(_, noun)| noun);
+    let is = |known: &str| noun.is_some_and(|noun| noun.eq_ignore_ascii_case(known));
+    let parameter = |name| parameters.get(name).map(Cow::Borrowed);
+    let places = if OF_MAILBOXES.iter().any(|known| is(known)) {
+        [parameter("Identity"), record.text("ObjectId"), None]
+    } else if is("InboxRule") {
+        let path = parameter("Identity").filter(|identity| identity.contains('\\'));
+        [parameter("Mailbox"), record.text("ObjectId"), path]
+    } else {
+        [record.text("MailboxOwnerUPN"), None, None]
     };
-    let names: Vec<String> = names
+    let names: Vec<String> = places
         .iter()
-        .filter_map(|name| mailbox_name(name, record))
+        .flatten()
+        .filter_map(|name| mailbox_name(name))
         .collect();
     let address = names.iter().find(|name| name.contains('@'));
     let Some(mailbox) = address.or(names.first()) else {
         return;
     };
-    event.set(field::MAILBOX, mailbox.as_str());
-    let actor = event.text(field::ACTOR).map(std::borrow::Cow::into_owned);
-    if let Some(actor) = actor
-        && let Some(others) = is_others(&actor, &names)
-    {
-        event.set(field::MAILBOX_IS_OTHERS, others);
-        // One's own mailbox is named by alias in one record and by address in another; it is one.
-        if !others && actor.contains('@') {
-            event.set(field::MAILBOX, actor.as_str());
-        }
-    }
+    let actor = event.text(field::ACTOR);
+    let others = actor.as_deref().and_then(|actor| is_others(actor, &names));
+    // One's own mailbox is named by alias in one record and by address in another; it is one.
+    let own = actor.filter(|actor| others == Some(false) && actor.contains('@'));
+    let mailbox = Value::from(own.as_deref().unwrap_or(mailbox));
+    event.set(field::MAILBOX, mailbox);
+    event.set_some(field::MAILBOX_IS_OTHERS, others);
 }
 
-fn mailbox_name(text: &str, record: &Body<'_>) -> Option<String> {
+fn mailbox_name(text: &str) -> Option<String> {
     // A folder stands as `mailbox:\folder`.
     let path = text
         .split('\\')
@@ -325,25 +323,25 @@ fn mailbox_name(text: &str, record: &Body<'_>) -> Option<String> {
         .unwrap_or(text)
         .trim_end_matches(':');
     let entry = address::entry(path)?;
-    let name = record.domains.party(&entry.name()).address;
+    let name = domains::address(&entry.name());
     (!name.is_empty()).then_some(name)
 }
 
 /// Whether a mailbox or person is not the actor. The names are compared with the actor's address and its
 /// local part, punctuation aside (`john.smith` is `John Smith`). GUIDs alone tell nothing.
 pub(super) fn is_others(actor: &str, names: &[String]) -> Option<bool> {
-    let local = letters(actor.split('@').next().unwrap_or(actor));
-    let own = names
-        .iter()
-        .any(|name| name == actor || (!name.contains('@') && letters(name) == local));
-    let telling = names
-        .iter()
-        .any(|name| uuid::Uuid::try_parse(name).is_err());
-    (own || telling).then_some(!own)
+    let local = actor.split('@').next().unwrap_or(actor);
+    let is_own =
+        |name: &String| name == actor || (!name.contains('@') && letters(name).eq(letters(local)));
+    if names.iter().any(is_own) {
+        return Some(false);
+    }
+    let tells = |name: &String| uuid::Uuid::try_parse(name).is_err();
+    names.iter().any(tells).then_some(true)
 }
 
-fn letters(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).collect()
+fn letters(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| c.is_alphanumeric())
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ pub(super) fn named_by(noun: &str) -> Option<&'static str> {
 /// Sets `target` and `role` of a grant, `target` and `object_name` of a contact, `rule_sender` of a
 /// rule.
 pub(super) fn fill(event: &mut Event, noun: &str, record: &Body<'_>, parameters: &Parameters) {
-    let noun = noun.to_ascii_lowercase();
-    if let Some((_, who, role)) = GRANTS.iter().find(|(known, ..)| *known == noun) {
+    let is = |known: &str| known.eq_ignore_ascii_case(noun);
+    if let Some((_, who, role)) = GRANTS.iter().find(|(known, ..)| is(known)) {
         if let Some(entry) = parameters.get(who).and_then(first) {
             set_target(event, record, &entry);
             let own = event
@@ -55,7 +55,7 @@ pub(super) fn fill(event: &mut Event, noun: &str, record: &Body<'_>, parameters:
             let role = role.or_else(|| parameters.get("AccessRights"));
             event.set_some(field::ROLE, role.map(str::to_owned));
         }
-    } else if CONTACTS.contains(&noun.as_str()) {
+    } else if CONTACTS.iter().any(|known| is(known)) {
         if let Some(entry) = parameters.get("ExternalEmailAddress").and_then(first) {
             set_target(event, record, &entry);
         }
@@ -66,7 +66,7 @@ pub(super) fn fill(event: &mut Event, noun: &str, record: &Body<'_>, parameters:
             .or(object.as_deref());
         let name = name.and_then(address::entry).map(|entry| entry.name());
         event.set_some(field::OBJECT_NAME, name);
-    } else if matches!(noun.as_str(), "inboxrule" | "transportrule") {
+    } else if is("inboxrule") || is("transportrule") {
         event.set_some(field::RULE_SENDER, rule_sender(parameters));
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn destinations(
     event: &mut Event,
     record: &Body<'_>,
 ) -> (Vec<Destination>, Option<&'static str>) {
-    let properties = Parameters::of(record.members.get("OperationProperties"));
+    let properties = Parameters::of(record.raw("OperationProperties"));
     event.set_some(
         field::RULE_NAME,
         properties.get("RuleName").map(str::to_owned),

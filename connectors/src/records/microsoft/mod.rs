@@ -22,28 +22,18 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use exfilwatch_model::{
     Claim, Domains, Event, FieldSet, Lists, LiveDomains, Look, Product, RawRecord, RecordHead,
-    Sight, field,
+    Sight, Value, field,
 };
-use serde_json::Value;
 
-use super::flatten::Flattener;
+use super::flatten::{Asked, Flattener};
+use super::json::{self, Raw};
 use super::members::Members;
-use super::{json, outside, time};
+use super::{outside, time};
 use crate::contract::{NormaliseError, RecordReader};
 use crate::options::RecordIdentity;
 
 /// Most events made of one record; further destinations are in its raw form only.
 const EVENTS_MAX: usize = 1_000;
-
-/// The vendor's fields that are read from events here, besides what others look at.
-const READ_BY_US: &[&str] = &[
-    "Data.an",
-    "Data.f3u",
-    "Data.reid",
-    "ModifiedProperties.AssignedLicense.NewValue",
-    "ModifiedProperties.Role.DisplayName.NewValue",
-    "ObjectId",
-];
 
 /// Reader of office365 records.
 #[derive(Debug, Clone)]
@@ -164,16 +154,18 @@ impl RecordReader for Microsoft365Records {
             .and_then(|text| time::instant(&text))
             .unwrap_or(fetched_at);
         let mut event = Event::new(Product::M365, id.clone(), 0, time, record.bytes().clone());
-        event.set(field::ITEM, id.as_ref());
+        event.set(field::ITEM, Value::Str(id));
 
-        let organisations: Vec<String> = shared::organisations(&body);
-        let actor = body.text("UserId");
         let known = self.domains.get();
-        let domains = outside::own_domains(&known, actor.as_deref(), &organisations);
+        let organisations = shared::organisations(&body);
+        let domains = outside::own_domains(&known, body.text("UserId").as_deref(), organisations);
+        let record_type = shared::record_type(&body);
         let record = Body {
             members: &body,
+            operation: body.text("Operation").unwrap_or_default(),
+            record_type,
             domains: &domains,
-            family: Family::of(&body),
+            family: Family::of(&body, record_type),
             asked,
         };
         flatten(&mut event, &record);
@@ -202,25 +194,36 @@ fn no_object(error: json::Broken) -> NormaliseError {
 /// A record being read: its members, and who is inside.
 struct Body<'a> {
     members: &'a Members<'a>,
+    operation: Cow<'a, str>,
+    record_type: Option<i64>,
     domains: &'a Domains,
     family: Family,
     asked: &'a FieldSet,
 }
 
-impl Body<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        self.members.text(name).map(Cow::into_owned)
+impl<'a> Body<'a> {
+    fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.members.text(name)
     }
 
-    /// Whether a field of the vendor's is wanted in the event. What bears the name of one of our fields
-    /// is never taken for it: they are ours to set.
-    fn wants(&self, name: &str) -> bool {
-        let is_ours = !raw::is_vendors(name) && field::ALL.contains(&name);
-        !is_ours && (self.asked.has(name) || READ_BY_US.contains(&name))
+    fn raw(&self, name: &str) -> Option<Raw<'a>> {
+        self.members.raw(name)
+    }
+}
+
+impl Asked for Body<'_> {
+    /// What bears the name of one of our fields is never taken for it: they are ours to set.
+    fn wants(&self, field: &str) -> bool {
+        let is_ours = || !raw::is_vendors(field) && field::ALL.contains(&field);
+        (self.asked.has(field) || self.family.reads().contains(&field)) && !is_ours()
     }
 
-    fn operation(&self) -> String {
-        self.text("Operation").unwrap_or_default()
+    fn reaches(&self, path: &str) -> bool {
+        let leads = |field: &str| {
+            let rest = field.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.asked.reaches(path) || self.family.reads().iter().any(|field| leads(field))
     }
 }
 
@@ -237,8 +240,8 @@ enum Family {
 
 impl Family {
     /// By RecordType; by Workload where the type is absent or new.
-    fn of(members: &Members<'_>) -> Self {
-        match shared::record_type(members) {
+    fn of(members: &Members<'_>, record_type: Option<i64>) -> Self {
+        match record_type {
             Some(1 | 2 | 3 | 19 | 50) => Self::Exchange,
             Some(4 | 6 | 7 | 14 | 36 | 37 | 54 | 55 | 56) => Self::SharePoint,
             Some(8 | 9 | 15) => Self::Entra,
@@ -253,21 +256,28 @@ impl Family {
             },
         }
     }
+
+    /// The vendor's fields that its file reads from events, besides what others look at.
+    fn reads(self) -> &'static [&'static str] {
+        match self {
+            Self::Exchange => exchange::READS,
+            Self::Entra => entra::READS,
+            Self::Compliance => compliance::READS,
+            Self::SharePoint | Self::Dlp | Self::Other => &[],
+        }
+    }
 }
 
 /// All members that somebody looks at, flat. `Parameters` and `Data` come in several shapes and are
 /// read by their own files.
 fn flatten(event: &mut Event, record: &Body<'_>) {
-    let reaches = |name: &str| {
-        record.asked.reaches(name) || READ_BY_US.iter().any(|read| read.starts_with(name))
-    };
-    let is_wanted = |name: &str| record.wants(name);
-    let mut flattener = Flattener::of(&is_wanted);
-    for (name, value) in record.members.asked(reaches) {
-        match (name, value) {
-            ("Parameters", _) => parameters::fill(event, value, record),
-            ("Data", Value::String(text)) => compliance::fill_data(event, &mut flattener, text),
-            _ => flattener.member(event, name, value),
+    let reaches = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| record.reaches(name));
+    let mut flattener = Flattener::new(record);
+    for (name, raw) in record.members.asked(reaches) {
+        match (&**name, raw) {
+            (b"Parameters", raw) => parameters::fill(event, raw, record),
+            (b"Data", [b'"', ..]) => compliance::fill_data(event, &mut flattener, raw),
+            (name, raw) => flattener.member(event, &String::from_utf8_lossy(name), raw),
         }
     }
 }

@@ -6,9 +6,10 @@
 //! object; absent. Names are compared without case, and a name may repeat.
 
 use exfilwatch_model::{Event, Value as Field};
-use serde_json::Value;
 
-use super::super::flatten::text;
+use super::super::flatten::{Asked, text};
+use super::super::json::{self, Raw};
+use super::super::members::Members;
 use super::Body;
 
 /// Most parameters taken of one record.
@@ -66,13 +67,13 @@ const KNOWN: &[&str] = &[
 
 /// Sets `Parameters.<name>` for each parameter that is asked for, and `Parameters` where they came as
 /// text.
-pub(super) fn fill(event: &mut Event, value: &Value, record: &Body<'_>) {
-    if let Value::String(text) = value
+pub(super) fn fill(event: &mut Event, raw: Raw<'_>, record: &Body<'_>) {
+    if let Some(text) = json::text(raw)
         && !text.trim().is_empty()
     {
-        event.set("Parameters", text.as_str());
+        event.set("Parameters", text);
     }
-    for (name, value) in pairs(value) {
+    for (name, value) in pairs(raw) {
         let name = format!("Parameters.{}", spelling(&name));
         if record.wants(&name) {
             event.add(name, value);
@@ -89,41 +90,48 @@ fn spelling(name: &str) -> &str {
 }
 
 /// The parameters in order, repeated names repeated.
-pub(super) fn pairs(value: &Value) -> Vec<(String, String)> {
-    let mut pairs = match value {
-        Value::Array(values) => values.iter().filter_map(pair).collect(),
-        Value::Object(map) if map.contains_key("Name") => pair(value).into_iter().collect(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(name, value)| (name.clone(), joined(value)))
-            .collect(),
-        Value::String(text) => match nested(text) {
-            Some(value) => pairs(&value),
-            None => arguments(text),
-        },
-        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+pub(super) fn pairs(raw: Raw<'_>) -> Vec<(String, String)> {
+    let mut pairs = match raw.first() {
+        Some(b'[') => json::each(raw).filter_map(pair).collect(),
+        Some(b'{') => of_object(raw),
+        Some(b'"') => {
+            let text = json::text(raw).unwrap_or_default();
+            nested(&text).map_or_else(|| arguments(&text), pairs)
+        }
+        _ => Vec::new(),
     };
     pairs.truncate(PARAMETERS_MAX);
     pairs
 }
 
+/// An object is a pair, or has the parameters as its members.
+fn of_object(raw: Raw<'_>) -> Vec<(String, String)> {
+    let Ok(members) = Members::of(raw) else {
+        return Vec::new();
+    };
+    if members.raw("Name").is_some() {
+        return pair(raw).into_iter().collect();
+    }
+    let members = members.asked(|_| true).into_iter();
+    members
+        .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), joined(value)))
+        .collect()
+}
+
 /// Text that is itself a JSON array or object.
-fn nested(text: &str) -> Option<Value> {
+fn nested(text: &str) -> Option<Raw<'_>> {
     let text = text.trim();
     if !text.starts_with(['[', '{']) {
         return None;
     }
-    serde_json::from_str(text)
-        .ok()
-        .filter(|value: &Value| value.is_array() || value.is_object())
+    json::only(text.as_bytes()).ok()
 }
 
-fn pair(value: &Value) -> Option<(String, String)> {
-    let map = value.as_object()?;
+fn pair(raw: Raw<'_>) -> Option<(String, String)> {
+    let members = Members::of(raw).ok()?;
     let member = |wanted: &str| {
-        map.iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
-            .map(|(_, value)| value)
+        let is = |name: &[u8]| name.eq_ignore_ascii_case(wanted.as_bytes());
+        members.asked(is).first().map(|(_, value)| *value)
     };
     let name = member("Name").and_then(text)?;
     Some((
@@ -133,14 +141,12 @@ fn pair(value: &Value) -> Option<(String, String)> {
 }
 
 /// A value as text; lists joined by `;` as Exchange joins them.
-fn joined(value: &Value) -> String {
-    match value {
-        Value::Array(values) => {
-            let texts: Vec<String> = values.iter().filter_map(text).collect();
-            texts.join(";")
-        }
-        other => text(other).unwrap_or_default(),
-    }
+fn joined(raw: Raw<'_>) -> String {
+    let texts: Vec<_> = match raw.first() {
+        Some(b'[') => json::each(raw).filter_map(text).collect(),
+        _ => text(raw).into_iter().collect(),
+    };
+    texts.join(";")
 }
 
 /// Splits a PowerShell argument string. A quote closes a value only where a switch, a bracket, a
@@ -229,8 +235,8 @@ fn list_end(text: &str) -> usize {
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    pub(super) fn of(value: Option<&Value>) -> Self {
-        Self(value.map(pairs).unwrap_or_default())
+    pub(super) fn of(raw: Option<Raw<'_>>) -> Self {
+        Self(raw.map(pairs).unwrap_or_default())
     }
 
     /// All values of a name; an empty value is one.
@@ -278,12 +284,12 @@ pub(super) fn field_text(event: &Event, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn read(value: &Value) -> Vec<(String, String)> {
-        pairs(value)
+        pairs(value.to_string().as_bytes())
     }
 
     fn expect(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -353,7 +359,7 @@ mod tests {
     fn names_are_looked_up_without_case_and_repeats_are_kept() {
         let value =
             json!([{"Name": "forwardTO", "Value": ""}, {"name": "ForwardTo", "value": "x"}]);
-        let parameters = Parameters::of(Some(&value));
+        let parameters = Parameters::of(Some(value.to_string().as_bytes()));
         assert_eq!(parameters.all("ForwardTo").collect::<Vec<_>>(), ["", "x"]);
         assert_eq!(parameters.get("forwardto"), Some("x"));
     }

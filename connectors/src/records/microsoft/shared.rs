@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use exfilwatch_model::{Event, Product, field};
-use serde_json::Value;
 
-use super::super::flatten::{field as flat_field, member_text, text};
+use super::super::flatten;
+use super::super::json;
 use super::super::members::Members;
 use super::super::outside::set_actor;
 use super::Body;
@@ -32,15 +32,25 @@ const SYSTEM_ACTORS: &[&str] = &[
     "s-1-0-0",
 ];
 
+/// Results, and how they are spelled.
+const RESULTS: &[(&str, &[&str])] = &[
+    ("success", &["True", "Success", "Succeeded"]),
+    ("failure", &["False", "Fail", "Failed", "Failure"]),
+    (
+        "partial",
+        &["PartiallySucceeded", "PartialSuccess", "Partial"],
+    ),
+];
+
 /// Fills the fields all records share.
 pub(super) fn fill(event: &mut Event, record: &Body<'_>) {
     event.set(field::PRODUCT, Product::M365.as_str());
     event.set_some(
         field::OPERATION,
-        record.members.get("Operation").and_then(text),
+        record.raw("Operation").and_then(flatten::text),
     );
     event.set_some(field::SERVICE, record.text("Workload"));
-    event.set_some(field::RECORD_TYPE, record_type(record.members));
+    event.set_some(field::RECORD_TYPE, record.record_type);
     event.set_some(field::SOURCE_IP, source_ip(record.members));
     event.set_some(field::APP_ID, app_id(record.members));
     event.set_some(field::RESULT, result(record.members));
@@ -53,19 +63,18 @@ pub(super) fn fill(event: &mut Event, record: &Body<'_>) {
 
 /// RecordType as a number; it has come as text too.
 pub(super) fn record_type(members: &Members<'_>) -> Option<i64> {
-    match members.get("RecordType")? {
-        Value::Number(number) => number.as_i64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
+    let raw = members.raw("RecordType")?;
+    match raw.first() {
+        Some(b'"') => json::text(raw)?.trim().parse().ok(),
+        _ => flatten::whole(raw),
     }
 }
 
 /// Domains of the record's own organisation.
-pub(super) fn organisations(members: &Members<'_>) -> Vec<String> {
+pub(super) fn organisations<'a>(members: &Members<'a>) -> impl Iterator<Item = Cow<'a, str>> {
     ["OrganizationName", "EffectiveOrganization"]
-        .iter()
-        .filter_map(|name| members.text(name).map(Cow::into_owned))
-        .collect()
+        .into_iter()
+        .filter_map(|name| members.text(name))
 }
 
 /// The six spellings of ResultStatus, and what a sign-in says beside it: `Succeeded` there does
@@ -83,41 +92,40 @@ fn result(members: &Members<'_>) -> Option<&'static str> {
         return Some("failure");
     }
     let status = members.text("ResultStatus")?;
-    match status.to_ascii_lowercase().as_str() {
-        "true" | "success" | "succeeded" => Some("success"),
-        "false" | "fail" | "failed" | "failure" => Some("failure"),
-        "partiallysucceeded" | "partialsuccess" | "partial" => Some("partial"),
-        _ => None,
-    }
+    let is = |word: &&str| status.eq_ignore_ascii_case(word);
+    let mut results = RESULTS.iter();
+    results
+        .find(|(_, words)| words.iter().any(is))
+        .map(|(result, _)| *result)
 }
 
 /// UserType 3 (data centre admin), 4 (system), 7 and 8 (policies), or a name of the service.
 fn is_system(actor: &str, members: &Members<'_>) -> bool {
-    let actor = actor.to_lowercase();
-    if actor.starts_with("serviceprincipal_") {
+    let begins = |name: &str| {
+        let start = actor.get(..name.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(name))
+    };
+    if begins("serviceprincipal_") {
         return false;
     }
-    let by_name = SYSTEM_ACTORS.iter().any(|name| actor.starts_with(name));
-    let by_type = members
-        .text("UserType")
-        .is_some_and(|kind| matches!(&*kind, "3" | "4" | "7" | "8"));
-    by_name || by_type
+    let kind = members.text("UserType");
+    let by_type = kind.is_some_and(|kind| matches!(&*kind, "3" | "4" | "7" | "8"));
+    by_type || SYSTEM_ACTORS.iter().any(|name| begins(name))
 }
 
-fn app_id(members: &Members<'_>) -> Option<String> {
-    let context = members.get("AppAccessContext").and_then(Value::as_object);
+fn app_id<'a>(members: &Members<'a>) -> Option<Cow<'a, str>> {
     ["ClientAppId", "AppId", "ApplicationId"]
         .iter()
-        .find_map(|name| members.text(name).map(Cow::into_owned))
-        .or_else(|| member_text(context?, "ClientAppId"))
+        .find_map(|name| members.text(name))
+        .or_else(|| members.object("AppAccessContext")?.text("ClientAppId"))
 }
 
 /// The first member that holds an address.
 fn source_ip(members: &Members<'_>) -> Option<String> {
     ["ClientIP", "ClientIPAddress", "ActorIpAddress"]
         .iter()
-        .filter_map(|name| flat_field(members.get(name)?))
-        .find_map(|value| address(&value.text()))
+        .filter_map(|name| json::scalar(members.raw(name)?))
+        .find_map(|text| address(&text))
 }
 
 /// An address without port, brackets and mapping: `1.2.3.4:5678`, `[2603::1]:443`,
@@ -134,7 +142,7 @@ pub(super) fn address(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

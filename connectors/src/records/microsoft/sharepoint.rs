@@ -12,26 +12,26 @@ use super::Body;
 
 /// One event; SharePoint writes one record per person.
 pub(super) fn events(mut event: Event, record: &Body<'_>) -> Vec<Event> {
-    let operation = record.operation();
+    let operation = &*record.operation;
     set_object(&mut event, record);
-    if let Some(party) = target(&operation, record) {
+    if let Some(party) = target(operation, record) {
         event.set(field::TARGET, party.address.as_str());
         set_party(&mut event, &party);
     }
-    if is_sharing(&operation) {
-        event.set(field::IS_REMOVAL, is_removal(&operation));
+    if is_sharing(operation) {
+        event.set(field::IS_REMOVAL, is_removal(operation));
     }
     vec![event]
 }
 
 fn set_object(event: &mut Event, record: &Body<'_>) {
     let object = record.text("ObjectId");
-    let name = record.text("SourceFileName").or_else(|| {
-        let object = object.as_deref()?;
-        Some(last_part(object, &['/']).to_owned())
-    });
+    let name = record.text("SourceFileName");
+    let name = name
+        .as_deref()
+        .or_else(|| Some(last_part(object.as_deref()?, &['/'])));
     event.set_some(field::OBJECT_NAME, name);
-    let url = object.clone().filter(|object| object.starts_with("http"));
+    let url = object.as_deref().filter(|url| url.starts_with("http"));
     event.set_some(field::URL, url);
     let own = object
         .as_deref()
