@@ -21,7 +21,7 @@ pub(crate) trait Asked {
     fn wants(&self, field: &str) -> bool;
 
     /// Whether what lies at a path may be one, or hold one.
-    fn reaches(&self, path: &str) -> bool;
+    fn reaches(&self, path: &[u8]) -> bool;
 }
 
 impl Asked for FieldSet {
@@ -29,7 +29,7 @@ impl Asked for FieldSet {
         self.has(field)
     }
 
-    fn reaches(&self, path: &str) -> bool {
+    fn reaches(&self, path: &[u8]) -> bool {
         self.reaches(path)
     }
 }
@@ -64,7 +64,7 @@ impl<'a, A: Asked> Flattener<'a, A> {
             return;
         }
         match raw.first() {
-            Some(b'[' | b'{') if !self.asked.reaches(&self.path) => {}
+            Some(b'[' | b'{') if !self.asked.reaches(self.path.as_bytes()) => {}
             Some(b'[') => {
                 for element in json::each(raw) {
                     self.add(event, element, depth + 1);
@@ -92,7 +92,7 @@ impl<'a, A: Asked> Flattener<'a, A> {
             self.path.push('.');
             self.path.push_str(name.trim());
         }
-        if self.asked.reaches(&self.path) {
+        if self.asked.reaches(self.path.as_bytes()) {
             let own = self.path.len();
             for (name, raw) in members.asked(|_| true) {
                 match (&pair, &**name) {

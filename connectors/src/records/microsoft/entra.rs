@@ -139,7 +139,7 @@ mod tests {
     use std::sync::Arc;
 
     use chrono::DateTime;
-    use exfilwatch_model::{Domains, RawRecord};
+    use exfilwatch_model::{Domains, FieldSet, RawRecord};
     use serde_json::json;
 
     use super::super::Microsoft365Records;
@@ -208,6 +208,39 @@ mod tests {
             let said = event.text(field::ACCOUNT_ENDED);
             assert_eq!(said.as_deref(), ended, "{operation} {properties}");
             assert_eq!(event.text(field::TARGET).as_deref(), Some(told));
+        }
+    }
+
+    #[test]
+    fn our_fields_of_properties_are_told_whatever_is_asked_for() {
+        let property = |name: &str, new: &str| json!({"Name": name, "NewValue": new});
+        for (operation, name, field) in [
+            (
+                "Add owner to application.",
+                "Application.DisplayName",
+                field::OBJECT_NAME,
+            ),
+            (
+                "Add owner to service principal.",
+                "ServicePrincipal.DisplayName",
+                field::OBJECT_NAME,
+            ),
+            ("Add member to role.", "Role.DisplayName", field::ROLE),
+        ] {
+            let record = json!({
+                "Id": "a-4", "Operation": operation, "RecordType": 8,
+                "Target": [{"ID": "bob@contoso.example", "Type": 5}],
+                "ModifiedProperties": [property("Other", "x"), property(name, "\"told\"")],
+            });
+            let record = RawRecord::new(record.to_string().into());
+            let reader = Microsoft365Records::new(Arc::default());
+            let nothing = FieldSet::default();
+            let events = reader.normalise_for(&record, DateTime::UNIX_EPOCH, &nothing);
+            assert_eq!(
+                events.unwrap()[0].text(field).as_deref(),
+                Some("told"),
+                "{name}"
+            );
         }
     }
 

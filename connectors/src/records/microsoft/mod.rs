@@ -218,10 +218,10 @@ impl Asked for Body<'_> {
         (self.asked.has(field) || self.family.reads().contains(&field)) && !is_ours()
     }
 
-    fn reaches(&self, path: &str) -> bool {
+    fn reaches(&self, path: &[u8]) -> bool {
         let leads = |field: &str| {
-            let rest = field.strip_prefix(path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            let rest = field.as_bytes().strip_prefix(path);
+            rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'.')))
         };
         self.asked.reaches(path) || self.family.reads().iter().any(|field| leads(field))
     }
@@ -271,9 +271,8 @@ impl Family {
 /// All members that somebody looks at, flat. `Parameters` and `Data` come in several shapes and are
 /// read by their own files.
 fn flatten(event: &mut Event, record: &Body<'_>) {
-    let reaches = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| record.reaches(name));
     let mut flattener = Flattener::new(record);
-    for (name, raw) in record.members.asked(reaches) {
+    for (name, raw) in record.members.asked(|name| record.reaches(name)) {
         match (&**name, raw) {
             (b"Parameters", raw) => parameters::fill(event, raw, record),
             (b"Data", [b'"', ..]) => compliance::fill_data(event, &mut flattener, raw),
