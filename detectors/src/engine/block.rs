@@ -238,14 +238,15 @@ impl Block {
         ids
     }
 
-    /// Its entries in two blocks of the same base; `None` where there is only one.
-    pub(super) fn halves(&self) -> Option<[Self; 2]> {
-        let (.., rows) = self.head();
-        let middle = self.rows().nth(self.rows().count() / 2)?.place.start;
-        let (head, first) = (self.0.get(..rows)?, self.0.get(rows..middle)?);
-        let second = self.0.get(middle..)?;
-        let half = |rows| Self([head, rows].concat().into_boxed_slice());
-        (!first.is_empty()).then(|| [half(first), half(second)])
+    /// Its entries in two blocks, the later ones with a base of their own; `None` where there is only one.
+    pub(super) fn halves(&self, common: &[u8]) -> Option<[Self; 2]> {
+        let count = self.starts().count() / 2;
+        let (middle, _) = self.starts().nth(count).filter(|_| count > 0)?;
+        let base = self.base(common);
+        let later = self.rows().skip(count);
+        let later: Vec<_> = later.map(|row| (base.id(&row), base.entry(&row))).collect();
+        let first = self.0.get(..middle)?;
+        Some([Self(first.into()), Self::new(self.key(), &later, common)])
     }
 }
 

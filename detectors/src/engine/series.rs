@@ -234,7 +234,7 @@ impl Many {
         }
         many.block_bytes = block.bytes();
         many.blocks.push(block);
-        many.divide(0);
+        many.divide(0, common);
         many
     }
 
@@ -291,18 +291,18 @@ impl Many {
             self.block_bytes -= block.bytes();
             insert(block, id, entry, common);
             self.block_bytes += block.bytes();
-            self.divide(place);
+            self.divide(place, common);
         }
     }
 
-    fn divide(&mut self, place: usize) {
+    fn divide(&mut self, place: usize, common: &[u8]) {
         let Some(block) = self.blocks.get(place) else {
             return;
         };
         if block.bytes() <= BLOCK_BYTES_MAX {
             return;
         }
-        let Some(halves) = block.halves() else {
+        let Some(halves) = block.halves(common) else {
             return;
         };
         self.block_bytes += halves.iter().map(Block::bytes).sum::<usize>();
