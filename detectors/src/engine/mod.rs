@@ -11,6 +11,7 @@ mod delta;
 mod entry;
 pub(crate) mod explain;
 mod finding;
+mod further;
 mod history;
 mod incident;
 mod ledger;

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use exfilwatch_model::identity::normal_entity;
 use exfilwatch_model::{Event, Finding};
 
 use super::baseline::{DAY_MS, KIND_ORIGIN, day_of};
 use super::entry::{Entry, EntryId, SEPARATOR, Values, hash_of, key_of};
 use super::finding::{Material, Scope};
+use super::further::{Further, Held};
 use super::history::{self, Before, Earlier, History, KIND_COUNT, KIND_OPEN};
 use super::ledger::{HOP_MS, Ledger};
 use super::period;
@@ -127,7 +127,9 @@ impl Windows {
             return None;
         }
         let past = Past::new(self, parts, key, from_ms);
-        let further = Further::new(parts, || self.ledger.entries(key, since_ms, until_ms));
+        let further = Further::new(parts.rule, parts.also, || {
+            self.ledger.entries(key, since_ms, until_ms)
+        });
         let met = sweep(parts, &moments, from_ms, past.as_ref(), &further)?;
         // Only now are the entries unpacked: few windows are satisfied.
         let mut covered = met.covered.iter();
@@ -268,6 +270,7 @@ fn sweep(
     let mut highest: Option<Tier> = None;
     for tier in parts.tiers {
         let mut earlier = None;
+        let mut held = Held::of(further);
         let mut windows = Trailing::new(parts.counted, parts.bases, moments, tier.span_ms);
         while let Some(Window { start, end, size }) = windows.next() {
             let place = end.saturating_sub(1);
@@ -286,7 +289,7 @@ fn sweep(
             if last.time_ms < from_ms
                 || size < tier.threshold
                 || !tier.above.as_ref().is_none_or(is_above)
-                || !further.is_met(start, end)
+                || !held.is_enough(start, end)
             {
                 continue;
             }
@@ -311,40 +314,6 @@ fn sweep(
         trip: trip?,
         tier: highest?,
     })
-}
-
-/// Values of the further fields that a window must hold, by event.
-struct Further<'a> {
-    also: &'a [Also],
-    values: Vec<Vec<Option<u64>>>,
-}
-
-impl<'a> Further<'a> {
-    fn new(parts: &Parts<'a>, entries: impl FnOnce() -> Vec<(i64, Entry)>) -> Self {
-        let entries = if parts.also.is_empty() {
-            Vec::new()
-        } else {
-            entries()
-        };
-        let value = |entry: &Entry, also: &Also| {
-            let view = entry.view()?;
-            let text = view.field(parts.rule.layout.place(&also.field)?)?;
-            Some(hash_of(&normal_entity(text)))
-        };
-        let of = |also: &Also| entries.iter().map(|(_, e)| value(e, also)).collect();
-        Self {
-            also: parts.also,
-            values: parts.also.iter().map(of).collect(),
-        }
-    }
-
-    fn is_met(&self, start: usize, end: usize) -> bool {
-        self.also.iter().zip(&self.values).all(|(also, values)| {
-            let window = values.get(start..end).unwrap_or_default();
-            let distinct: BTreeSet<u64> = window.iter().copied().flatten().collect();
-            distinct.len() as u64 >= also.least
-        })
-    }
 }
 
 /// Numbers of the periods in which windows end that hold an event of this time: they end between its
