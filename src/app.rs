@@ -14,26 +14,24 @@ use exfilwatch_connectors::records::google::GoogleRecords;
 use exfilwatch_connectors::records::microsoft::Microsoft365Records;
 use exfilwatch_connectors::registry::AnyOptions;
 use exfilwatch_detectors::{DetectorsOptions, RuleError, RuleSet};
-use exfilwatch_emitters::{EmitterOptions, RouteOptions};
-use exfilwatch_model::{Clock, Domains, JobId, Kind, LiveDomains, Product, TenantId};
-use exfilwatch_state::{Commit, JobState, LaneId, Options, State, StateError};
+use exfilwatch_model::{Clock, Domains, JobId, LiveDomains, Product, TenantId};
+use exfilwatch_state::{Commit, JobState, Options, State, StateError};
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::cli::failure::{Code, Failure};
 use crate::cli::{Common, environment};
 use crate::geoip;
 use crate::pipeline::alarm::{self, AlarmOptions, Alarms};
-use crate::pipeline::filter::ItemFilter;
 use crate::pipeline::job::plan::{self, Basis, Plan};
-use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, KeptArchive, Progress, Reports};
+use crate::pipeline::job::{self, JobEnd, JobKind, JobRequest, Progress, Reports};
 use crate::pipeline::ledger::SilenceOptions;
 use crate::pipeline::memory::TenantMemory;
 use crate::pipeline::opening;
 use crate::pipeline::own_domains::{Configured, TenantDomains};
 use crate::pipeline::step::{Purpose, Readers, StepConfig};
 use crate::pipeline::worker::{Shared, WorkerConfig};
-use crate::pipeline::{Pipeline, Route, Undelivered};
+use crate::pipeline::{Pipeline, Undelivered};
+use crate::routes;
 use crate::tuning::{self, Standing};
 
 /// Reads the configuration. `required` makes a missing file an error; where it is not, defaults
@@ -230,44 +228,6 @@ pub fn undelivered(lanes: &[Undelivered], folder: &Path) -> Failure {
     ))
 }
 
-/// Builds the emitters, and the routes to each: findings go by a connection of their own, so that nothing
-/// stands before them.
-pub fn routes(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Route>, Failure> {
-    let environment = exfilwatch_emitters::Environment::new(environment::variable);
-    let mut routes = Vec::new();
-    for emitter in &config.emitters {
-        let options = &emitter.options;
-        let name = format!("{}.{}", options.kind(), emitter.name);
-        let unusable = |error: exfilwatch_emitters::BuildError| {
-            let what = format!("emitter {name} ({})", emitter.origin);
-            Failure::caused(Code::Usage, what, &error)
-        };
-        for (route, own) in &options.routes() {
-            let terms = terms(options, own);
-            let options = options.on_route(&name, route, own).map_err(unusable)?;
-            let (first, others): (Vec<Kind>, Vec<Kind>) = options
-                .send()
-                .iter()
-                .partition(|kind| options.mixes_kinds() && **kind == Kind::Findings);
-            for kinds in [first, others] {
-                if kinds.is_empty() {
-                    continue;
-                }
-                let build = exfilwatch_emitters::registry::build;
-                routes.push(Route {
-                    name: route.clone(),
-                    emitter: build(&name, &options, &environment, clock.clone())
-                        .map_err(unusable)?,
-                    kinds,
-                    filter: ItemFilter::new(&[options.filter(), &own.filter]),
-                    terms: terms.clone(),
-                });
-            }
-        }
-    }
-    Ok(routes)
-}
-
 /// What is run for each tenant.
 #[derive(Debug, Clone)]
 pub struct Tenants {
@@ -351,7 +311,7 @@ pub fn tenants(
         workers: Vec::new(),
         domains: Vec::new(),
     };
-    let archives = archives(config);
+    let archives = routes::archives(config);
     for (tenant, connectors) in built {
         let (own, own_rules) = (domains.remove(&tenant), tuned.rules.remove(&tenant));
         let (Some(own), Some(rules)) = (own, own_rules) else {
@@ -378,40 +338,6 @@ pub fn tenants(
         });
     }
     Ok(tenants)
-}
-
-/// The archives, by the lanes that fill them.
-fn archives(config: &Config) -> Vec<KeptArchive> {
-    let mut archives = Vec::new();
-    for emitter in &config.emitters {
-        let options = &emitter.options;
-        let EmitterOptions::Archive(archive) = options else {
-            continue;
-        };
-        for (route, own) in options.routes() {
-            archives.push(KeptArchive {
-                folder: archive.folder.clone(),
-                lane: LaneId {
-                    emitter: format!("{}.{}", options.kind(), emitter.name),
-                    route,
-                    kind: Kind::Events,
-                },
-                filter: ItemFilter::new(&[options.filter(), &own.filter]),
-            });
-        }
-    }
-    archives
-}
-
-/// What a route takes and where to, where that is a place of ours; see [`Route::terms`].
-fn terms(options: &EmitterOptions, own: &RouteOptions) -> String {
-    let folder = match options {
-        EmitterOptions::Archive(archive) => archive.folder.display().to_string(),
-        _ => String::new(),
-    };
-    let terms = serde_json::to_string(&(folder, options.filter(), &own.filter));
-    let digest = Uuid::new_v5(&Uuid::NAMESPACE_OID, terms.unwrap_or_default().as_bytes());
-    digest.simple().to_string()
 }
 
 /// Whether `x.audit.gap` is run for a tenant.

@@ -7,5 +7,6 @@ pub mod cli;
 pub mod files;
 pub mod geoip;
 pub mod pipeline;
+pub mod routes;
 pub mod serve;
 pub mod tuning;

@@ -89,7 +89,7 @@ pub(crate) async fn run(command: EmitterCommand, common: Common) -> Outcome {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let kinds: Vec<Kind> = args.kind.iter().map(|kind| kind.kind()).collect();
     let mut tried = Vec::new();
-    for route in app::routes(&config, &clock)? {
+    for route in crate::routes::build(&config, &clock)? {
         for kind in &route.kinds {
             let wanted = match &kinds[..] {
                 [] => *kind != Kind::Events,

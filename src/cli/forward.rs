@@ -87,7 +87,7 @@ pub(crate) async fn run(args: ForwardArgs, common: Common) -> Outcome {
     let state = app::open_state(&config, clock.now())?;
     let pipeline = Pipeline::start(Parts {
         state,
-        routes: app::routes(&config, &clock)?,
+        routes: crate::routes::build(&config, &clock)?,
         clock,
         budget_bytes: config.state.outbox_bytes_max,
         shutdown: shutdown.clone(),

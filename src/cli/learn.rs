@@ -103,7 +103,7 @@ async fn from_files(
     signals::cancel_on_signal(shutdown.clone());
     let pipeline = Pipeline::start(Parts {
         state: app::open_state(config, clock.now())?,
-        routes: app::routes(config, &clock)?,
+        routes: crate::routes::build(config, &clock)?,
         clock: clock.clone(),
         budget_bytes: config.state.outbox_bytes_max,
         shutdown: shutdown.clone(),

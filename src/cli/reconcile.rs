@@ -169,7 +169,7 @@ async fn by_ourselves(
     let state = app::open_state(config, clock.now())?;
     let pipeline = Pipeline::start(Parts {
         state,
-        routes: app::routes(config, &clock)?,
+        routes: crate::routes::build(config, &clock)?,
         clock: clock.clone(),
         budget_bytes: config.state.outbox_bytes_max,
         shutdown: sources.clone(),

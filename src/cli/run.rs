@@ -62,7 +62,7 @@ pub(crate) async fn run(args: RunArgs, common: Common) -> Outcome {
     let state = open_when_free(&config, &clock).await?;
     let pipeline = Pipeline::start(Parts {
         state,
-        routes: app::routes(&config, &clock)?,
+        routes: crate::routes::build(&config, &clock)?,
         clock: clock.clone(),
         budget_bytes: config.state.outbox_bytes_max,
         shutdown: shutdown.clone(),

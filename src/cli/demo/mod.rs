@@ -73,7 +73,7 @@ async fn play(
     ));
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone());
-    let mut routes = app::routes(&config, &clock)?;
+    let mut routes = crate::routes::build(&config, &clock)?;
     let delivery = Delivery::default();
     let screen = Arc::new(Screen::new(started, delivery.clone()));
     routes.push(Route::all(screen, vec![Kind::Findings, Kind::Signals]));

@@ -213,8 +213,8 @@ impl From<JobError> for JobEnd {
     }
 }
 
-/// Runs a job for one tenant; after an unfinished one of the same words what has come since. Its requests count as a job's: they leave half of the quota to the live
-/// line.
+/// Runs a job for one tenant; after an unfinished one of the same words what has come since. Its requests
+/// count as a job's: they leave half of the quota to the live line.
 pub async fn run(
     request: &JobRequest,
     worker: &WorkerConfig,
