@@ -190,7 +190,8 @@ impl Scene {
         let shutdown = CancellationToken::new();
         let pipeline = Pipeline::start(Parts {
             state: app::open_state(&config, begins).map_err(|failure| anyhow!("{failure}"))?,
-            routes: app::routes(&config, &shared_clock).map_err(|failure| anyhow!("{failure}"))?,
+            routes: exfilwatch::routes::build(&config, &shared_clock)
+                .map_err(|failure| anyhow!("{failure}"))?,
             clock: shared_clock,
             budget_bytes: config.state.outbox_bytes_max,
             shutdown: shutdown.clone(),
